@@ -1,0 +1,350 @@
+"""Condition numbers under a named policy.
+
+`kappa(S) = ||S||_2 ||S^+||_2 = sigma_max / sigma_min`, with sigma_min the smallest NON-ZERO singular value (Eq. 1 of
+Zheng et al., 2025). Which values count as zero is a choice, and on real data it often decides the number. So every
+function takes a policy, and every `Spectrum` says which rank the policy saw and whether a floor decided the answer.
+Numbers under different policies are not comparable.
+
+Squaring loses digits: kappa(F^T F) = kappa(F)^2. `feature_condition_number` therefore works on the features themselves,
+and resolves kappa(F^T F) to about 1e9 in float32 where `condition_number(f.T @ f)` stops near 1e5.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matfree import decomp
+
+from cimm_jax.errors import InputError
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+RESOLUTION_IN_EPS = 100.0
+"""A computed singular value below this many rounding units of the largest may be more than 1 % off."""
+
+FLOOR_WINDOW = 10.0
+"""A floor decides the answer if moving it by this factor, either way, changes the rank."""
+
+
+class Spectrum(NamedTuple):
+    """The extreme non-zero singular values of a matrix, as a policy sees them. Every field has the batch shape.
+
+    Attributes:
+      kappa: sigma_max / sigma_min; infinity for a zero matrix.
+      sigma_max: the largest singular value (after the policy's ridge, if it has one).
+      sigma_min: the smallest singular value that the policy counts as non-zero.
+      rank: int32, how many singular values the policy counts as non-zero.
+      floored: bool, True if a floor or the arithmetic, not the data, decided sigma_min. See each policy.
+    """
+
+    kappa: jax.Array
+    sigma_max: jax.Array
+    sigma_min: jax.Array
+    rank: jax.Array
+    floored: jax.Array
+
+
+class _Accuracy(NamedTuple):
+    """How well the values at hand were computed, all relative to the largest."""
+
+    zero: float  # a value at most this is a rounded zero
+    resolution: float  # a value below this may be more than 1 % off
+    trusts_zero: bool  # False in float32, where a value that float64 would resolve also looks like zero
+
+
+@dataclass(frozen=True)
+class PseudoInverse:
+    """Eq. 1: singular values at most `rtol * sigma_max` are zero, the rest count.
+
+    `floored` is set when moving the tolerance tenfold either way would change the rank, when sigma_min is too small for
+    the arithmetic to resolve within 2 %, and, below float64, whenever a non-zero value was counted as zero (float64 might
+    have resolved it).
+
+    Attributes:
+      rtol: relative to sigma_max of the measured matrix, in [0, 1). None: what rounding makes of a zero, which is
+        max(m, n) * eps for a matrix and (2 sqrt(d) eps)^2 for features, whose Hessian is never formed.
+    """
+
+    rtol: float | None = None
+
+    def __post_init__(self):
+        if self.rtol is not None and not 0 <= self.rtol < 1:
+            raise InputError(f"rtol: needs a number in [0, 1), got {self.rtol}; use None for the rounding level")
+
+    def measure(self, sigma: jax.Array, accuracy: _Accuracy) -> Spectrum:
+        """Judges singular values in descending order, shape (..., m)."""
+        rtol = accuracy.zero if self.rtol is None else self.rtol
+        top = sigma[..., :1]
+        kept = sigma > rtol * top
+        rank = kept.sum(-1, dtype=jnp.int32)
+        near = (sigma > rtol / FLOOR_WINDOW * top) & (sigma <= rtol * FLOOR_WINDOW * top)
+        unresolved = kept & (sigma < accuracy.resolution * top)
+        floored = (near | unresolved).any(-1) | (rank == 0)
+        if not accuracy.trusts_zero:
+            floored |= (~kept & (sigma > 0)).any(-1)
+        sigma_min = jnp.where(kept, sigma, top).min(-1)
+        return _spectrum(top[..., 0], sigma_min, rank, floored)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Adds `relative` times the mean eigenvalue (trace / d) to every singular value, so that none is zero.
+
+    `floored` is set when the ridge is larger than the smallest singular value: the ridge then decides, not the data.
+    The rank counts the singular values above the ridge.
+    """
+
+    relative: float
+
+    def __post_init__(self):
+        if not 0 < self.relative < float("inf"):
+            raise InputError(f"relative: needs a positive finite number, got {self.relative}; 1e-3 is usual")
+
+    def measure(self, sigma: jax.Array, accuracy: _Accuracy) -> Spectrum:
+        """Judges all d singular values of the Hessian in descending order, shape (..., d)."""
+        del accuracy  # the ridge is far above rounding
+        ridge = self.relative * sigma.mean(-1)
+        rank = (sigma > ridge[..., None]).sum(-1, dtype=jnp.int32)
+        return _spectrum(sigma[..., 0] + ridge, sigma[..., -1] + ridge, rank, sigma[..., -1] < ridge)
+
+
+@dataclass(frozen=True)
+class ReleasedCode:
+    """The rule of the paper's released code, for comparison with published numbers only.
+
+    It adds 1e-6 I and takes the smallest eigenvalue above 1e-6. On a rank-deficient matrix rounding lifts a null
+    eigenvalue just above the floor, and kappa becomes sigma_max * 1e6. It is not scale-invariant. `floored` is set when
+    sigma_min is below 2e-6. Meant for float64: in float32 the floor itself drowns in rounding.
+    """
+
+    floor = 1e-6
+
+    def measure_matrix(self, s: jax.Array) -> Spectrum:
+        """Judges a symmetric matrix, shape (..., d, d). The shift comes before the decomposition: its rounding matters."""
+        eigenvalues = jnp.linalg.eigvalsh(s + self.floor * jnp.eye(s.shape[-1], dtype=s.dtype))
+        kept = eigenvalues > self.floor
+        top = eigenvalues[..., -1]
+        sigma_min = jnp.where(kept, eigenvalues, jnp.inf).min(-1)
+        return _spectrum(top, sigma_min, kept.sum(-1, dtype=jnp.int32), sigma_min < 2 * self.floor)
+
+
+Policy = PseudoInverse | Ridge | ReleasedCode
+
+
+class Route(enum.Enum):
+    """How `feature_condition_number` gets the singular values of f."""
+
+    SVD = enum.auto()
+    """Singular values of f itself: exact, and differentiable everywhere."""
+    QR = enum.auto()
+    """QR of the longer side, then the small SVD: as exact, fewer operations for very tall f; not differentiable where f
+    is rank-deficient."""
+    GRAM = enum.auto()
+    """Eigenvalues of the Gram matrix of the smaller side: the fastest, and it resolves only half the digits."""
+
+
+def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum:
+    """Condition number of a matrix under a named policy.
+
+    Args:
+      s: shape (..., m, n), float32 or float64; leading axes are a batch. `Ridge` and `ReleasedCode` are meant for
+        symmetric positive semi-definite matrices.
+      policy: `PseudoInverse`, `Ridge` or `ReleasedCode`.
+
+    Returns:
+      A `Spectrum` whose fields have the batch shape.
+
+    Raises:
+      InputError: if s has fewer than two axes or, when it is concrete, is not finite or is zero everywhere.
+
+    >>> import jax.numpy as jnp
+    >>> spectrum = condition_number(jnp.diag(jnp.array([4.0, 2.0, 0.0])))
+    >>> float(spectrum.kappa), int(spectrum.rank)
+    (2.0, 2)
+    """
+    s = _check_matrix(s, "s")
+    if isinstance(policy, ReleasedCode):
+        return policy.measure_matrix(s)
+    return policy.measure(jnp.linalg.svd(s, compute_uv=False), _matrix_accuracy(s))
+
+
+def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, route: Route = Route.SVD) -> Spectrum:
+    """Condition number of f^T f, the Hessian of an l2 probe on features f, without squaring f.
+
+    Args:
+      f: features, shape (..., N, d), float32 or float64; leading axes are a batch.
+      policy: as in `condition_number`; `rtol` is relative to sigma_max of f^T f.
+      route: how the singular values are found; ignored by `ReleasedCode`, whose rule is about the formed matrix.
+
+    Returns:
+      The `Spectrum` of f^T f. Within 2 % in float32 up to kappa = 1e9; `floored` beyond.
+
+    Raises:
+      InputError: if f has fewer than two axes or, when it is concrete, is not finite or is zero everywhere.
+    """
+    f = _check_matrix(f, "f")
+    if isinstance(policy, ReleasedCode):
+        return policy.measure_matrix(jnp.matmul(f.mT, f, precision=_HIGHEST))
+    if route is Route.GRAM:
+        gram = smaller_gram(f)
+        sigma = jnp.linalg.svd(gram, compute_uv=False)
+        accuracy = _matrix_accuracy(gram)
+    else:
+        sigma = _feature_singular_values(f, route) ** 2
+        accuracy = _feature_accuracy(f)
+    if isinstance(policy, Ridge):  # the mean eigenvalue counts the zeros of a wide f too
+        missing = f.shape[-1] - sigma.shape[-1]
+        sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
+    return policy.measure(sigma, accuracy)
+
+
+def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
+    """log kappa(s), shape (...), with finite gradients also where singular values repeat or are zero.
+
+    The derivative is u_1 v_1^T / sigma_max - u_k v_k^T / sigma_min; among equal singular values it is that of one of them,
+    a subgradient. Values that the policy counts as zero have no influence on it.
+    """
+    spectrum = condition_number(s, policy)
+    return _log_ratio(spectrum)
+
+
+def log_feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
+    """log kappa(f^T f), shape (...), differentiable as `log_condition_number` is, and without squaring f."""
+    return _log_ratio(feature_condition_number(f, policy))
+
+
+def smaller_gram(f: jax.Array) -> jax.Array:
+    """f f^T or f^T f, whichever is smaller: both have the non-zero spectrum of f^T f. Shape (..., m, m), m = min(N, d)."""
+    rows, features = f.shape[-2:]
+    return jnp.matmul(f, f.mT, precision=_HIGHEST) if rows < features else jnp.matmul(f.mT, f, precision=_HIGHEST)
+
+
+class Eigen(NamedTuple):
+    """Eigenpairs of a positive semi-definite matrix, largest first.
+
+    Attributes:
+      sigma: eigenvalues, shape (..., r), descending; rounding below zero is clipped to 0.
+      vectors: shape (..., d, r), the eigenvectors in columns.
+    """
+
+    sigma: jax.Array
+    vectors: jax.Array
+
+
+def eigenpairs(h: jax.Array) -> Eigen:
+    """All eigenpairs of a symmetric positive semi-definite matrix, shape (..., d, d), largest first."""
+    sigma, vectors = jnp.linalg.eigh(h)
+    return Eigen(jnp.maximum(sigma[..., ::-1], 0), vectors[..., ::-1])
+
+
+def feature_eigenpairs(f: jax.Array) -> Eigen:
+    """The min(N, d) leading eigenpairs of f^T f for features f of shape (..., N, d), from the smaller Gram matrix.
+
+    For a minibatch of B < d rows this is a B x B problem: with f f^T = U diag(sigma) U^T, V = f^T U / sqrt(sigma).
+    Columns that belong to a zero eigenvalue are zero. The vectors have shape (..., d, min(N, d)).
+    """
+    eigen = eigenpairs(smaller_gram(f))
+    if f.shape[-2] >= f.shape[-1]:
+        return eigen
+    root = jnp.sqrt(eigen.sigma)
+    positive = eigen.sigma > rounding_tolerance(f.shape[-2], f.dtype) * eigen.sigma[..., :1]
+    scale = jnp.where(positive, 1 / jnp.where(positive, root, 1), 0)
+    return Eigen(eigen.sigma, (f.mT @ eigen.vectors) * scale[..., None, :])
+
+
+class TopPair(NamedTuple):
+    """The largest eigenvalue, its eigenvector, and how far the two are from satisfying h v = sigma v.
+
+    Attributes:
+      sigma: scalar.
+      vector: shape (d,), of unit length.
+      residual: ||h v - sigma v|| / sigma; sigma itself is right to about the residual squared over the relative gap.
+    """
+
+    sigma: jax.Array
+    vector: jax.Array
+    residual: jax.Array
+
+
+def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 32) -> TopPair:
+    """The largest eigenpair alone, by Lanczos with full reorthogonalisation: R_well needs no more.
+
+    Args:
+      h: symmetric positive semi-definite, shape (d, d). Use `vmap` for a batch.
+      num_matvecs: length of the Krylov space, cut to d. 32 reach rounding level for the spectra of real covariances,
+        whose largest eigenvalue stands apart; the residual says whether it did.
+    """
+    size = h.shape[-1]
+    length = min(num_matvecs, size)
+    # A fixed start that no symmetry of the data is orthogonal to; h @ start leans towards the top already.
+    start = h @ jnp.cos(jnp.arange(size, dtype=h.dtype) + 1.0)
+    start = jnp.where(jnp.linalg.norm(start) > 0, start, jnp.ones_like(start))
+    krylov = decomp.tridiag_sym(length, reortho="full")(lambda v: h @ v, start)
+    # Once the Krylov space is exhausted the recursion normalises rounding, or divides by zero. Rayleigh-Ritz on an
+    # orthonormal basis of whatever it returned does not mind: a larger subspace only makes the top pair better.
+    basis = jnp.linalg.qr(jnp.nan_to_num(krylov.Q_tall).T)[0]
+    vector = basis @ eigenpairs(basis.T @ (h @ basis)).vectors[:, 0]
+    image = h @ vector
+    sigma = vector @ image
+    safe = jnp.where(sigma > 0, sigma, 1)
+    return TopPair(sigma, vector, jnp.linalg.norm(image - sigma * vector) / safe)
+
+
+def rounding_tolerance(size: int, dtype) -> float:
+    """What rounding makes of a zero eigenvalue of a formed (size, size) matrix, relative to the largest: size * eps."""
+    return size * float(jnp.finfo(dtype).eps)
+
+
+def numerical_rank(sigma: jax.Array) -> jax.Array:
+    """How many descending eigenvalues of a formed matrix, shape (..., d), stand above rounding; int32, shape (...)."""
+    return (sigma > rounding_tolerance(sigma.shape[-1], sigma.dtype) * sigma[..., :1]).sum(-1, dtype=jnp.int32)
+
+
+def _spectrum(sigma_max, sigma_min, rank, floored) -> Spectrum:
+    has_range = sigma_min > 0
+    kappa = jnp.where(has_range, sigma_max / jnp.where(has_range, sigma_min, 1), jnp.inf)
+    return Spectrum(kappa, sigma_max, sigma_min, rank, floored)
+
+
+def _log_ratio(spectrum: Spectrum) -> jax.Array:
+    # Two logarithms, not the logarithm of the ratio: neither can overflow, and a zero matrix gets gradient zero, not NaN.
+    has_range = spectrum.sigma_min > 0
+    sigma_max = jnp.where(has_range, spectrum.sigma_max, 1)
+    sigma_min = jnp.where(has_range, spectrum.sigma_min, 1)
+    return jnp.where(has_range, jnp.log(sigma_max) - jnp.log(sigma_min), jnp.inf)
+
+
+def _feature_singular_values(f: jax.Array, route: Route) -> jax.Array:
+    if route is Route.QR:
+        f = jnp.linalg.qr(f.mT if f.shape[-2] < f.shape[-1] else f, mode="r")
+    return jnp.linalg.svd(f, compute_uv=False)
+
+
+def _matrix_accuracy(s: jax.Array) -> _Accuracy:
+    eps = float(jnp.finfo(s.dtype).eps)
+    return _Accuracy(rounding_tolerance(max(s.shape[-2:]), s.dtype), RESOLUTION_IN_EPS * eps, s.dtype == jnp.float64)
+
+
+def _feature_accuracy(f: jax.Array) -> _Accuracy:
+    """Accuracy of the SQUARED singular values of f; the factors were measured, not derived, on prescribed spectra."""
+    eps = float(jnp.finfo(f.dtype).eps)
+    zero = (2 * min(f.shape[-2:]) ** 0.5 * eps) ** 2
+    return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64)
+
+
+def _check_matrix(s, name: str) -> jax.Array:
+    if np.ndim(s) < 2:
+        raise InputError(f"{name}: needs shape (..., rows, columns), got {np.shape(s)}; give a matrix")
+    if isinstance(s, jax.core.Tracer):
+        return s
+    s = jnp.asarray(s)
+    if not jnp.issubdtype(s.dtype, jnp.floating):
+        raise InputError(f"{name}: needs a floating-point dtype, got {s.dtype}; convert it with .astype(float)")
+    if not bool(jnp.isfinite(s).all()):
+        raise InputError(f"{name}: has NaN or infinite entries; remove or impute them first")
+    if not bool((s != 0).any((-2, -1)).all()):
+        raise InputError(f"{name}: is zero everywhere, so it has no condition number; check how it was made")
+    return s
