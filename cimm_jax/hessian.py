@@ -2,7 +2,8 @@
 
 For the linear extractor f_theta(x) = x^T theta and an l2 loss on a linear probe w, the Hessian in w is theta^T K theta
 (Section 2 of Zheng et al., 2025), with K uncentred and not divided by the number of rows. Products use the highest
-precision of the device: the default of accelerators (bfloat16 or TF32 passes) would decide small eigenvalues by rounding.
+precision of the device: the default of accelerators (bfloat16 or TF32 passes) would decide small eigenvalues by
+rounding.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.errors import InputError
 
@@ -31,7 +33,12 @@ def covariance(x: jax.Array) -> jax.Array:
     """
     if np.ndim(x) < 2:
         raise InputError(f"x: needs shape (..., rows, features), got {np.shape(x)}; give a matrix of inputs")
-    return symmetric(jnp.matmul(x.mT, x, precision=_HIGHEST))
+    x = jnp.asarray(x)
+    sharding = jax.typeof(x).sharding
+    # A mesh of explicit axes, the default of `jax.make_mesh`, wants to be told that the sum goes to every device.
+    summed = PartitionSpec(*sharding.spec[:-2], None, None)
+    out = NamedSharding(sharding.mesh, summed) if sharding.mesh.are_all_axes_explicit else None
+    return symmetric(jnp.matmul(x.mT, x, precision=_HIGHEST, out_sharding=out))
 
 
 def streamed_covariance(batches: Iterable[jax.Array]) -> jax.Array:
@@ -50,7 +57,8 @@ def streamed_covariance(batches: Iterable[jax.Array]) -> jax.Array:
     for number, x in enumerate(batches):
         if total is not None and np.shape(x)[-1] != total.shape[-1]:
             raise InputError(
-                f"batches: batch {number} has {np.shape(x)[-1]} features and the first {total.shape[-1]}; make them equal"
+                f"batches: batch {number} has {np.shape(x)[-1]} features and the first {total.shape[-1]}; "
+                "make them equal"
             )
         total = _jit_covariance(x) if total is None else _accumulate(total, x)
     if total is None:
@@ -75,7 +83,8 @@ def probe_hessian(theta: jax.Array, k: jax.Array) -> jax.Array:
         raise InputError(f"theta, k: need shapes (..., d, m) and (..., d, d), got {np.shape(theta)} and {np.shape(k)}")
     if np.shape(theta)[-2] != np.shape(k)[-1]:
         raise InputError(
-            f"theta: has {np.shape(theta)[-2]} rows and k has {np.shape(k)[-1]}; both must be the number of input features"
+            f"theta: has {np.shape(theta)[-2]} rows and k has {np.shape(k)[-1]}; "
+            "both must be the number of input features"
         )
     return symmetric(jnp.matmul(theta.mT, jnp.matmul(k, theta, precision=_HIGHEST), precision=_HIGHEST))
 

@@ -1,8 +1,9 @@
 """The preconditioner K^{-1} of Algorithm 1, as an identity layer and as an optax transformation.
 
-Theta enters a loss through X theta, so a gradient in theta is X^T (...) and K^{-1} = (X^T X)^{-1} multiplies it FROM THE
-LEFT: K^{-1} grad. (The released code solves against the transposed gradient, which is grad K^{-1}.) For the regularizers
-themselves K^{-1} cancels and `regularizers.well_direction` needs neither; this layer is for losses that come as a function.
+Theta enters a loss through X theta, so a gradient in theta is X^T (...) and K^{-1} = (X^T X)^{-1} multiplies it FROM
+THE LEFT: K^{-1} grad. (The released code solves against the transposed gradient, which is grad K^{-1}.) For the
+regularizers themselves K^{-1} cancels and `regularizers.well_direction` needs neither; this layer is for losses that
+come as a function.
 
 A singular K is inverted on its range only, so nothing is ever divided by zero; a relative ridge is available on top.
 """
@@ -53,7 +54,8 @@ def preconditioner(k: jax.Array, *, relative_ridge: float = 0.0) -> Precondition
 def apply_preconditioner(p: Preconditioner, gradient: jax.Array) -> jax.Array:
     """K^{-1} gradient, for a gradient of shape (d, ...)."""
     flat = gradient.reshape(gradient.shape[0], -1)
-    return (p.vectors @ (p.inverse[:, None] * (p.vectors.T @ flat))).reshape(gradient.shape)
+    with jax.default_matmul_precision("highest"):
+        return (p.vectors @ (p.inverse[:, None] * (p.vectors.T @ flat))).reshape(gradient.shape)
 
 
 @jax.custom_vjp
@@ -82,7 +84,9 @@ precondition_gradient.defvjp(_precondition_forward, _precondition_backward)
 
 
 def scale_by_inverse_covariance(k: jax.Array, *, relative_ridge: float = 0.0) -> optax.GradientTransformation:
-    """K^{-1} as an optax transformation: chain it before any optimizer; use `optax.masked` for parameters it is not for.
+    """K^{-1} as an optax transformation: chain it before any optimizer.
+
+    Use `optax.masked` for parameters that it is not for.
 
     Args:
       k: covariance, shape (d, d).

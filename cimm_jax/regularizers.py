@@ -1,4 +1,4 @@
-"""R_well lowers a condition number, R_ill raises it: values, closed-form gradients, preconditioned directions, safe steps.
+"""R_well lowers a condition number, R_ill raises it: values, closed-form gradients, directions, and safe steps.
 
     R_well(S) = 1/2 ||S||_2^2 - 1/(2p) ||S||_F^2                          (Nenov et al., 2024; p the smaller dimension)
     R_ill(S)  = 1 / ( 1/(2k) ||S||_F^2 - 1/2 sigma_k(S)^2 ),  k = rank(S)   (Zheng et al., 2025)
@@ -18,12 +18,12 @@ theta' = theta (I - eta G) then moves each singular value of H by itself (`recur
     sigma_i' = sigma_i (1 - eta c_i sigma_i)^2.
 
 The step bounds below are derived from that recurrence. They are not the ones printed in the paper: its bound for R_well
-admits steps that send sigma_1 to zero, and its bound for R_ill mixes units (`tests/test_theorems.py` runs an instance of
-each that the printed bound admits and that breaks).
+admits steps that send sigma_1 to zero, and its bound for R_ill mixes units (`tests/test_theorems.py` runs an instance
+of each that the printed bound admits and that breaks).
 
 Numerics:
-  - Singular values closer together than rounding can tell are tied, and the indicator [i = 1] or [i = k] is shared evenly
-    between them: a subgradient that does not depend on which basis the decomposition returned.
+  - Singular values closer together than rounding can tell are tied, and the indicator [i = 1] or [i = k] is shared
+    evenly between them: a subgradient that does not depend on which basis the decomposition returned.
   - All non-zero singular values tied makes R_ill infinite. The denominator is then held at eps times its first term, so
     the value is large and finite, and the shared indicator makes the gradient zero, rather than NaN.
   - Zero singular values are left out of both indicators; k counts the others.
@@ -34,8 +34,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from cimm_jax.decompositions import singular_values, svd
 from cimm_jax.hessian import probe_hessian
-from cimm_jax.spectra import Eigen, eigenpairs, numerical_rank, rounding_tolerance
+from cimm_jax.spectra import Eigen, TopPair, eigenpairs, numerical_rank, rounding_tolerance
+
+TIE_SIZE = 64
+"""Equal singular values come out up to 36 rounding units apart however small the matrix is (measured, sizes 2 to 300)."""
+
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
@@ -44,13 +50,13 @@ def r_well(s: jax.Array) -> jax.Array:
 
     Differentiable once, in either mode, by the closed form: sigma_1 u_1 v_1^T - S / p.
     """
-    return well_value(jnp.linalg.svd(s, compute_uv=False))
+    return well_value(singular_values(s))
 
 
 @r_well.defjvp
 def _r_well_jvp(primals, tangents):
     (s,), (ds,) = primals, tangents
-    u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
+    u, sigma, vt = svd(s)
     return well_value(sigma), _pair(u, well_coefficients(sigma) * sigma / 2, vt, ds)
 
 
@@ -64,13 +70,13 @@ def r_ill(s: jax.Array, rank: int | None = None) -> jax.Array:
       s: the matrix.
       rank: k, if it is known; by default the number of singular values above rounding.
     """
-    return ill_value(jnp.linalg.svd(s, compute_uv=False), rank)
+    return ill_value(singular_values(s), rank)
 
 
 @r_ill.defjvp
 def _r_ill_jvp(rank, primals, tangents):
     (s,), (ds,) = primals, tangents
-    u, sigma, vt = jnp.linalg.svd(s, full_matrices=False)
+    u, sigma, vt = svd(s)
     return ill_value(sigma, rank), _pair(u, ill_coefficients(sigma, rank) * sigma / 2, vt, ds)
 
 
@@ -91,15 +97,15 @@ def ill_value(sigma: jax.Array, rank: int | None = None) -> jax.Array:
 
 def well_coefficients(sigma: jax.Array, size: int | None = None) -> jax.Array:
     """The c_i of R_well, shape (..., p); arguments as in `well_value`."""
-    return 2 * (_share(_ties(sigma, sigma[..., :1])) - 1 / (size or sigma.shape[-1]))
+    return 2 * (_share(_ties(sigma, sigma[..., :1]), sigma.dtype) - 1 / (size or sigma.shape[-1]))
 
 
 def ill_coefficients(sigma: jax.Array, rank: int | None = None) -> jax.Array:
     """The c_i of R_ill, shape (..., p), from singular values in descending order; zero where sigma_i is."""
     kept = _kept(sigma, rank)
-    lowest = _share(kept & _ties(sigma, _smallest(sigma, kept)))
-    count = jnp.maximum(kept.sum(-1, keepdims=True), 1)
-    return jnp.where(kept, 2 * (lowest - 1 / count) / _ill_denominator(sigma, kept)[..., None] ** 2, 0)
+    lowest = kept & _ties(sigma, _smallest(sigma, kept))
+    pull = _share(lowest, sigma.dtype) - _share(kept, sigma.dtype)
+    return 2 * pull / _ill_denominator(sigma, kept)[..., None] ** 2
 
 
 def well_direction(theta: jax.Array, eigen: Eigen) -> jax.Array:
@@ -112,6 +118,20 @@ def well_direction(theta: jax.Array, eigen: Eigen) -> jax.Array:
     return _right_multiply(theta, eigen, well_coefficients(eigen.sigma, theta.shape[-1]))
 
 
+def well_direction_from_top(theta: jax.Array, h: jax.Array, top: TopPair) -> jax.Array:
+    """`well_direction` from H and its largest eigenpair alone: 2 (sigma_1 theta v_1 v_1^T - theta H / m).
+
+    Among tied largest eigenvalues it uses the one eigenvector that `top` holds.
+
+    Args:
+      theta: extractor, shape (d, m).
+      h: theta^T K theta, shape (m, m).
+      top: `largest_eigenpair(h)`.
+    """
+    falling = top.sigma * jnp.outer(_matmul(theta, top.vector), top.vector)
+    return 2 * (falling - _matmul(theta, h) / theta.shape[-1])
+
+
 def ill_direction(theta: jax.Array, eigen: Eigen, rank: int | None = None) -> jax.Array:
     """K^{-1} grad_theta R_ill(theta^T K theta) = theta G, shape (..., d, m); arguments as in `well_direction`."""
     return _right_multiply(theta, eigen, ill_coefficients(eigen.sigma, rank))
@@ -119,12 +139,12 @@ def ill_direction(theta: jax.Array, eigen: Eigen, rank: int | None = None) -> ja
 
 def well_gradient(theta: jax.Array, k: jax.Array) -> jax.Array:
     """grad_theta R_well(theta^T K theta) = 2 K theta (sigma_1 v_1 v_1^T - H / m), Theorem 4.2; shape (..., d, m)."""
-    return k @ well_direction(theta, eigenpairs(probe_hessian(theta, k)))
+    return _matmul(k, well_direction(theta, eigenpairs(probe_hessian(theta, k))))
 
 
 def ill_gradient(theta: jax.Array, k: jax.Array, rank: int | None = None) -> jax.Array:
-    """grad_theta R_ill(theta^T K theta) = 2 K theta (sigma_k v_k v_k^T - H / k) R_ill^2, Theorem 4.2; shape (..., d, m)."""
-    return k @ ill_direction(theta, eigenpairs(probe_hessian(theta, k)), rank)
+    """grad_theta R_ill(theta^T K theta) = 2 K theta (sigma_k v_k v_k^T - H / k) R_ill^2, Theorem 4.2; (..., d, m)."""
+    return _matmul(k, ill_direction(theta, eigenpairs(probe_hessian(theta, k)), rank))
 
 
 def recurrence(sigma: jax.Array, coefficients: jax.Array, step: jax.Array) -> jax.Array:
@@ -139,8 +159,8 @@ def safe_step_well(sigma: jax.Array, size: int | None = None) -> jax.Array:
     positive, kappa' < kappa for every 0 < eta < min of
         (sigma_1 - sqrt(sigma_2 sigma_k)) / (2 (sigma_1^2 (1/t - 1/p) + sigma_2 sqrt(sigma_2 sigma_k) / p)),
         p (1 - sqrt(r)) / (2 (sigma_2 sqrt(r) - sigma_k))      where that is positive,
-    the first where sigma_1 falls so far that sigma_2' / sigma_1' reaches kappa, the second where sigma_2 outgrows sigma_k
-    by it. Both are reached by the recurrence, so the bound cannot be widened. Zero if all values are equal.
+    the first where sigma_1 falls so far that sigma_2' / sigma_1' reaches kappa, the second where sigma_2 outgrows
+    sigma_k by it. Both are reached by the recurrence, so the bound cannot be widened. Zero if all values are equal.
 
     Args:
       sigma: singular values of H in descending order, shape (..., p); zeros are left out.
@@ -152,7 +172,7 @@ def safe_step_well(sigma: jax.Array, size: int | None = None) -> jax.Array:
     first, last = sigma[..., 0], _smallest(sigma, kept)[..., 0]
     second = jnp.where(tied, 0, sigma).max(-1)
     geometric = jnp.sqrt(second * last)
-    pull = 1 / tied.sum(-1) - 1 / p
+    pull = _share(tied, sigma.dtype)[..., 0] - 1 / p
     falls = (first - geometric) / (2 * (first**2 * pull + second * geometric / p))
     root = jnp.sqrt(second / first)
     growth = second * root - last
@@ -164,8 +184,8 @@ def safe_step_well(sigma: jax.Array, size: int | None = None) -> jax.Array:
 def safe_step_ill(sigma: jax.Array, rank: int | None = None) -> jax.Array:
     """The largest eta below which every preconditioned R_ill step raises kappa(H) and keeps its rank; shape (...).
 
-    For eta < 1 / (2 sigma_k (1/t - 1/k) R_ill^2), t the number of values tied with sigma_k, sigma_k falls without reaching
-    zero while every other value grows. At the bound sigma_k' = 0 and a rank is lost. Zero if all values are equal.
+    For eta < 1 / (2 sigma_k (1/t - 1/k) R_ill^2), t the number of values tied with sigma_k, sigma_k falls without
+    reaching zero while every other value grows. At the bound sigma_k' = 0 and a rank is lost. Zero if all are equal.
 
     Args:
       sigma: singular values of H in descending order, shape (..., p).
@@ -179,13 +199,14 @@ def safe_step_ill(sigma: jax.Array, rank: int | None = None) -> jax.Array:
 
 def _right_multiply(theta: jax.Array, eigen: Eigen, coefficients: jax.Array) -> jax.Array:
     """Theta V diag(c sigma) V^T."""
-    return ((theta @ eigen.vectors) * (coefficients * eigen.sigma)[..., None, :]) @ eigen.vectors.mT
+    weights = coefficients * eigen.sigma
+    return _matmul(_matmul(theta, eigen.vectors) * weights[..., None, :], eigen.vectors.mT)
 
 
 def _kept(sigma: jax.Array, rank: int | None) -> jax.Array:
     """Which values are not zero: the first `rank`, or those above rounding."""
     count = numerical_rank(sigma)[..., None] if rank is None else rank
-    return jnp.arange(sigma.shape[-1]) < count
+    return jax.lax.broadcasted_iota(jnp.int32, sigma.shape, sigma.ndim - 1) < count
 
 
 def _smallest(sigma: jax.Array, kept: jax.Array) -> jax.Array:
@@ -193,20 +214,22 @@ def _smallest(sigma: jax.Array, kept: jax.Array) -> jax.Array:
 
 
 def _ties(sigma: jax.Array, value: jax.Array) -> jax.Array:
-    return jnp.abs(sigma - value) <= rounding_tolerance(sigma.shape[-1], sigma.dtype) * sigma[..., :1]
+    return jnp.abs(sigma - value) <= rounding_tolerance(max(sigma.shape[-1], TIE_SIZE), sigma.dtype) * sigma[..., :1]
 
 
-def _share(indicator: jax.Array) -> jax.Array:
-    return indicator / jnp.maximum(indicator.sum(-1, keepdims=True), 1)
+def _share(indicator: jax.Array, dtype) -> jax.Array:
+    """1/t on the t values that are indicated and 0 elsewhere, along the last axis."""
+    weights = indicator.astype(dtype)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1)
 
 
 def _ill_denominator(sigma: jax.Array, kept: jax.Array) -> jax.Array:
-    mean_square = jnp.where(kept, sigma**2, 0).sum(-1) / jnp.maximum(kept.sum(-1), 1)
-    eps = jnp.finfo(sigma.dtype).eps
+    mean_square = (_share(kept, sigma.dtype) * sigma**2).sum(-1)
+    eps = float(jnp.finfo(sigma.dtype).eps)
     gap = jnp.maximum(mean_square - _smallest(sigma, kept)[..., 0] ** 2, eps * mean_square)
     return jnp.where(mean_square > 0, gap, 1) / 2
 
 
 def _pair(u: jax.Array, weights: jax.Array, vt: jax.Array, ds: jax.Array) -> jax.Array:
     """<u diag(weights) vt, ds>, without forming the gradient when only its pairing with ds is asked for."""
-    return ((u.mT @ ds @ vt.mT).diagonal(axis1=-2, axis2=-1) * weights).sum(-1)
+    return (_matmul(_matmul(u.mT, ds), vt.mT).diagonal(axis1=-2, axis2=-1) * weights).sum(-1)

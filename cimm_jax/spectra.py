@@ -16,8 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from matfree import decomp
 
+from cimm_jax.decompositions import eigh, qr, singular_values
 from cimm_jax.errors import InputError
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -60,8 +62,8 @@ class PseudoInverse:
     """Eq. 1: singular values at most `rtol * sigma_max` are zero, the rest count.
 
     `floored` is set when moving the tolerance tenfold either way would change the rank, when sigma_min is too small for
-    the arithmetic to resolve within 2 %, and, below float64, whenever a non-zero value was counted as zero (float64 might
-    have resolved it).
+    the arithmetic to resolve within 2 %, and, below float64, whenever a non-zero value was counted as zero (float64
+    might have resolved it).
 
     Attributes:
       rtol: relative to sigma_max of the measured matrix, in [0, 1). None: what rounding makes of a zero, which is
@@ -123,8 +125,9 @@ class ReleasedCode:
     floor = 1e-6
 
     def measure_matrix(self, s: jax.Array) -> Spectrum:
-        """Judges a symmetric matrix, shape (..., d, d). The shift comes before the decomposition: its rounding matters."""
-        eigenvalues = jnp.linalg.eigvalsh(s + self.floor * jnp.eye(s.shape[-1], dtype=s.dtype))
+        """Judges a symmetric matrix, shape (..., d, d); it is shifted before it is decomposed: the rounding matters."""
+        shift = jnp.broadcast_to(self.floor * jnp.eye(s.shape[-1], dtype=s.dtype), s.shape)
+        eigenvalues = eigh(s + shift)[0]
         kept = eigenvalues > self.floor
         top = eigenvalues[..., -1]
         sigma_min = jnp.where(kept, eigenvalues, jnp.inf).min(-1)
@@ -168,7 +171,7 @@ def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum
     s = _check_matrix(s, "s")
     if isinstance(policy, ReleasedCode):
         return policy.measure_matrix(s)
-    return policy.measure(jnp.linalg.svd(s, compute_uv=False), _matrix_accuracy(s))
+    return policy.measure(singular_values(s), _matrix_accuracy(s))
 
 
 def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, route: Route = Route.SVD) -> Spectrum:
@@ -190,7 +193,7 @@ def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, 
         return policy.measure_matrix(jnp.matmul(f.mT, f, precision=_HIGHEST))
     if route is Route.GRAM:
         gram = smaller_gram(f)
-        sigma = jnp.linalg.svd(gram, compute_uv=False)
+        sigma = singular_values(gram)
         accuracy = _matrix_accuracy(gram)
     else:
         sigma = _feature_singular_values(f, route) ** 2
@@ -202,22 +205,21 @@ def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, 
 
 
 def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
-    """log kappa(s), shape (...), with finite gradients also where singular values repeat or are zero.
+    """The logarithm of kappa(s), shape (...), with finite gradients also where singular values repeat or are zero.
 
-    The derivative is u_1 v_1^T / sigma_max - u_k v_k^T / sigma_min; among equal singular values it is that of one of them,
-    a subgradient. Values that the policy counts as zero have no influence on it.
+    The derivative is u_1 v_1^T / sigma_max - u_k v_k^T / sigma_min; among equal singular values it is that of one of
+    them, or a mean of several: a subgradient. Values that the policy counts as zero have no influence on it.
     """
-    spectrum = condition_number(s, policy)
-    return _log_ratio(spectrum)
+    return _log_ratio(condition_number(s, policy))
 
 
 def log_feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
-    """log kappa(f^T f), shape (...), differentiable as `log_condition_number` is, and without squaring f."""
+    """The logarithm of kappa(f^T f), differentiable as `log_condition_number` is, without squaring f; shape (...)."""
     return _log_ratio(feature_condition_number(f, policy))
 
 
 def smaller_gram(f: jax.Array) -> jax.Array:
-    """f f^T or f^T f, whichever is smaller: both have the non-zero spectrum of f^T f. Shape (..., m, m), m = min(N, d)."""
+    """Whichever of f f^T and f^T f is smaller: both have the non-zero spectrum of f^T f. Shape (..., m, m)."""
     rows, features = f.shape[-2:]
     return jnp.matmul(f, f.mT, precision=_HIGHEST) if rows < features else jnp.matmul(f.mT, f, precision=_HIGHEST)
 
@@ -236,7 +238,7 @@ class Eigen(NamedTuple):
 
 def eigenpairs(h: jax.Array) -> Eigen:
     """All eigenpairs of a symmetric positive semi-definite matrix, shape (..., d, d), largest first."""
-    sigma, vectors = jnp.linalg.eigh(h)
+    sigma, vectors = eigh(h)
     return Eigen(jnp.maximum(sigma[..., ::-1], 0), vectors[..., ::-1])
 
 
@@ -252,7 +254,7 @@ def feature_eigenpairs(f: jax.Array) -> Eigen:
     root = jnp.sqrt(eigen.sigma)
     positive = eigen.sigma > rounding_tolerance(f.shape[-2], f.dtype) * eigen.sigma[..., :1]
     scale = jnp.where(positive, 1 / jnp.where(positive, root, 1), 0)
-    return Eigen(eigen.sigma, (f.mT @ eigen.vectors) * scale[..., None, :])
+    return Eigen(eigen.sigma, jnp.matmul(f.mT, eigen.vectors, precision=_HIGHEST) * scale[..., None, :])
 
 
 class TopPair(NamedTuple):
@@ -269,28 +271,33 @@ class TopPair(NamedTuple):
     residual: jax.Array
 
 
-def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 32) -> TopPair:
+def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 16) -> TopPair:
     """The largest eigenpair alone, by Lanczos with full reorthogonalisation: R_well needs no more.
 
     Args:
       h: symmetric positive semi-definite, shape (d, d). Use `vmap` for a batch.
-      num_matvecs: length of the Krylov space, cut to d. 32 reach rounding level for the spectra of real covariances,
+      num_matvecs: length of the Krylov space, cut to d. 16 reach rounding level for the spectra of real covariances,
         whose largest eigenvalue stands apart; the residual says whether it did.
     """
     size = h.shape[-1]
     length = min(num_matvecs, size)
-    # A fixed start that no symmetry of the data is orthogonal to; h @ start leans towards the top already.
-    start = h @ jnp.cos(jnp.arange(size, dtype=h.dtype) + 1.0)
-    start = jnp.where(jnp.linalg.norm(start) > 0, start, jnp.ones_like(start))
-    krylov = decomp.tridiag_sym(length, reortho="full")(lambda v: h @ v, start)
-    # Once the Krylov space is exhausted the recursion normalises rounding, or divides by zero. Rayleigh-Ritz on an
-    # orthonormal basis of whatever it returned does not mind: a larger subspace only makes the top pair better.
-    basis = jnp.linalg.qr(jnp.nan_to_num(krylov.Q_tall).T)[0]
-    vector = basis @ eigenpairs(basis.T @ (h @ basis)).vectors[:, 0]
-    image = h @ vector
-    sigma = vector @ image
+    largest = jnp.abs(h).max()
+    scale = jnp.where(largest > 0, largest, 1)  # so that no square below over- or underflows
+    h = h / scale
+    with jax.default_matmul_precision("highest"):
+        # A fixed start that no symmetry of the data is orthogonal to; h @ start leans towards the top already.
+        start = h @ jnp.cos(jnp.arange(size, dtype=h.dtype) + 1.0)
+        start = jnp.where(jnp.linalg.norm(start) > 0, start, jnp.ones_like(start))
+        krylov = decomp.tridiag_sym(length, reortho="full")(lambda v: h @ v, start)
+        # Once the Krylov space is exhausted the recursion normalises rounding, or divides by zero. Rayleigh-Ritz on an
+        # orthonormal basis of whatever is finite does not mind: a larger subspace only makes the top pair better.
+        found = jnp.nan_to_num(jnp.asarray(krylov.Q_tall), posinf=0, neginf=0)
+        basis = qr(found.T)[0]
+        vector = basis @ eigenpairs(basis.T @ (h @ basis)).vectors[:, 0]
+        image = h @ vector
+        sigma = vector @ image
     safe = jnp.where(sigma > 0, sigma, 1)
-    return TopPair(sigma, vector, jnp.linalg.norm(image - sigma * vector) / safe)
+    return TopPair(sigma * scale, vector, jnp.linalg.norm(image - sigma * vector) / safe)
 
 
 def rounding_tolerance(size: int, dtype) -> float:
@@ -310,7 +317,7 @@ def _spectrum(sigma_max, sigma_min, rank, floored) -> Spectrum:
 
 
 def _log_ratio(spectrum: Spectrum) -> jax.Array:
-    # Two logarithms, not the logarithm of the ratio: neither can overflow, and a zero matrix gets gradient zero, not NaN.
+    # Two logarithms, not that of the ratio: neither can overflow, and a zero matrix gets gradient zero, not NaN.
     has_range = spectrum.sigma_min > 0
     sigma_max = jnp.where(has_range, spectrum.sigma_max, 1)
     sigma_min = jnp.where(has_range, spectrum.sigma_min, 1)
@@ -319,8 +326,8 @@ def _log_ratio(spectrum: Spectrum) -> jax.Array:
 
 def _feature_singular_values(f: jax.Array, route: Route) -> jax.Array:
     if route is Route.QR:
-        f = jnp.linalg.qr(f.mT if f.shape[-2] < f.shape[-1] else f, mode="r")
-    return jnp.linalg.svd(f, compute_uv=False)
+        f = qr(f.mT if f.shape[-2] < f.shape[-1] else f)[1]
+    return singular_values(f)
 
 
 def _matrix_accuracy(s: jax.Array) -> _Accuracy:
@@ -338,11 +345,11 @@ def _feature_accuracy(f: jax.Array) -> _Accuracy:
 def _check_matrix(s, name: str) -> jax.Array:
     if np.ndim(s) < 2:
         raise InputError(f"{name}: needs shape (..., rows, columns), got {np.shape(s)}; give a matrix")
-    if isinstance(s, jax.core.Tracer):
-        return s
     s = jnp.asarray(s)
-    if not jnp.issubdtype(s.dtype, jnp.floating):
-        raise InputError(f"{name}: needs a floating-point dtype, got {s.dtype}; convert it with .astype(float)")
+    if s.dtype not in (jnp.float32, jnp.float64):
+        raise InputError(f"{name}: needs float32 or float64, got {s.dtype}; convert it with .astype(float)")
+    if isinstance(s, Tracer):
+        return s
     if not bool(jnp.isfinite(s).all()):
         raise InputError(f"{name}: has NaN or infinite entries; remove or impute them first")
     if not bool((s != 0).any((-2, -1)).all()):

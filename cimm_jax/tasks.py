@@ -1,8 +1,8 @@
 """Tasks and pairs of tasks: what every immunization method, metric and attacker is given.
 
 `Task` and `TaskPair` are pytrees of arrays, so `jit`, `vmap` and sharding compose from outside; a leading axis on every
-leaf makes a stack of tasks (`stack_pairs`). Nothing is validated on construction, since traced values pass through here:
-`check_pair` is called by the functions that a person calls, before anything is traced.
+leaf makes a stack of tasks (`stack_pairs`). Nothing is validated on construction, since traced values pass through
+here: `check_pair` is called by the functions that a person calls, before anything is traced.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def stack_pairs(pairs: Sequence[TaskPair]) -> TaskPair:
         raise InputError("pairs: is empty; give at least one pair")
     shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(pair)) for pair in pairs}
     if len(shapes) > 1:
-        raise InputError(f"pairs: have {len(shapes)} different shapes; give every task the same number of rows to stack them")
+        raise InputError(f"pairs: have {len(shapes)} different shapes; give every task the same number of rows")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
 
 

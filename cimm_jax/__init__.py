@@ -1,0 +1,22 @@
+"""cimm_jax: model immunization in JAX.
+
+Make a feature extractor hard to fine-tune for a harmful task while its primary task stays as good and as easy, and
+measure how hard. Everything is pure functions on arrays and pytrees. Use float64 (`jax.enable_x64(True)`) where the answer
+is a condition number.
+"""
+
+from cimm_jax import losses, methods
+from cimm_jax.errors import InputError
+from cimm_jax.hessian import covariance, probe_hessian, streamed_covariance
+from cimm_jax.methods import immunize
+from cimm_jax.regularizers import r_ill, r_well
+from cimm_jax.spectra import (
+    PseudoInverse,
+    ReleasedCode,
+    Ridge,
+    Spectrum,
+    condition_number,
+    feature_condition_number,
+    log_condition_number,
+)
+from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs

@@ -1,0 +1,74 @@
+"""eigh, svd and qr that are safe to use more than once in a batched program on CPU.
+
+XLA's CPU backend splits a batch of LAPACK calls over the same thread pool that runs the call itself, and waits. Two such
+batches that are independent of each other, in one compiled program, can occupy every thread of the pool while both wait
+for a free one: the program hangs for ever (seen with jaxlib 0.10.2; the fewer cores, the sooner). A vmapped method that
+decomposes a primary and a harmful Hessian is exactly such a program.
+
+So on CPU a batch is decomposed one matrix after another, which never waits; independent batches still run side by side.
+Elsewhere the batched kernels are used. `vmap` adds to the batch instead of reaching into the loop.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def _unbatched_on_cpu(decompose: Callable) -> Callable:
+    """Makes a function of one matrix (m, n) into one of a batch (..., m, n) that loops on CPU, under `vmap` too."""
+
+    def loop(s: jax.Array):
+        batch = s.shape[:-2]
+        if not batch:
+            return decompose(s)
+        parts = jax.lax.map(decompose, s.reshape(-1, *s.shape[-2:]))
+        return jax.tree.map(lambda part: part.reshape(*batch, *part.shape[1:]), parts)
+
+    @jax.custom_batching.custom_vmap
+    def batched(s: jax.Array):
+        return jax.lax.platform_dependent(s, cpu=loop, default=decompose)
+
+    @batched.def_vmap
+    def _(axis_size, in_batched, s):
+        del axis_size, in_batched  # there is one argument, so it is the batched one, along its leading axis
+        outputs = batched(s)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return batched
+
+
+_svd = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.svd(s, full_matrices=False)))
+_singular_values = _unbatched_on_cpu(lambda s: jnp.linalg.svd(s, compute_uv=False))
+_eigh = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.eigh(s)))
+_qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
+
+
+def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Thin singular value decomposition (U, sigma descending, V^T), shapes (..., m, p), (..., p), (..., p, n)."""
+    return _svd(s)
+
+
+def eigh(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues ascending, shape (..., d), and eigenvectors in columns, of symmetric matrices (..., d, d)."""
+    return _eigh(s)
+
+
+def qr(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Thin QR decomposition, shapes (..., m, p) and (..., p, n)."""
+    return _qr(s)
+
+
+@jax.custom_jvp
+def singular_values(s: jax.Array) -> jax.Array:
+    """Singular values in descending order, shape (..., min(m, n)).
+
+    The derivative d sigma_i = u_i^T dS v_i has no gap in a denominator: finite for repeated and zero values.
+    """
+    return _singular_values(s)
+
+
+@singular_values.defjvp
+def _singular_values_jvp(primals, tangents):
+    u, sigma, vt = _svd(primals[0])
+    return sigma, (u.mT @ tangents[0] @ vt.mT).diagonal(axis1=-2, axis2=-1)

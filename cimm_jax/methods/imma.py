@@ -1,0 +1,53 @@
+"""The baseline IMMA (Zheng and Yeh, ECCV 2024): bi-level training against a harmful probe that adapts."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cimm_jax import losses
+from cimm_jax.errors import InputError
+from cimm_jax.methods.penalised import Term, View, check_weight, penalised
+from cimm_jax.methods.protocol import Method
+from cimm_jax.spectra import largest_eigenpair, smaller_gram
+
+
+def imma(
+    *,
+    lambda_harmful: float | None = None,
+    lower_steps: int = 10,
+    optimizer: optax.GradientTransformation | None = None,
+    loss: losses.Loss = losses.squared,
+) -> Method:
+    """Lower level: fit a harmful probe for some gradient steps. Upper level: raise the loss it reached, keep the primary.
+
+    The upper level differentiates through the lower one. The lower level starts from a zero probe and steps with
+    1 / sigma_max of its own Hessian, so that no scaling of theta makes it diverge: with a fixed rate the upper level would
+    win by making the features large, and an attacker would undo that with a smaller rate.
+
+    Args:
+      lambda_harmful: weight of the upper level's harmful term; None balances it, as in `algorithm1`.
+      lower_steps: gradient steps of the harmful probe, at least 1.
+      optimizer: any optax optimizer; None is Adam at 5e-3.
+      loss: loss of both tasks, `losses.squared` or `losses.logistic` (whose curvature is at most a quarter of l2's).
+
+    Raises:
+      InputError: if a setting is out of range.
+    """
+    if lower_steps < 1:
+        raise InputError(f"lower_steps: needs at least 1, got {lower_steps}")
+
+    def harmful_loss_reached(theta: jax.Array, view: View) -> jax.Array:
+        x, y = view.batch.harmful
+        features = x @ theta
+        rate = x.shape[0] / largest_eigenpair(smaller_gram(jax.lax.stop_gradient(features))).sigma
+
+        def fit(probe, _):
+            return probe - rate * jax.grad(lambda w: loss(features @ w, y))(probe), None
+
+        start = jnp.zeros((theta.shape[1], *y.shape[1:]), theta.dtype)
+        probe, _ = jax.lax.scan(fit, start, length=lower_steps)
+        return loss(features @ probe, y)
+
+    raise_loss = jax.grad(lambda theta, view: -harmful_loss_reached(theta, view))
+    terms = [Term(raise_loss, check_weight(lambda_harmful, "lambda_harmful"))]
+    return penalised(terms, optimizer=optimizer, loss=loss)

@@ -1,0 +1,152 @@
+"""The gradient methods' common loop: the primary loss, plus weighted directions on theta, through any optax optimizer.
+
+    omega <- omega - eta grad_omega L(omega, theta)
+    theta <- theta - eta (grad_theta L(omega, theta) + sum_i lambda_i direction_i(theta))
+
+A method of this family is a list of `Term`s (`algorithm1`, `ill_only`, `opt_kappa`, `imma`: one file each). The sums go
+through the optimizer as if they were one gradient.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cimm_jax import losses
+from cimm_jax.errors import InputError
+from cimm_jax.hessian import covariance, probe_hessian
+from cimm_jax.methods.protocol import Info, Method
+from cimm_jax.spectra import condition_number
+from cimm_jax.tasks import TaskPair
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class HessianFrom(enum.Enum):
+    """Which rows the probe Hessians of the regularizers are made of."""
+
+    DATA = enum.auto()
+    """All rows of each task, through K computed once: full rank whatever the batch size. The default."""
+    BATCH = enum.auto()
+    """The rows of the step's batch, as in the released code. With fewer rows than features the Hessian is rank-deficient,
+    and sigma_min is that of the batch."""
+
+
+class View(NamedTuple):
+    """What a term may look at besides theta: one task's batch, and its covariance under the chosen `HessianFrom`."""
+
+    batch: TaskPair
+    k_primary: jax.Array
+    k_harmful: jax.Array
+
+
+class Term(NamedTuple):
+    """One addition to the gradient of theta.
+
+    Attributes:
+      direction: (theta, view) -> shape of theta.
+      weight: lambda; None balances it, so that at the first step the term is as long as the primary loss's gradient.
+    """
+
+    direction: Callable[[jax.Array, View], jax.Array]
+    weight: float | None
+
+
+class State(NamedTuple):
+    """State of a gradient method.
+
+    Attributes:
+      theta: extractor, shape (d, d).
+      omega: primary head, shape (d,) or (d, C).
+      optimizer: state of the optax optimizer.
+      weights: lambda of each term, shape (terms,), balanced ones filled in.
+      k_primary: covariance of the whole primary task, shape (d, d).
+      k_harmful: covariance of the whole harmful task, shape (d, d).
+    """
+
+    theta: jax.Array
+    omega: jax.Array
+    optimizer: Any
+    weights: jax.Array
+    k_primary: jax.Array
+    k_harmful: jax.Array
+
+
+def default_optimizer() -> optax.GradientTransformation:
+    """Adam at 5e-3: with balanced weights it converges on every pair of the embedded digits."""
+    return optax.adam(5e-3)
+
+
+def penalised(
+    terms: Sequence[Term],
+    *,
+    optimizer: optax.GradientTransformation | None,
+    loss: losses.Loss,
+    hessian: HessianFrom = HessianFrom.DATA,
+) -> Method:
+    """Builds a method from its terms.
+
+    Theta starts at the identity, the reference of the relative immunization ratio; omega is drawn from N(0, 1/d).
+
+    Args:
+      terms: what is added to the primary loss's gradient of theta.
+      optimizer: any optax optimizer; it also holds the learning rate. None: `default_optimizer()`.
+      loss: primary loss, a function of (scores, targets).
+      hessian: which rows the terms' covariances are made of.
+    """
+    optimizer = optimizer or default_optimizer()
+
+    def primary_loss(params, batch: TaskPair):
+        theta, omega = params
+        features = jnp.matmul(batch.primary.x, theta, precision=_HIGHEST)
+        return loss(jnp.matmul(features, omega, precision=_HIGHEST), batch.primary.y)
+
+    def view(state: State, batch: TaskPair) -> View:
+        if hessian is HessianFrom.BATCH:
+            return View(batch, covariance(batch.primary.x), covariance(batch.harmful.x))
+        return View(batch, state.k_primary, state.k_harmful)
+
+    def init(key: jax.Array, pair: TaskPair) -> State:
+        d = pair.primary.x.shape[-1]
+        dtype = pair.primary.x.dtype
+        theta = jnp.eye(d, dtype=dtype)
+        omega = jax.random.normal(key, (d, *pair.primary.y.shape[1:]), dtype) / jnp.sqrt(d).astype(dtype)
+        k_primary, k_harmful = covariance(pair.primary.x), covariance(pair.harmful.x)
+        gradient = jax.grad(primary_loss)((theta, omega), pair)[0]
+        whole = View(pair, k_primary, k_harmful)
+        weights = [_balance(gradient, term, theta, whole) for term in terms]
+        return State(theta, omega, optimizer.init((theta, omega)), jnp.asarray(weights, dtype), k_primary, k_harmful)
+
+    def step(state: State, batch: TaskPair) -> tuple[State, Info]:
+        params = (state.theta, state.omega)
+        value, (g_theta, g_omega) = jax.value_and_grad(primary_loss)(params, batch)
+        seen = view(state, batch)
+        for term, weight in zip(terms, state.weights, strict=True):
+            g_theta = g_theta + weight * term.direction(state.theta, seen)
+        updates, optimizer_state = optimizer.update((g_theta, g_omega), state.optimizer, params)
+        theta, omega = optax.apply_updates(params, updates)
+        info = Info(
+            value,
+            condition_number(probe_hessian(state.theta, state.k_primary)).kappa,
+            condition_number(probe_hessian(state.theta, state.k_harmful)).kappa,
+        )
+        return state._replace(theta=theta, omega=omega, optimizer=optimizer_state), info
+
+    return Method(init, step, lambda state: state.theta)
+
+
+def check_weight(weight: float | None, argument: str) -> float | None:
+    """Returns the weight; raises `InputError` if it is negative, infinite or NaN."""
+    if weight is not None and not 0 <= weight < float("inf"):
+        raise InputError(f"{argument}: needs a finite number of at least 0, got {weight}; leave it out to balance it")
+    return weight
+
+
+def _balance(gradient: jax.Array, term: Term, theta: jax.Array, view: View) -> jax.Array | float:
+    if term.weight is not None:
+        return term.weight
+    length = jnp.linalg.norm(term.direction(theta, view))
+    return jnp.where(length > 0, jnp.linalg.norm(gradient) / jnp.where(length > 0, length, 1), 0)

@@ -1,0 +1,133 @@
+"""Many pairs, many seeds, many methods at once: `vmap` over pairs and seeds, all methods inside one `jit`."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.errors import InputError
+from cimm_jax.methods.protocol import Method
+from cimm_jax.methods.run import Run, advance, check_batch_size, check_steps, start
+from cimm_jax.metrics import ImmunizationRatio, relative_immunization_ratio
+from cimm_jax.spectra import PseudoInverse, ReleasedCode
+from cimm_jax.tasks import SplitPair, TaskPair
+
+Runs = dict[str, Run]
+"""One run per method; every leaf has the leading axes (pairs, seeds)."""
+
+
+class Measured(NamedTuple):
+    """What one method achieved on every pair with every seed; every leaf has shape (pairs, seeds).
+
+    Attributes:
+      train: ratios on the training rows under `PseudoInverse()`, the definition.
+      heldout: the same on rows the method never saw.
+      released: on the training rows under `ReleasedCode()`, to compare with published figures only.
+    """
+
+    train: ImmunizationRatio
+    heldout: ImmunizationRatio
+    released: ImmunizationRatio
+
+
+def sweep(
+    methods: Mapping[str, Method],
+    split: SplitPair,
+    *,
+    keys: jax.Array,
+    steps: int = 150,
+    batch_size: int | None = None,
+    chunks: int = 10,
+    runs: Runs | None = None,
+    checkpoint: Callable[[int, Runs], None] | None = None,
+) -> dict[str, Measured]:
+    """Immunizes every pair with every method and every seed, and measures.
+
+    Three functions are compiled (start, advance, measure), each once, however many pairs, seeds, methods and steps.
+
+    Args:
+      methods: the methods by name.
+      split: stacked pairs (`stack_pairs`), every leaf with a leading axis of pairs; both tasks with targets.
+      keys: one per seed, shape (seeds,).
+      steps: steps of each method.
+      batch_size: rows per step, or None for all.
+      chunks: how many calls the steps are divided into, cut to `steps`; between calls the host sees progress.
+      runs: where an interrupted sweep had come to, as its `checkpoint` was last given it; None starts anew.
+      checkpoint: called after each chunk with the number of steps made and the runs.
+
+    Raises:
+      InputError: if there is no method or no seed, the pairs are not stacked or lack targets, or a number is out of range.
+    """
+    if not methods:
+        raise InputError("methods: is empty; give at least one method")
+    _check_stack(split)
+    check_steps(steps)
+    check_batch_size(batch_size, split.train)
+    if np.ndim(keys) != 1 or not len(keys):
+        raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
+    items = tuple(methods.items())
+    runs = _start(items, keys, split.train) if runs is None else runs
+    made = _steps_made(runs)
+    length = -(-steps // max(1, min(chunks, steps)))
+    while made < steps:
+        # The last chunk may be shorter; a traced trip count keeps it from being compiled again.
+        runs = _advance(items, runs, split.train, jnp.asarray(min(length, steps - made)), batch_size)
+        made = _steps_made(runs)
+        if checkpoint is not None:
+            checkpoint(made, runs)
+    return _measure(items, runs, split)
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(items, keys, pairs) -> Runs:
+    def every_seed(method: Method, pair: TaskPair) -> Run:
+        return jax.vmap(lambda key: start(method, key, pair))(keys)
+
+    return {name: jax.vmap(partial(every_seed, method))(pairs) for name, method in items}
+
+
+@partial(jax.jit, static_argnums=(0, 4), donate_argnums=1)
+def _advance(items, runs, pairs, steps, batch_size) -> Runs:
+    def one(method: Method, run: Run, pair: TaskPair) -> Run:
+        return advance(method, run, pair, steps=steps, batch_size=batch_size)[0]
+
+    return {name: _every_run(partial(one, method))(runs[name], pairs) for name, method in items}
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(items, runs, split) -> dict[str, Measured]:
+    def one(method: Method, run: Run, split: SplitPair) -> Measured:
+        theta = method.extractor(run.state)
+        return Measured(
+            relative_immunization_ratio(theta, split.train, PseudoInverse()),
+            relative_immunization_ratio(theta, split.heldout, PseudoInverse()),
+            relative_immunization_ratio(theta, split.train, ReleasedCode()),
+        )
+
+    return {name: _every_run(partial(one, method))(runs[name], split) for name, method in items}
+
+
+def _steps_made(runs: Runs) -> int:
+    return int(next(iter(runs.values())).steps[0, 0])
+
+
+def _every_run(function: Callable) -> Callable:
+    """Maps a function of (run, pair) over pairs, and over the seeds of each."""
+    return jax.vmap(jax.vmap(function, in_axes=(0, None)))
+
+
+def _check_stack(split: SplitPair) -> None:
+    for name, pair in (("train", split.train), ("heldout", split.heldout)):
+        if np.ndim(pair.primary.x) != 3 or np.ndim(pair.harmful.x) != 3:
+            raise InputError(
+                f"split.{name}: needs inputs of shape (pairs, rows, features), got {np.shape(pair.primary.x)} "
+                f"and {np.shape(pair.harmful.x)}; stack the pairs with stack_pairs"
+            )
+    if split.train.primary.y is None or split.train.harmful.y is None:
+        raise InputError("split.train: has a task without targets, but methods train on them; give y")
+    for leaf in jax.tree.leaves(split):
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise InputError("split: has NaN or infinite values; remove or impute them first")

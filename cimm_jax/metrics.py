@@ -1,0 +1,208 @@
+"""Is it immunized, and how much? Ratios (Eq. 15 and 17), the three conditions of Definition 3.1, Proposition 3.2."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.decompositions import svd
+from cimm_jax.errors import InputError
+from cimm_jax.hessian import probe_hessian
+from cimm_jax.spectra import Policy, PseudoInverse, Spectrum, feature_condition_number
+from cimm_jax.tasks import Task, TaskPair
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class ImmunizationRatio(NamedTuple):
+    """The relative immunization ratio with everything it is made of. Every field has the batch shape.
+
+    Attributes:
+      rir: harmful_ratio / primary_ratio; above 1, the harmful task became harder relative to the primary one (Eq. 15).
+      harmful_ratio: (i), kappa of the harmful task after over before; should be large.
+      primary_ratio: (ii), the same for the primary task; should be at most 1.
+      harmful: spectrum of the harmful probe Hessian after; its rank and `floored` say what the ratio rests on.
+      harmful_reference: the same before.
+      primary: spectrum of the primary probe Hessian after.
+      primary_reference: the same before.
+    """
+
+    rir: jax.Array
+    harmful_ratio: jax.Array
+    primary_ratio: jax.Array
+    harmful: Spectrum
+    harmful_reference: Spectrum
+    primary: Spectrum
+    primary_reference: Spectrum
+
+    @property
+    def floored(self) -> jax.Array:
+        """True if a floor or the arithmetic decided any of the four condition numbers."""
+        return (
+            self.harmful.floored
+            | self.harmful_reference.floored
+            | self.primary.floored
+            | self.primary_reference.floored
+        )
+
+
+def relative_immunization_ratio(
+    theta: jax.Array, pair: TaskPair, policy: Policy = PseudoInverse(), reference: jax.Array | None = None
+) -> ImmunizationRatio:
+    """RIR of a linear extractor on a pair of tasks (Eq. 15).
+
+    Args:
+      theta: extractor, shape (d, m), of the pair's dtype; float64 for ratios beyond 1e9.
+      pair: the tasks; targets are not used.
+      policy: what counts as a zero singular value. Ratios under different policies are not comparable.
+      reference: the extractor compared with, shape (d, m'); None is the identity.
+
+    Raises:
+      InputError: if an extractor's number of rows is not the tasks' number of features.
+    """
+    check_extractor(theta, pair, "theta")
+    if reference is not None:
+        check_extractor(reference, pair, "reference")
+
+    def features(x: jax.Array, extractor: jax.Array | None) -> jax.Array:
+        return x if extractor is None else jnp.matmul(x, extractor, precision=_HIGHEST)
+
+    return feature_immunization_ratio(
+        features(pair.primary.x, theta),
+        features(pair.harmful.x, theta),
+        features(pair.primary.x, reference),
+        features(pair.harmful.x, reference),
+        policy,
+    )
+
+
+def feature_immunization_ratio(
+    primary: jax.Array,
+    harmful: jax.Array,
+    primary_reference: jax.Array,
+    harmful_reference: jax.Array,
+    policy: Policy = PseudoInverse(),
+) -> ImmunizationRatio:
+    """RIR from features alone, for any extractor, linear or not (Eq. 17); each of shape (N, features)."""
+    after = [feature_condition_number(f, policy) for f in (harmful, primary)]
+    before = [feature_condition_number(f, policy) for f in (harmful_reference, primary_reference)]
+    harmful_ratio = after[0].kappa / before[0].kappa
+    primary_ratio = after[1].kappa / before[1].kappa
+    return ImmunizationRatio(
+        harmful_ratio / primary_ratio, harmful_ratio, primary_ratio, after[0], before[0], after[1], before[1]
+    )
+
+
+class Verdict(NamedTuple):
+    """Definition 3.1, condition by condition. Plain Python values, made on the host.
+
+    Attributes:
+      immunized: all three conditions hold.
+      harmful_harder: (a) kappa of the harmful task grew by the asked factor.
+      primary_as_easy: (b) kappa of the primary task did not grow.
+      primary_kept: (c) the best primary probe is as good as before; None if the primary task has no targets.
+      reasons: one sentence per condition, with the figures.
+    """
+
+    immunized: bool
+    harmful_harder: bool
+    primary_as_easy: bool
+    primary_kept: bool | None
+    reasons: tuple[str, ...]
+
+
+def definition_3_1(
+    theta: jax.Array,
+    pair: TaskPair,
+    *,
+    policy: Policy = PseudoInverse(),
+    much_greater: float = 10.0,
+    tolerance: float = 0.01,
+    fit_on: Task | None = None,
+) -> Verdict:
+    """Judges an extractor by the paper's definition of an immunized model, and says why.
+
+    Args:
+      theta: extractor, shape (d, m).
+      pair: the tasks to judge on: training or held-out rows.
+      policy: what counts as a zero singular value.
+      much_greater: the factor that (a)'s "much greater than" stands for.
+      tolerance: how much of the primary loss may be lost in (c), relative, and how far (b)'s ratio may exceed 1.
+      fit_on: primary rows that (c)'s probes are fitted on; None fits them on the judged rows themselves.
+
+    Raises:
+      InputError: if shapes do not match.
+    """
+    ratio = relative_immunization_ratio(theta, pair, policy)
+    harmful_ratio, primary_ratio = float(ratio.harmful_ratio), float(ratio.primary_ratio)
+    harder = harmful_ratio >= much_greater
+    as_easy = primary_ratio <= 1 + tolerance
+    reasons = [
+        f"(a) {_yes(harder)}: kappa of the harmful task went from {float(ratio.harmful_reference.kappa):.4g} to "
+        f"{float(ratio.harmful.kappa):.4g}, a factor of {harmful_ratio:.4g} (asked: {much_greater:g})",
+        f"(b) {_yes(as_easy)}: kappa of the primary task went from {float(ratio.primary_reference.kappa):.4g} to "
+        f"{float(ratio.primary.kappa):.4g}, a factor of {primary_ratio:.4g} (allowed: {1 + tolerance:g})",
+    ]
+    kept = None
+    if pair.primary.y is None:
+        reasons.append("(c) not judged: the primary task has no targets")
+    else:
+        fit = pair.primary if fit_on is None else fit_on
+        before = float(probe_loss(fit, pair.primary))
+        after = float(probe_loss(Task(fit.x @ theta, fit.y), Task(pair.primary.x @ theta, pair.primary.y)))
+        # The second term lets a loss that is zero but for rounding stay "kept".
+        kept = after <= before * (1 + tolerance) + 1e-9 * float(jnp.mean(jnp.square(pair.primary.y)))
+        reasons.append(f"(c) {_yes(kept)}: the best primary probe leaves a squared loss of {after:.4g}, before {before:.4g}")
+    if bool(ratio.floored):
+        reasons.append(f"caution: a floor or the arithmetic decided at least one of these condition numbers ({policy})")
+    return Verdict(harder and as_easy and kept is not False, harder, as_easy, kept, tuple(reasons))
+
+
+def probe_loss(fit_on: Task, judged_on: Task) -> jax.Array:
+    """Mean squared error on one task of the least-squares probe of another (the shortest solution); a scalar."""
+    probe = jnp.linalg.lstsq(fit_on.x, fit_on.y)[0]
+    return jnp.mean(jnp.square(judged_on.x @ probe - judged_on.y))
+
+
+class Proposition32(NamedTuple):
+    """Proposition 3.2 and how far from true it is.
+
+    Attributes:
+      values: sum_j (sigma_theta,i (u_theta,i^T q_j) sqrt(gamma_j))^2 for each i, shape (min(d, m),), in theta's order.
+      off_diagonal: ||offdiag(V^T H V)||_F / ||H||_F, V the right singular vectors of theta: the formula gives the singular
+        values of H exactly when this is zero.
+    """
+
+    values: jax.Array
+    off_diagonal: jax.Array
+
+
+def proposition_3_2(theta: jax.Array, k: jax.Array) -> Proposition32:
+    """The paper's formula for the singular values of H(theta) = theta^T K theta.
+
+    What it computes is the diagonal of V^T H V, V the right singular vectors of theta. Those are the singular values of H
+    if and only if V^T H V is diagonal; for an invertible theta, if and only if theta's left singular vectors are
+    eigenvectors of K, that is, theta theta^T commutes with K. For other theta the values still sum to the trace of H, and
+    the largest of them is at most sigma_1(H).
+
+    Args:
+      theta: extractor, shape (d, m).
+      k: covariance, shape (d, d).
+    """
+    u, sigma, vt = svd(theta)
+    values = sigma**2 * jnp.einsum("di,de,ei->i", u, k, u, precision=_HIGHEST)
+    h = probe_hessian(theta, k)
+    rotated = vt @ h @ vt.T
+    off = rotated - jnp.diag(jnp.diagonal(rotated))
+    return Proposition32(values, jnp.linalg.norm(off) / jnp.linalg.norm(h))
+
+
+def check_extractor(theta: jax.Array, pair: TaskPair, name: str) -> None:
+    """Raises `InputError` unless theta has one row for each of the pair's features."""
+    if np.ndim(theta) != 2 or np.shape(theta)[0] != np.shape(pair.primary.x)[-1]:
+        raise InputError(f"{name}: needs shape ({np.shape(pair.primary.x)[-1]}, m) for these tasks, got {np.shape(theta)}")
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
