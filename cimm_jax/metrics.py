@@ -1,5 +1,6 @@
 """Is it immunized, and how much? Ratios (Eq. 15 and 17), the three conditions of Definition 3.1, Proposition 3.2."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.hessian import probe_hessian
-from cimm_jax.spectra import Policy, PseudoInverse, Spectrum, feature_condition_number
+from cimm_jax.spectra import Policy, PseudoInverse, Spectrum, feature_condition_number, rounding_tolerance
 from cimm_jax.tasks import Task, TaskPair
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -94,14 +95,92 @@ def feature_immunization_ratio(
     )
 
 
+class Conditions(NamedTuple):
+    """The three conditions of Definition 3.1; booleans of the batch shape.
+
+    Attributes:
+      harmful_harder: (a) kappa of the harmful task grew by the asked factor.
+      primary_as_easy: (b) kappa of the primary task did not grow.
+      primary_kept: (c) the best primary probe is as good as before; True where the primary task has no targets.
+    """
+
+    harmful_harder: jax.Array
+    primary_as_easy: jax.Array
+    primary_kept: jax.Array
+
+    @property
+    def immunized(self) -> jax.Array:
+        """All three hold."""
+        return self.harmful_harder & self.primary_as_easy & self.primary_kept
+
+
+class Judgement(NamedTuple):
+    """An extractor measured on a pair: pure arrays, so that `vmap` can judge a whole sweep.
+
+    Attributes:
+      ratio: the relative immunization ratio and its parts.
+      loss_before: mean squared error of the best primary probe on raw inputs; NaN without targets.
+      loss_after: the same on the extractor's features.
+      conditions: Definition 3.1.
+    """
+
+    ratio: ImmunizationRatio
+    loss_before: jax.Array
+    loss_after: jax.Array
+    conditions: Conditions
+
+
+MUCH_GREATER = 10.0
+"""What Definition 3.1 (a)'s "much greater than" stands for unless the caller says otherwise."""
+
+TOLERANCE = 0.01
+"""How much of (b) and (c) may be lost, relative, unless the caller says otherwise."""
+
+
+def judge(
+    theta: jax.Array,
+    pair: TaskPair,
+    *,
+    fit_on: Task | None = None,
+    policy: Policy = PseudoInverse(),
+    much_greater: float = MUCH_GREATER,
+    tolerance: float = TOLERANCE,
+) -> Judgement:
+    """Measures an extractor on a pair and checks Definition 3.1. Pure.
+
+    Args:
+      theta: extractor, shape (d, m).
+      pair: the rows to judge on, training or held-out.
+      fit_on: primary rows that (c)'s probes are fitted on; None fits them on the judged rows themselves.
+      policy: what counts as a zero singular value.
+      much_greater: the factor asked for in (a).
+      tolerance: how far the ratio may exceed 1 in (b), and how much of the primary loss may be lost in (c), relative.
+
+    Raises:
+      InputError: if shapes do not match.
+    """
+    ratio = relative_immunization_ratio(theta, pair, policy)
+    if pair.primary.y is None:
+        before = after = jnp.full((), jnp.nan, theta.dtype)
+        kept = jnp.ones((), bool)
+    else:
+        fit = pair.primary if fit_on is None else fit_on
+        before = probe_loss(fit, pair.primary)
+        after = probe_loss(fit._replace(x=fit.x @ theta), pair.primary._replace(x=pair.primary.x @ theta))
+        # The second term lets a loss that is zero but for rounding stay "kept".
+        kept = after <= before * (1 + tolerance) + 1e-9 * jnp.mean(jnp.square(pair.primary.y))
+    conditions = Conditions(ratio.harmful_ratio >= much_greater, ratio.primary_ratio <= 1 + tolerance, kept)
+    return Judgement(ratio, before, after, conditions)
+
+
 class Verdict(NamedTuple):
-    """Definition 3.1, condition by condition. Plain Python values, made on the host.
+    """Definition 3.1 in plain Python values, made on the host.
 
     Attributes:
       immunized: all three conditions hold.
-      harmful_harder: (a) kappa of the harmful task grew by the asked factor.
-      primary_as_easy: (b) kappa of the primary task did not grow.
-      primary_kept: (c) the best primary probe is as good as before; None if the primary task has no targets.
+      harmful_harder: condition (a).
+      primary_as_easy: condition (b).
+      primary_kept: condition (c); None if the primary task has no targets.
       reasons: one sentence per condition, with the figures.
     """
 
@@ -116,53 +195,46 @@ def definition_3_1(
     theta: jax.Array,
     pair: TaskPair,
     *,
-    policy: Policy = PseudoInverse(),
-    much_greater: float = 10.0,
-    tolerance: float = 0.01,
     fit_on: Task | None = None,
+    policy: Policy = PseudoInverse(),
+    much_greater: float = MUCH_GREATER,
+    tolerance: float = TOLERANCE,
 ) -> Verdict:
-    """Judges an extractor by the paper's definition of an immunized model, and says why.
-
-    Args:
-      theta: extractor, shape (d, m).
-      pair: the tasks to judge on: training or held-out rows.
-      policy: what counts as a zero singular value.
-      much_greater: the factor that (a)'s "much greater than" stands for.
-      tolerance: how much of the primary loss may be lost in (c), relative, and how far (b)'s ratio may exceed 1.
-      fit_on: primary rows that (c)'s probes are fitted on; None fits them on the judged rows themselves.
-
-    Raises:
-      InputError: if shapes do not match.
-    """
-    ratio = relative_immunization_ratio(theta, pair, policy)
-    harmful_ratio, primary_ratio = float(ratio.harmful_ratio), float(ratio.primary_ratio)
-    harder = harmful_ratio >= much_greater
-    as_easy = primary_ratio <= 1 + tolerance
+    """Judges an extractor by the paper's definition of an immunized model, and says why; arguments as in `judge`."""
+    judged = judge(
+        theta, pair, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance
+    )
+    ratio = judged.ratio
+    harder, as_easy, kept = (bool(condition) for condition in judged.conditions)
     reasons = [
-        f"(a) {_yes(harder)}: kappa of the harmful task went from {float(ratio.harmful_reference.kappa):.4g} to "
-        f"{float(ratio.harmful.kappa):.4g}, a factor of {harmful_ratio:.4g} (asked: {much_greater:g})",
-        f"(b) {_yes(as_easy)}: kappa of the primary task went from {float(ratio.primary_reference.kappa):.4g} to "
-        f"{float(ratio.primary.kappa):.4g}, a factor of {primary_ratio:.4g} (allowed: {1 + tolerance:g})",
+        f"(a) {_yes(harder)}: kappa of the harmful task went from {ratio.harmful_reference.kappa:.4g} to "
+        f"{ratio.harmful.kappa:.4g}, a factor of {ratio.harmful_ratio:.4g} (asked: at least {much_greater:g})",
+        f"(b) {_yes(as_easy)}: kappa of the primary task went from {ratio.primary_reference.kappa:.4g} to "
+        f"{ratio.primary.kappa:.4g}, a factor of {ratio.primary_ratio:.4g} (allowed: at most {1 + tolerance:g})",
     ]
-    kept = None
     if pair.primary.y is None:
         reasons.append("(c) not judged: the primary task has no targets")
     else:
-        fit = pair.primary if fit_on is None else fit_on
-        before = float(probe_loss(fit, pair.primary))
-        after = float(probe_loss(Task(fit.x @ theta, fit.y), Task(pair.primary.x @ theta, pair.primary.y)))
-        # The second term lets a loss that is zero but for rounding stay "kept".
-        kept = after <= before * (1 + tolerance) + 1e-9 * float(jnp.mean(jnp.square(pair.primary.y)))
-        reasons.append(f"(c) {_yes(kept)}: the best primary probe leaves a squared loss of {after:.4g}, before {before:.4g}")
+        reasons.append(
+            f"(c) {_yes(kept)}: the best primary probe leaves a squared error of {judged.loss_after:.4g}, "
+            f"before {judged.loss_before:.4g} (allowed: {tolerance:.0%} more)"
+        )
     if bool(ratio.floored):
         reasons.append(f"caution: a floor or the arithmetic decided at least one of these condition numbers ({policy})")
-    return Verdict(harder and as_easy and kept is not False, harder, as_easy, kept, tuple(reasons))
+    return Verdict(
+        bool(judged.conditions.immunized), harder, as_easy, None if pair.primary.y is None else kept, tuple(reasons)
+    )
 
 
 def probe_loss(fit_on: Task, judged_on: Task) -> jax.Array:
     """Mean squared error on one task of the least-squares probe of another (the shortest solution); a scalar."""
-    probe = jnp.linalg.lstsq(fit_on.x, fit_on.y)[0]
-    return jnp.mean(jnp.square(judged_on.x @ probe - judged_on.y))
+    u, sigma, vt = svd(fit_on.x)
+    kept = sigma > rounding_tolerance(max(fit_on.x.shape), sigma.dtype) * sigma[0]
+    inverse = jnp.where(kept, 1 / jnp.where(kept, sigma, 1), 0)
+    solve = partial(jnp.matmul, precision=_HIGHEST)
+    targets = fit_on.y.reshape(fit_on.y.shape[0], -1)
+    probe = solve(vt.T, inverse[:, None] * solve(u.T, targets)).reshape(-1, *fit_on.y.shape[1:])
+    return jnp.mean(jnp.square(solve(judged_on.x, probe) - judged_on.y))
 
 
 class Proposition32(NamedTuple):
@@ -200,8 +272,9 @@ def proposition_3_2(theta: jax.Array, k: jax.Array) -> Proposition32:
 
 def check_extractor(theta: jax.Array, pair: TaskPair, name: str) -> None:
     """Raises `InputError` unless theta has one row for each of the pair's features."""
-    if np.ndim(theta) != 2 or np.shape(theta)[0] != np.shape(pair.primary.x)[-1]:
-        raise InputError(f"{name}: needs shape ({np.shape(pair.primary.x)[-1]}, m) for these tasks, got {np.shape(theta)}")
+    features = np.shape(pair.primary.x)[-1]
+    if np.ndim(theta) != 2 or np.shape(theta)[0] != features:
+        raise InputError(f"{name}: needs shape ({features}, m) for these tasks, got {np.shape(theta)}")
 
 
 def _yes(holds: bool) -> str:

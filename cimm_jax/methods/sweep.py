@@ -11,8 +11,8 @@ import numpy as np
 from cimm_jax.errors import InputError
 from cimm_jax.methods.protocol import Method
 from cimm_jax.methods.run import Run, advance, check_batch_size, check_steps, start
-from cimm_jax.metrics import ImmunizationRatio, relative_immunization_ratio
-from cimm_jax.spectra import PseudoInverse, ReleasedCode
+from cimm_jax.metrics import ImmunizationRatio, Judgement, judge, relative_immunization_ratio
+from cimm_jax.spectra import ReleasedCode
 from cimm_jax.tasks import SplitPair, TaskPair
 
 Runs = dict[str, Run]
@@ -23,13 +23,13 @@ class Measured(NamedTuple):
     """What one method achieved on every pair with every seed; every leaf has shape (pairs, seeds).
 
     Attributes:
-      train: ratios on the training rows under `PseudoInverse()`, the definition.
-      heldout: the same on rows the method never saw.
-      released: on the training rows under `ReleasedCode()`, to compare with published figures only.
+      train: judged on the training rows under `PseudoInverse()`, the definition.
+      heldout: the same on rows the method never saw; the primary probes are fitted on the training rows.
+      released: ratios on the training rows under `ReleasedCode()`, to compare with published figures only.
     """
 
-    train: ImmunizationRatio
-    heldout: ImmunizationRatio
+    train: Judgement
+    heldout: Judgement
     released: ImmunizationRatio
 
 
@@ -70,15 +70,20 @@ def sweep(
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
     items = tuple(methods.items())
     runs = _start(items, keys, split.train) if runs is None else runs
-    made = _steps_made(runs)
+    made = steps_made(runs)
     length = -(-steps // max(1, min(chunks, steps)))
     while made < steps:
         # The last chunk may be shorter; a traced trip count keeps it from being compiled again.
         runs = _advance(items, runs, split.train, jnp.asarray(min(length, steps - made)), batch_size)
-        made = _steps_made(runs)
+        made = steps_made(runs)
         if checkpoint is not None:
             checkpoint(made, runs)
     return _measure(items, runs, split)
+
+
+def abstract_runs(methods: Mapping[str, Method], split: SplitPair, keys: jax.Array) -> Runs:
+    """Shapes and dtypes of the runs of such a sweep, without computing them: what a checkpoint is restored into."""
+    return jax.eval_shape(partial(_start, tuple(methods.items())), keys, split.train)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -102,15 +107,16 @@ def _measure(items, runs, split) -> dict[str, Measured]:
     def one(method: Method, run: Run, split: SplitPair) -> Measured:
         theta = method.extractor(run.state)
         return Measured(
-            relative_immunization_ratio(theta, split.train, PseudoInverse()),
-            relative_immunization_ratio(theta, split.heldout, PseudoInverse()),
+            judge(theta, split.train),
+            judge(theta, split.heldout, fit_on=split.train.primary),
             relative_immunization_ratio(theta, split.train, ReleasedCode()),
         )
 
     return {name: _every_run(partial(one, method))(runs[name], split) for name, method in items}
 
 
-def _steps_made(runs: Runs) -> int:
+def steps_made(runs: Runs) -> int:
+    """How many steps every run has made."""
     return int(next(iter(runs.values())).steps[0, 0])
 
 

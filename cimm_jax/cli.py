@@ -1,0 +1,106 @@
+"""The command line `cimm`: what can be asked. What is done about it lives in `commands/`, loaded when it is asked for."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cimm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Common:
+    """Settings of every command."""
+
+    seed: int = 0
+    """Seeds the primary heads and the batches."""
+    out: Path = Path("runs/latest")
+    """Folder for results.json and everything else that is written."""
+    json: bool = False
+    """Print results.json instead of tables."""
+
+
+@dataclass(frozen=True)
+class Immunize(Common):
+    """Immunize a linear extractor on one pair of tasks with one method, and judge it by Definition 3.1."""
+
+    data: str = "digits"
+    """Data set: digits (embedded), mnist or house_prices."""
+    data_dir: Path | None = None
+    """Folder with the data set's files; without it they are downloaded."""
+    primary: str | None = None
+    """Primary digit task: 3 (images of one digit), 0v1 (one digit against another), 3vrest. Default 0v1."""
+    harmful: str | None = None
+    """Harmful digit task, in the same form. Default 2v3."""
+    method: str = "algorithm1"
+    """algorithm1, ill_only, opt_kappa or imma."""
+    steps: int = 300
+    """Optimizer steps."""
+    batch_size: int | None = None
+    """Rows of each task per step; all of them if left out."""
+    learning_rate: float = 5e-3
+    """Learning rate of Adam."""
+    lambda_primary: float | None = None
+    """Weight of the primary regularizer; balanced if left out."""
+    lambda_harmful: float | None = None
+    """Weight of the harmful regularizer; balanced if left out."""
+
+
+@dataclass(frozen=True)
+class Sweep(Common):
+    """Immunize all 90 ordered pairs of digits with several methods and seeds at once. An interrupted sweep continues."""
+
+    data: str = "digits"
+    """Data set with digits: digits (embedded) or mnist."""
+    data_dir: Path | None = None
+    """Folder with the data set's files; without it they are downloaded."""
+    kind: str = "single"
+    """Tasks: single (images of one digit), versus (a digit against the next one) or rest (a digit against the others)."""
+    methods: tuple[str, ...] = ("algorithm1", "ill_only", "opt_kappa", "imma")
+    """Methods to compare."""
+    seeds: int = 1
+    """Seeds per pair and method."""
+    steps: int = 100
+    """Optimizer steps."""
+    batch_size: int | None = None
+    """Rows of each task per step; all of them if left out."""
+    learning_rate: float = 5e-3
+    """Learning rate of Adam."""
+    rows: int | None = None
+    """Training rows per digit; as many as every digit has if left out."""
+
+
+Command = (
+    Annotated[Immunize, tyro.conf.subcommand("immunize")] | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 2 for input that cannot be used, 130 for Ctrl-C."""
+    command = tyro.cli(Command, prog="cimm", description="Model immunization: protect, and measure how much.", args=arguments)  # pyright: ignore
+    try:
+        _run(command)
+    except InputError as error:
+        print(f"cimm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cimm: interrupted; a sweep continues where it was when the same command is given again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(command: Immunize | Sweep) -> None:
+    import jax
+
+    # An application may choose its precision; condition numbers need this one.
+    jax.config.update("jax_enable_x64", True)
+    if isinstance(command, Immunize):
+        from cimm_jax.commands.immunize import run_immunize
+
+        run_immunize(command)
+    else:
+        from cimm_jax.commands.sweep import run_sweep
+
+        run_sweep(command)

@@ -1,0 +1,1 @@
+"""What each command of `cimm` does, one file per command."""

@@ -1,0 +1,73 @@
+"""What several commands share: building methods from settings, progress bars, the record of how a result was made."""
+
+import math
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cimm_jax import methods
+from cimm_jax.errors import InputError
+from cimm_jax.metrics import ImmunizationRatio
+
+
+def build_method(name: str, learning_rate: float, **lambdas: float | None) -> methods.Method:
+    """A method by name with Adam at the given rate and those lambdas that were given.
+
+    Raises:
+      InputError: if the method is unknown or does not have a lambda that was given, or the rate is not positive.
+    """
+    function = methods.by_name(name)
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning_rate: needs a positive finite number, got {learning_rate}")
+    given = {key: value for key, value in lambdas.items() if value is not None}
+    unknown = given.keys() - function.__kwdefaults__.keys()
+    if unknown:
+        raise InputError(f"{min(unknown)}: method {name!r} has no such setting; leave it out")
+    return function(optimizer=optax.adam(learning_rate), **given)
+
+
+def check_count(value: int, argument: str) -> None:
+    """Raises `InputError` unless the value is at least 1."""
+    if value < 1:
+        raise InputError(f"{argument}: needs at least 1, got {value}")
+
+
+def manifest(command: Any) -> dict[str, Any]:
+    """How a result was made: the command, its settings, and the versions of what computed it."""
+    packages = ("cimm_jax", "jax", "jaxlib", "optax", "numpy")
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(command).items()}
+    return {
+        "command": type(command).__name__.lower(),
+        "settings": settings,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def ratio_record(ratio: ImmunizationRatio) -> dict[str, Any]:
+    """A ratio as plain numbers, with the ranks and floors it rests on."""
+    record: dict[str, Any] = {
+        "rir": ratio.rir,
+        "harmful_ratio": ratio.harmful_ratio,
+        "primary_ratio": ratio.primary_ratio,
+    }
+    for name in ("harmful", "harmful_reference", "primary", "primary_reference"):
+        record[name] = {key: np.asarray(value) for key, value in getattr(ratio, name)._asdict().items()}
+    return record
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Any]:
+    """Yields a function that is told how many steps have been made; the bar is drawn on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda made: progress.update(task, completed=made)

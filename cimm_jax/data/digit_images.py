@@ -1,0 +1,21 @@
+"""Images of digits, flattened and normalised, in two parts."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class DigitImages(NamedTuple):
+    """A data set of digits.
+
+    Attributes:
+      train_x: shape (N, d), float64, normalised.
+      train_y: shape (N,), int64, the digit 0..9 of each image.
+      heldout_x: shape (M, d), float64, normalised as the training part.
+      heldout_y: shape (M,), int64.
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    heldout_x: np.ndarray
+    heldout_y: np.ndarray
