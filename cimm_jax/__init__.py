@@ -9,6 +9,7 @@ from cimm_jax import losses, methods
 from cimm_jax.errors import InputError
 from cimm_jax.hessian import covariance, probe_hessian, streamed_covariance
 from cimm_jax.methods import immunize
+from cimm_jax.metrics import judge, relative_immunization_ratio
 from cimm_jax.regularizers import r_ill, r_well
 from cimm_jax.spectra import (
     PseudoInverse,
@@ -20,3 +21,28 @@ from cimm_jax.spectra import (
     log_condition_number,
 )
 from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
+
+__all__ = [
+    "InputError",
+    "PseudoInverse",
+    "ReleasedCode",
+    "Ridge",
+    "Spectrum",
+    "SplitPair",
+    "Task",
+    "TaskPair",
+    "condition_number",
+    "covariance",
+    "feature_condition_number",
+    "immunize",
+    "judge",
+    "log_condition_number",
+    "losses",
+    "methods",
+    "probe_hessian",
+    "r_ill",
+    "r_well",
+    "relative_immunization_ratio",
+    "stack_pairs",
+    "streamed_covariance",
+]

@@ -40,8 +40,8 @@ class Immunize(Common):
     """Optimizer steps."""
     batch_size: int | None = None
     """Rows of each task per step; all of them if left out."""
-    learning_rate: float = 5e-3
-    """Learning rate of Adam."""
+    learning_rate: float = 3e-3
+    """Length of a step relative to the extractor's."""
     lambda_primary: float | None = None
     """Weight of the primary regularizer; balanced if left out."""
     lambda_harmful: float | None = None
@@ -66,8 +66,8 @@ class Sweep(Common):
     """Optimizer steps."""
     batch_size: int | None = None
     """Rows of each task per step; all of them if left out."""
-    learning_rate: float = 5e-3
-    """Learning rate of Adam."""
+    learning_rate: float = 3e-3
+    """Length of a step relative to the extractor's."""
     rows: int | None = None
     """Training rows per digit; as many as every digit has if left out."""
 

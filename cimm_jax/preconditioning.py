@@ -45,7 +45,7 @@ def preconditioner(k: jax.Array, *, relative_ridge: float = 0.0) -> Precondition
         raise InputError(f"k: needs shape (d, d), got {np.shape(k)}; give a covariance matrix")
     if not 0 <= relative_ridge < float("inf"):
         raise InputError(f"relative_ridge: needs a finite number of at least 0, got {relative_ridge}")
-    sigma, vectors = eigenpairs(k)
+    sigma, vectors = eigenpairs(jax.lax.stop_gradient(k))
     ridged = sigma + relative_ridge * sigma.mean()
     invertible = ridged > rounding_tolerance(sigma.shape[0], sigma.dtype) * ridged[0]
     return Preconditioner(vectors, jnp.where(invertible, 1 / jnp.where(invertible, ridged, 1), 0))

@@ -350,8 +350,9 @@ def _check_matrix(s, name: str) -> jax.Array:
         raise InputError(f"{name}: needs float32 or float64, got {s.dtype}; convert it with .astype(float)")
     if isinstance(s, Tracer):
         return s
-    if not bool(jnp.isfinite(s).all()):
+    values = np.asarray(s)  # NumPy, since inside somebody's jit even a concrete array's sum is traced
+    if not np.isfinite(values).all():
         raise InputError(f"{name}: has NaN or infinite entries; remove or impute them first")
-    if not bool((s != 0).any((-2, -1)).all()):
+    if not values.any((-2, -1)).all():
         raise InputError(f"{name}: is zero everywhere, so it has no condition number; check how it was made")
     return s

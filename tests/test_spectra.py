@@ -82,8 +82,10 @@ def test_features_resolve_what_their_gram_matrix_loses(rng):
     assert feature_condition_number(f, route=Route.GRAM).floored
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=repr)
-@pytest.mark.parametrize("measure", [condition_number, feature_condition_number])
+@pytest.mark.parametrize(
+    ("measure", "policy"),
+    [*((condition_number, policy) for policy in POLICIES), (feature_condition_number, PseudoInverse())],
+)
 def test_batch_equals_loop_equals_vmap_equals_jit(rng, measure, policy):
     sigma = prescribed.random_spectra(rng, 6, 5) * np.array([1, 1, 1, 1, 0])
     s = jnp.asarray(prescribed.covariance(rng, sigma))
@@ -207,15 +209,17 @@ FLOAT32_SHAPES = [(50, 8), (500, 64), (2000, 300), (64, 784)]
 @pytest.mark.parametrize("shape", FLOAT32_SHAPES)
 @pytest.mark.parametrize("make_spectrum", [prescribed.geometric, prescribed.one_small])
 def test_float32_features_are_right_to_1e9_and_say_so_beyond(rng, shape, make_spectrum):
+    size = min(shape)
+    u, v = prescribed.orthonormal(rng, shape[0], size), prescribed.orthonormal(rng, shape[1], size)
     for kappa in (1e4, 1e8, 1e9, 1e11, 1e12, 1e14, 1e16):
-        f = jnp.asarray(prescribed.features(rng, make_spectrum(kappa, min(shape)), shape), jnp.float32)
+        f = jnp.asarray((u * np.sqrt(make_spectrum(kappa, size))) @ v.T, jnp.float32)
         for route in (Route.SVD, Route.QR):
             spectrum = feature_condition_number(f, route=route)
             if kappa <= 1e9:
                 assert float(spectrum.kappa) == pytest.approx(kappa, rel=0.02)
             if kappa <= 1e8:
                 assert not spectrum.floored
-                assert int(spectrum.rank) == min(shape)
+                assert int(spectrum.rank) == size
             if kappa >= 1e11:
                 assert spectrum.floored
 
@@ -326,12 +330,11 @@ def test_numerical_rank_counts_what_is_not_rounding(rng, sigma):
 TOP_CASES = {
     "exhausted with a repeated top": np.diag([2.0, 2.0, 1.0, 0.0]),
     "identity": np.eye(4),
-    "ones": np.ones((4, 4)),
-    "large ones": np.ones((40, 40)),
-    "rank one": np.outer(np.arange(1.0, 41), np.arange(1.0, 41)),
-    "repeated top": prescribed.covariance(np.random.default_rng(1), [3.0] * 5 + [1.0] * 35),
-    "geometric": prescribed.covariance(np.random.default_rng(2), prescribed.geometric(1e9, 40)),
-    "one stands apart": prescribed.covariance(np.random.default_rng(3), [100.0, *np.linspace(1, 0, 39)]),
+    "ones": np.ones((20, 20)),
+    "rank one": np.outer(np.arange(1.0, 21), np.arange(1.0, 21)),
+    "repeated top": prescribed.covariance(np.random.default_rng(1), [3.0] * 5 + [1.0] * 15),
+    "geometric": prescribed.covariance(np.random.default_rng(2), prescribed.geometric(1e6, 20)),
+    "one stands apart": prescribed.covariance(np.random.default_rng(3), [100.0, *np.linspace(1, 0, 19)]),
     "one by one": np.array([[3.0]]),
 }
 
@@ -351,19 +354,19 @@ def test_largest_eigenpair_is_that_of_eigh(h, dtype, tolerance, scale):
 
 
 def test_largest_eigenpair_of_zero_is_zero():
-    top = largest_eigenpair(jnp.zeros((4, 4)))
+    top = jax.jit(largest_eigenpair)(jnp.zeros((4, 4)))
     assert (float(top.sigma), float(top.residual)) == (0.0, 0.0)
     assert jnp.isfinite(top.vector).all()
 
 
 def test_largest_eigenpair_maps_over_a_batch(rng):
-    h = jnp.asarray(prescribed.covariance(rng, prescribed.random_spectra(rng, 5, 12)))
+    h = jnp.asarray(prescribed.covariance(rng, prescribed.random_spectra(rng, 5, 4)))
     np.testing.assert_allclose(jax.vmap(largest_eigenpair)(h).sigma, eigenpairs(h).sigma[:, 0], rtol=1e-12)
 
 
 def test_residual_tells_that_the_krylov_space_was_too_short(rng):
-    sigma = np.linspace(1, 0.9, 200)
-    top = largest_eigenpair(prescribed.covariance(rng, sigma), num_matvecs=4)
+    sigma = np.linspace(1, 0.9, 40)
+    top = largest_eigenpair(prescribed.covariance(rng, sigma), num_matvecs=3)
     assert float(top.residual) > 1e-3
     assert np.abs(sigma - float(top.sigma)).min() <= float(top.residual * top.sigma)  # some eigenvalue is this near
 

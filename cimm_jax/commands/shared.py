@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 from cimm_jax import methods
 from cimm_jax.errors import InputError
@@ -20,7 +20,7 @@ from cimm_jax.metrics import ImmunizationRatio
 
 
 def build_method(name: str, learning_rate: float, **lambdas: float | None) -> methods.Method:
-    """A method by name with Adam at the given rate and those lambdas that were given.
+    """A method by name with the default optimizer at the given rate and those lambdas that were given.
 
     Raises:
       InputError: if the method is unknown or does not have a lambda that was given, or the rate is not positive.
@@ -32,7 +32,7 @@ def build_method(name: str, learning_rate: float, **lambdas: float | None) -> me
     unknown = given.keys() - function.__kwdefaults__.keys()
     if unknown:
         raise InputError(f"{min(unknown)}: method {name!r} has no such setting; leave it out")
-    return function(optimizer=optax.adam(learning_rate), **given)
+    return function(optimizer=methods.default_optimizer(learning_rate), **given)
 
 
 def check_count(value: int, argument: str) -> None:
@@ -62,6 +62,16 @@ def ratio_record(ratio: ImmunizationRatio) -> dict[str, Any]:
     for name in ("harmful", "harmful_reference", "primary", "primary_reference"):
         record[name] = {key: np.asarray(value) for key, value in getattr(ratio, name)._asdict().items()}
     return record
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keeps LAPACK to one thread per call: for batches of small matrices more threads only wait for each other.
+
+    Measured on two busy cores, 90 pairs of 64 features: 12 s instead of 85 s for 20 steps of four methods.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """Data sets: one loader a file, one registry. Loaders import their libraries when they are called."""
 
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.data.digit_tasks import DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
 from cimm_jax.data.digit_pairs import DigitKind, digit_kind, ordered_pairs, split_pair, sweep_splits
-from cimm_jax.data.registry import DATA_SETS, load_digit_images, load_pair
+from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
+from cimm_jax.data.registry import DATA_SETS, DataSet, load_digit_images, load_pair
 
 __all__ = [
     "DATA_SETS",
+    "DataSet",
     "DigitImages",
     "DigitKind",
+    "DigitTask",
     "DigitVersus",
     "DigitVersusRest",
     "SingleDigit",

@@ -1,11 +1,12 @@
 """Images of digits, flattened and normalised, in two parts."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class DigitImages(NamedTuple):
+@dataclass(frozen=True)
+class DigitImages:
     """A data set of digits.
 
     Attributes:

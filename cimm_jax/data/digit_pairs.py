@@ -1,11 +1,14 @@
-"""Pairs of digit tasks: one pair by name, or all 90 ordered pairs stacked for a sweep."""
+"""Pairs of digit tasks: one pair, or all 90 ordered pairs stacked for a sweep."""
 
 import enum
+
+import jax
+import numpy as np
 
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs
+from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
 
 
 class DigitKind(enum.Enum):
@@ -38,40 +41,71 @@ def ordered_pairs() -> list[tuple[int, int]]:
     return [(primary, harmful) for primary in range(10) for harmful in range(10) if primary != harmful]
 
 
-def split_pair(images: DigitImages, primary: DigitTask, harmful: DigitTask) -> SplitPair:
-    """One pair of tasks with all the rows there are, in both parts."""
+def split_pair(
+    images: DigitImages,
+    primary: DigitTask,
+    harmful: DigitTask,
+    rows: int | None = None,
+    heldout_rows: int | None = None,
+) -> SplitPair:
+    """One pair of tasks in both parts.
+
+    Args:
+      images: the data set.
+      primary: the task to keep easy.
+      harmful: the task to make hard.
+      rows: training rows a side of each task; all there are if None.
+      heldout_rows: held-out rows a side of each task; all there are if None.
+
+    Raises:
+      InputError: if a task has fewer rows than asked for.
+    """
+
+    def pair(x: np.ndarray, y: np.ndarray, count: int | None) -> TaskPair:
+        return TaskPair(primary.task(x, y, count), harmful.task(x, y, count))
+
     return SplitPair(
-        _pair(images.train_x, images.train_y, primary, harmful), _pair(images.heldout_x, images.heldout_y, primary, harmful)
+        train=pair(images.train_x, images.train_y, rows),
+        heldout=pair(images.heldout_x, images.heldout_y, heldout_rows),
     )
 
 
 def sweep_splits(
-    images: DigitImages, kind: DigitKind, rows: int | None = None
+    images: DigitImages, kind: DigitKind, rows: int | None = None, heldout_rows: int | None = None
 ) -> tuple[list[tuple[int, int]], SplitPair]:
     """All 90 ordered pairs, and their tasks stacked along a leading axis.
 
-    Every task is cut to the same number of rows, that of the rarest digit, so that the pairs have one shape.
+    Every task is cut to one number of rows, so that the pairs have one shape: x is (90, rows, d), or (90, 2 rows, d)
+    for the kinds with two sides, and y the same without d. All of MNIST is 7 GB for single digits, 14 GB otherwise,
+    and twice that while it is stacked; `rows` and `heldout_rows` cap it.
 
     Args:
       images: the data set.
       kind: what a digit stands for.
-      rows: training rows a side of each task, if fewer than there are.
+      rows: training rows a side of each task, from 2; if None, the most that every task has.
+      heldout_rows: the same for the held-out part.
+
+    Returns:
+      The pairs (primary, harmful), and their tasks in the same order, numpy float64.
 
     Raises:
-      InputError: if `rows` is less than 2 or more than there are.
+      InputError: if a number of rows is less than 2 or more than every task has.
     """
     pairs = ordered_pairs()
     tasks = [kind.task_for(digit) for digit in range(10)]
-    available = min(task.available(images.train_y) for task in tasks)
+    train = _equal_rows(tasks, images.train_x, images.train_y, rows, "rows")
+    heldout = _equal_rows(tasks, images.heldout_x, images.heldout_y, heldout_rows, "heldout_rows")
+    return pairs, SplitPair(train=_stacked(train, pairs), heldout=_stacked(heldout, pairs))
+
+
+def _equal_rows(tasks: list[DigitTask], x: np.ndarray, y: np.ndarray, rows: int | None, argument: str) -> list[Task]:
+    available = min(task.available(y) for task in tasks)
     if rows is not None and not 2 <= rows <= available:
-        raise InputError(f"rows: needs 2 to {available} for tasks of kind {kind.value!r}, got {rows}")
-    heldout_rows = min(task.available(images.heldout_y) for task in tasks)
-    train = [task.task(images.train_x, images.train_y, rows or available) for task in tasks]
-    heldout = [task.task(images.heldout_x, images.heldout_y, heldout_rows) for task in tasks]
-    return pairs, SplitPair(
-        *(stack_pairs([TaskPair(part[primary], part[harmful]) for primary, harmful in pairs]) for part in (train, heldout))
-    )
+        raise InputError(f"{argument}: every task has {available} rows a side, got {rows}; ask for 2 to {available}")
+    return [task.task(x, y, available if rows is None else rows) for task in tasks]
 
 
-def _pair(x, y, primary: DigitTask, harmful: DigitTask) -> TaskPair:
-    return TaskPair(primary.task(x, y), harmful.task(x, y))
+def _stacked(tasks: list[Task], pairs: list[tuple[int, int]]) -> TaskPair:
+    # JAX stacks, and would round to float32 where the caller has not switched on 64 bits.
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, stack_pairs([TaskPair(tasks[i], tasks[j]) for i, j in pairs]))

@@ -1,23 +1,38 @@
 """scikit-learn's 8x8 digits: embedded in the library, so it works without network or files."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from cimm_jax.data.digit_images import DigitImages
+from cimm_jax.errors import InputError
 
 TRAIN_SHARE = 0.7
 
 
-def load_digits_8x8() -> DigitImages:
+def load_digits_8x8(data_dir: Path | None = None) -> DigitImages:
     """1,797 images of 64 pixels; of each digit 70 % are for training, chosen by a fixed seed.
 
-    Pixels are shifted and scaled by the mean and standard deviation of all training pixels, as the paper does for MNIST.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    Pixels in [0, 1] are shifted and scaled by the mean and the standard deviation of all training pixels, as the paper
+    does for MNIST.
 
-    x, y = load_digits(return_X_y=True)
-    train_x, heldout_x, train_y, heldout_y = train_test_split(x, y, train_size=TRAIN_SHARE, stratify=y, random_state=0)
-    mean, deviation = train_x.mean(), train_x.std()
-    return DigitImages(
-        (train_x - mean) / deviation, train_y.astype(np.int64), (heldout_x - mean) / deviation, heldout_y.astype(np.int64)
-    )
+    Args:
+      data_dir: must be None, since nothing is read from files.
+
+    Raises:
+      InputError: if `data_dir` is given; the caller meant another data set.
+    """
+    if data_dir is not None:
+        raise InputError(
+            f"--data-dir: digits are embedded and read no files, got {data_dir}; leave it out or ask for mnist"
+        )
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    bunch: Any = load_digits()
+    x, y = bunch.data / 16, bunch.target.astype(np.int64)
+    train, heldout = next(StratifiedShuffleSplit(1, train_size=TRAIN_SHARE, random_state=0).split(x, y))
+    mean, deviation = x[train].mean(), x[train].std()
+    x = (x - mean) / deviation
+    return DigitImages(x[train], y[train], x[heldout], y[heldout])

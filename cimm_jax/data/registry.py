@@ -1,5 +1,6 @@
 """Every data set by name. A new one is one file with a loader, and one line here."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,30 +22,36 @@ class DataSet:
     """A data set: images of digits, of which pairs are made by name, or one fixed pair.
 
     Attributes:
+      name: what people call it by.
       description: one line for people.
       digits: loads images of digits from a folder (or without one); None if the data set is a fixed pair.
       pair: loads the fixed pair; None if the data set is images of digits.
     """
 
+    name: str
     description: str
     digits: Callable[[Path | None], DigitImages] | None = None
     pair: Callable[[Path | None], SplitPair] | None = None
 
 
-DATA_SETS = {
-    "digits": DataSet("scikit-learn's 8x8 digits, embedded", digits=lambda _: load_digits_8x8()),
-    "mnist": DataSet("MNIST, from its IDX files or TensorFlow Datasets", digits=load_mnist),
-    "house_prices": DataSet("House Prices, the paper's split by zone, from CSV files or OpenML", pair=load_house_prices),
-}
+DATA_SETS = (
+    DataSet("digits", "scikit-learn's 8x8 digits, embedded", digits=load_digits_8x8),
+    DataSet("mnist", "MNIST, from its IDX files or TensorFlow Datasets", digits=load_mnist),
+    DataSet("house_prices", "House Prices, split by zone, from CSV files or OpenML", pair=load_house_prices),
+)
 
 
 def load_pair(
-    name: str, *, data_dir: Path | None = None, primary: str | None = None, harmful: str | None = None
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    primary: str | None = None,
+    harmful: str | None = None,
 ) -> SplitPair:
     """One pair of tasks in a training and a held-out part, numpy float64.
 
     Args:
-      name: a key of `DATA_SETS`.
+      name: the name of one of `DATA_SETS`.
       data_dir: folder with the data set's files; None downloads what is not embedded.
       primary: primary digit task, as `parse_digit_task` reads it; default 0v1. Only for data sets of digits.
       harmful: harmful digit task; default 2v3.
@@ -52,31 +59,37 @@ def load_pair(
     Raises:
       InputError: if the name or a task is unknown, or the data cannot be had.
     """
-    data_set = _data_set(name, data_dir)
+    data_set = _data_set(name)
     if data_set.pair is not None:
         for argument, value in (("primary", primary), ("harmful", harmful)):
             if value is not None:
                 raise InputError(f"{argument}: {name} is one fixed pair, got {value!r}; leave it out")
-        return data_set.pair(data_dir)
-    tasks = (
-        parse_digit_task(primary or DEFAULT_PRIMARY, "primary"),
-        parse_digit_task(harmful or DEFAULT_HARMFUL, "harmful"),
-    )
-    return split_pair(load_digit_images(name, data_dir=data_dir), *tasks)
+        return data_set.pair(_folder(data_dir))
+    primary_task = parse_digit_task(DEFAULT_PRIMARY if primary is None else primary, "primary")
+    harmful_task = parse_digit_task(DEFAULT_HARMFUL if harmful is None else harmful, "harmful")
+    return split_pair(load_digit_images(name, data_dir=data_dir), primary_task, harmful_task)
 
 
-def load_digit_images(name: str, *, data_dir: Path | None = None) -> DigitImages:
+def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> DigitImages:
     """The images of a data set of digits; raises `InputError` if it is unknown, has none, or cannot be had."""
-    data_set = _data_set(name, data_dir)
+    data_set = _data_set(name)
     if data_set.digits is None:
-        known = ", ".join(key for key, value in DATA_SETS.items() if value.digits is not None)
+        known = ", ".join(known.name for known in DATA_SETS if known.digits is not None)
         raise InputError(f"data: {name} has no images of digits; choose one of {known}")
-    return data_set.digits(data_dir)
+    return data_set.digits(_folder(data_dir))
 
 
-def _data_set(name: str, data_dir: Path | None) -> DataSet:
-    if name not in DATA_SETS:
-        raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(DATA_SETS)}")
-    if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"--data-dir: {data_dir} is not a folder; give the one that holds the data set's files")
-    return DATA_SETS[name]
+def _data_set(name: str) -> DataSet:
+    for data_set in DATA_SETS:
+        if data_set.name == name:
+            return data_set
+    raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(known.name for known in DATA_SETS)}")
+
+
+def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    if data_dir is None:
+        return None
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise InputError(f"--data-dir: {folder} is not a folder; give the one that holds the data set's files")
+    return folder

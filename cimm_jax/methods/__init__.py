@@ -10,7 +10,7 @@ from cimm_jax.methods.algorithm1 import algorithm1
 from cimm_jax.methods.ill_only import ill_only
 from cimm_jax.methods.imma import imma
 from cimm_jax.methods.opt_kappa import opt_kappa
-from cimm_jax.methods.penalised import HessianFrom
+from cimm_jax.methods.penalised import HessianFrom, default_optimizer
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.run import Immunized, immunize
 
@@ -38,6 +38,7 @@ __all__ = [
     "Method",
     "algorithm1",
     "by_name",
+    "default_optimizer",
     "ill_only",
     "imma",
     "immunize",

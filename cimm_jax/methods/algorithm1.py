@@ -27,7 +27,7 @@ def algorithm1(
     Args:
       lambda_primary: weight of R_well on the primary Hessian; None balances it.
       lambda_harmful: weight of R_ill on the harmful Hessian; None balances it.
-      optimizer: any optax optimizer; None is Adam at 5e-3.
+      optimizer: any optax optimizer; None is `default_optimizer()`.
       loss: the primary loss, `losses.squared` or `losses.logistic`.
       hessian: regularizers on all rows (default) or on the batch, as in the released code.
 

@@ -27,7 +27,7 @@ def imma(
     Args:
       lambda_harmful: weight of the upper level's harmful term; None balances it, as in `algorithm1`.
       lower_steps: gradient steps of the harmful probe, at least 1.
-      optimizer: any optax optimizer; None is Adam at 5e-3.
+      optimizer: any optax optimizer; None is `default_optimizer()`.
       loss: loss of both tasks, `losses.squared` or `losses.logistic` (whose curvature is at most a quarter of l2's).
 
     Raises:

@@ -25,6 +25,9 @@ from cimm_jax.tasks import TaskPair
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
+DEFAULT_LEARNING_RATE = 3e-3
+
+
 class HessianFrom(enum.Enum):
     """Which rows the probe Hessians of the regularizers are made of."""
 
@@ -75,9 +78,14 @@ class State(NamedTuple):
     k_harmful: jax.Array
 
 
-def default_optimizer() -> optax.GradientTransformation:
-    """Adam at 5e-3: with balanced weights it converges on every pair of the embedded digits."""
-    return optax.adam(5e-3)
+def default_optimizer(learning_rate: float = DEFAULT_LEARNING_RATE) -> optax.GradientTransformation:
+    """Momentum 0.9 and steps whose length is `learning_rate` times the parameter's (LARS without weight decay).
+
+    It keeps the direction of the paper's update, so the theory of the regularizers applies, and does not depend on the
+    scale of the data. Adam, which the released code uses, rescales every entry of theta by itself: that mixes the
+    eigendirections that the regularizers move, and on House Prices it makes the primary task harder (README).
+    """
+    return optax.lars(learning_rate, trust_coefficient=1.0, momentum=0.9)
 
 
 def penalised(

@@ -1,0 +1,194 @@
+"""Every method against the protocol: pure, jit-able, vmap-able, finite, and it does what it is for."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cimm_jax import InputError, Task, TaskPair, immunize, losses, methods, stack_pairs
+from cimm_jax.metrics import relative_immunization_ratio
+
+NAMES = list(methods.BY_NAME)
+D = 6
+
+
+def make_pair(seed=0, rows=40, classes=None):
+    rng = np.random.default_rng(seed)
+    scales = np.geomspace(1, 10, D)
+    targets = (rows,) if classes is None else (rows, classes)
+    primary = Task(jnp.asarray(rng.standard_normal((rows, D)) * scales), jnp.asarray(np.sign(rng.standard_normal(targets))))
+    harmful = Task(
+        jnp.asarray(rng.standard_normal((rows, D)) * scales[::-1]), jnp.asarray(np.sign(rng.standard_normal(targets)))
+    )
+    return TaskPair(primary, harmful)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_usable_with_no_argument_and_every_step_is_pure(name):
+    method, pair = methods.BY_NAME[name](), make_pair()
+    state = method.init(jax.random.key(0), pair)
+    chex.assert_trees_all_equal(state, method.init(jax.random.key(0), pair))
+    once = method.step(state, pair)
+    again = method.step(state, pair)
+    chex.assert_trees_all_equal(once, again)
+    chex.assert_tree_all_finite(once)
+    assert method.extractor(once[0]).shape == (D, D)
+    assert jax.tree.structure(once[0]) == jax.tree.structure(state), "a step keeps the state's structure, as scan needs"
+    assert not np.array_equal(method.extractor(once[0]), method.extractor(state)), "a step moves theta"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jit_changes_nothing_and_compiles_once(name):
+    method, pair = methods.BY_NAME[name](), make_pair()
+    state = method.init(jax.random.key(0), pair)
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(method.step, n=1))
+    eager, compiled = state, state
+    for _ in range(3):
+        eager = method.step(eager, pair)[0]
+        compiled = step(compiled, pair)[0]
+    chex.assert_trees_all_close(eager, compiled, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
+    method = methods.BY_NAME[name]()
+    pairs, keys = [make_pair(seed) for seed in range(3)], jax.random.split(jax.random.key(1), 3)
+    together = jax.vmap(lambda key, pair: method.step(method.init(key, pair), pair))(keys, stack_pairs(pairs))
+    for index, (key, pair) in enumerate(zip(keys, pairs, strict=True)):
+        alone = method.step(method.init(key, pair), pair)
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], together)
+        chex.assert_trees_all_close(one, alone, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtype_is_kept(name, dtype):
+    pair = jax.tree.map(lambda leaf: leaf.astype(dtype), make_pair())
+    result = immunize(methods.BY_NAME[name](), pair, steps=2)
+    assert {leaf.dtype for leaf in jax.tree.leaves(result)} == {np.dtype(dtype)}
+    chex.assert_tree_all_finite(result)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("loss", [losses.squared, losses.logistic])
+def test_both_losses_and_several_targets(name, loss):
+    method = methods.BY_NAME[name](loss=loss)
+    for classes in (None, 3):
+        pair = make_pair(classes=classes)
+        chex.assert_tree_all_finite(jax.jit(method.step)(method.init(jax.random.key(0), pair), pair))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "optimizer", [optax.sgd(1e-3), optax.adam(1e-3), optax.chain(optax.clip_by_global_norm(1.0), optax.lion(1e-4))]
+)
+def test_any_optax_optimizer_slots_in(name, optimizer):
+    with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
+        result = immunize(methods.BY_NAME[name](optimizer=optimizer), make_pair(), steps=5)
+    chex.assert_tree_all_finite(result)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_checked(name):
+    function = methods.BY_NAME[name]
+    lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]
+    assert lambdas
+    for setting in lambdas:
+        for bad in (-1.0, float("nan"), float("inf")):
+            with pytest.raises(InputError, match=setting):
+                function(**{setting: bad})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("hessian", list(methods.HessianFrom))
+def test_minibatches_smaller_than_the_features_stay_finite(name, hessian):
+    settings = {"hessian": hessian} if "hessian" in inspect.signature(methods.BY_NAME[name]).parameters else {}
+    result = immunize(methods.BY_NAME[name](**settings), make_pair(), steps=20, batch_size=3)
+    chex.assert_tree_all_finite(result.theta)
+
+
+def ratio(name, **settings):
+    pair = make_pair(rows=200)
+    result = immunize(methods.BY_NAME[name](**settings), pair, steps=200)
+    return relative_immunization_ratio(result.theta, pair)
+
+
+def test_algorithm1_raises_the_harmful_and_lowers_the_primary_condition_number():
+    measured = ratio("algorithm1")
+    assert measured.harmful_ratio > 1 > measured.primary_ratio
+
+
+def test_opt_kappa_raises_the_harmful_and_lowers_the_primary_condition_number():
+    measured = ratio("opt_kappa")
+    assert measured.harmful_ratio > 1 > measured.primary_ratio
+
+
+def test_ill_only_raises_the_harmful_condition_number():
+    assert ratio("ill_only").harmful_ratio > 1
+
+
+def test_imma_raises_the_harmful_loss_that_a_probe_reaches():
+    def reached(theta, task, steps=10):
+        features = task.x @ theta
+        rate = 1 / jnp.linalg.eigvalsh(features.T @ features)[-1]
+        w = jnp.zeros(D)
+        for _ in range(steps):
+            w = w - rate * features.T @ (features @ w - task.y)
+        return jnp.mean((features @ w - task.y) ** 2) / 2
+
+    pair = make_pair(rows=200)
+    with_term = immunize(methods.imma(), pair, steps=200).theta
+    without = immunize(methods.imma(lambda_harmful=0.0), pair, steps=200).theta
+    assert reached(with_term, pair.harmful) > reached(without, pair.harmful)
+
+
+def test_zero_lambdas_leave_the_primary_loss_alone():
+    same = [methods.algorithm1(lambda_primary=0.0, lambda_harmful=0.0), methods.ill_only(lambda_harmful=0.0)]
+    first, second = (immunize(method, make_pair(), steps=10).theta for method in same)
+    np.testing.assert_allclose(first, second, rtol=1e-12)
+
+
+def test_balanced_lambdas_make_the_terms_as_long_as_the_loss_gradient():
+    pair = make_pair()
+    state = methods.algorithm1().init(jax.random.key(0), pair)
+    from cimm_jax.methods.algorithm1 import ill_harmful, well_primary
+    from cimm_jax.methods.penalised import View
+
+    view = View(pair, state.k_primary, state.k_harmful)
+    gradient = jax.grad(lambda theta: losses.squared(pair.primary.x @ theta @ state.omega, pair.primary.y))(state.theta)
+    for term, weight in zip((well_primary, ill_harmful), state.weights, strict=True):
+        np.testing.assert_allclose(
+            weight * jnp.linalg.norm(term(state.theta, view)), jnp.linalg.norm(gradient), rtol=1e-9
+        )
+
+
+def test_algorithm1_step_is_the_paper_s_update_with_plain_gradient_descent():
+    pair, rate, lambdas = make_pair(), 1e-3, (3e-7, 5e2)
+    method = methods.algorithm1(lambda_primary=lambdas[0], lambda_harmful=lambdas[1], optimizer=optax.sgd(rate))
+    state = method.init(jax.random.key(0), pair)
+    after = method.step(state, pair)[0]
+
+    def loss(theta, omega):
+        return jnp.mean((pair.primary.x @ theta @ omega - pair.primary.y) ** 2) / 2
+
+    def well(theta):
+        sigma = jnp.linalg.svd(theta.T @ state.k_primary @ theta, compute_uv=False)
+        return sigma[0] ** 2 / 2 - jnp.sum(sigma**2) / (2 * D)
+
+    def ill(theta):
+        sigma = jnp.linalg.svd(theta.T @ state.k_harmful @ theta, compute_uv=False)
+        return 1 / (jnp.sum(sigma**2) / (2 * D) - sigma[-1] ** 2 / 2)
+
+    g_theta, g_omega = jax.grad(loss, argnums=(0, 1))(state.theta, state.omega)
+    expected = state.theta - rate * (
+        g_theta
+        + lambdas[0] * jnp.linalg.solve(state.k_primary, jax.grad(well)(state.theta))
+        + lambdas[1] * jnp.linalg.solve(state.k_harmful, jax.grad(ill)(state.theta))
+    )
+    np.testing.assert_allclose(after.theta, expected, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(after.omega, state.omega - rate * g_omega, rtol=1e-10)

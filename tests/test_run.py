@@ -1,0 +1,58 @@
+"""`immunize`: history, chunks, batches, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contract.test_methods import make_pair
+
+from cimm_jax import InputError, Task, TaskPair, immunize, methods
+
+METHOD = methods.algorithm1()
+
+
+def test_progress_and_records_do_not_change_the_result():
+    pair, seen = make_pair(), []
+    plain = immunize(METHOD, pair, steps=40)
+    chunked = immunize(METHOD, pair, steps=40, record_every=4, progress=seen.append)
+    np.testing.assert_allclose(chunked.theta, plain.theta, rtol=1e-9)
+    np.testing.assert_allclose(chunked.history.loss, plain.history.loss[3::4], rtol=1e-9)
+    assert plain.history.kappa_primary.shape == (40,)
+    assert seen == sorted(seen)
+    assert seen[-1] == 40
+
+
+def test_history_reports_the_condition_numbers_before_each_step():
+    pair = make_pair()
+    history = immunize(METHOD, pair, steps=2).history
+    for kappa, task in ((history.kappa_primary, pair.primary), (history.kappa_harmful, pair.harmful)):
+        np.testing.assert_allclose(kappa[0], np.linalg.cond(np.asarray(task.x)) ** 2, rtol=1e-9)
+
+
+def test_batches_depend_on_the_key_only():
+    pair = make_pair()
+    runs = [immunize(METHOD, pair, key=jax.random.key(seed), steps=5, batch_size=8).theta for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.allclose(runs[0], runs[2])
+
+
+PAIR = make_pair()
+
+
+@pytest.mark.parametrize(
+    ("named", "pair", "settings"),
+    [
+        ("primary.x", PAIR._replace(primary=PAIR.primary._replace(x=PAIR.primary.x.at[0, 0].set(jnp.nan))), {}),
+        ("harmful.x", PAIR._replace(harmful=PAIR.harmful._replace(x=PAIR.harmful.x[:, :3])), {}),
+        ("primary.y", PAIR._replace(primary=PAIR.primary._replace(y=PAIR.primary.y[:3])), {}),
+        ("harmful.y", PAIR._replace(harmful=PAIR.harmful._replace(y=None)), {}),
+        ("primary.x", TaskPair(Task(jnp.zeros((4, 6)), jnp.ones(4)), PAIR.harmful), {}),
+        ("harmful.x", TaskPair(PAIR.primary, Task(jnp.ones((1, 6)), jnp.ones(1))), {}),
+        ("steps", PAIR, {"steps": 0}),
+        ("record_every", PAIR, {"steps": 10, "record_every": 3}),
+        ("batch_size", PAIR, {"batch_size": 41}),
+    ],
+)
+def test_bad_input_is_named_before_anything_runs(named, pair, settings):
+    with pytest.raises(InputError, match=named):
+        immunize(METHOD, pair, **settings)
