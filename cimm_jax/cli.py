@@ -70,16 +70,18 @@ class Sweep(Common):
     """Length of a step relative to the extractor's."""
     rows: int | None = None
     """Training rows per digit; as many as every digit has if left out."""
+    heldout_rows: int | None = None
+    """Held-out rows per digit; as many as every digit has if left out."""
 
 
-Command = (
-    Annotated[Immunize, tyro.conf.subcommand("immunize")] | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-)
+Command = Annotated[Immunize, tyro.conf.subcommand("immunize")] | Annotated[Sweep, tyro.conf.subcommand("sweep")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 2 for input that cannot be used, 130 for Ctrl-C."""
-    command = tyro.cli(Command, prog="cimm", description="Model immunization: protect, and measure how much.", args=arguments)  # pyright: ignore
+    command = tyro.cli(
+        Command, prog="cimm", description="Model immunization: protect, and measure how much.", args=arguments
+    )  # pyright: ignore
     try:
         _run(command)
     except InputError as error:

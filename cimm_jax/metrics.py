@@ -201,9 +201,7 @@ def definition_3_1(
     tolerance: float = TOLERANCE,
 ) -> Verdict:
     """Judges an extractor by the paper's definition of an immunized model, and says why; arguments as in `judge`."""
-    judged = judge(
-        theta, pair, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance
-    )
+    judged = judge(theta, pair, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance)
     ratio = judged.ratio
     harder, as_easy, kept = (bool(condition) for condition in judged.conditions)
     reasons = [

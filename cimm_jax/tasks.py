@@ -6,13 +6,16 @@ here: `check_pair` is called by the functions that a person calls, before anythi
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
+
+Array = Any
+"""A JAX or a NumPy array, or a tracer of one."""
 
 
 class Task(NamedTuple):
@@ -24,8 +27,8 @@ class Task(NamedTuple):
         None where only the covariance is known: methods that train a primary head then refuse the task.
     """
 
-    x: jax.Array
-    y: jax.Array | None = None
+    x: Array
+    y: Array = None
 
 
 class TaskPair(NamedTuple):
@@ -87,7 +90,12 @@ def stack_pairs(pairs: Sequence[TaskPair]) -> TaskPair:
     shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(pair)) for pair in pairs}
     if len(shapes) > 1:
         raise InputError(f"pairs: have {len(shapes)} different shapes; give every task the same number of rows")
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+    return jax.tree.map(_stack, *pairs)
+
+
+def _stack(*leaves):
+    # NumPy data stay on the host, in float64 whatever JAX is set to.
+    return np.stack(leaves) if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp.stack(leaves)
 
 
 def _check_floating(array, name: str) -> None:

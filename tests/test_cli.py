@@ -89,7 +89,9 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
 
     lengths = []
     sweep = command.sweep
-    monkeypatch.setattr(command, "sweep", lambda *a, **k: lengths.append(command.steps_made(k["runs"])) or sweep(*a, **k))
+    monkeypatch.setattr(
+        command, "sweep", lambda *a, **k: lengths.append(command.steps_made(k["runs"])) or sweep(*a, **k)
+    )
     assert cli.main([*arguments, str(tmp_path / "cut")]) == 0
     continued = json.loads(capsys.readouterr().out)
     assert lengths == [3]

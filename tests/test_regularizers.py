@@ -58,7 +58,7 @@ regularizers = pytest.mark.parametrize("name", ["well", "ill", "ill, rank given"
 # --- values and derivatives of r_well and r_ill ---
 
 
-@regularizers
+@pytest.mark.parametrize("name", ["well", "ill"])
 @spectra
 @shapes
 def test_value_and_derivatives_are_those_of_plain_automatic_differentiation(rng, name, sigma, shape):
@@ -66,13 +66,13 @@ def test_value_and_derivatives_are_those_of_plain_automatic_differentiation(rng,
     s = jnp.asarray(prescribed.matrix(rng, [sigma, [2 * value for value in sigma]], shape))  # a batch of two
     tangent, cotangent = jnp.asarray(rng.standard_normal(s.shape)), jnp.asarray(rng.standard_normal(2))
 
-    np.testing.assert_allclose(r(s), reference(s), rtol=1e-9)
     value, forward = jax.jvp(r, (s,), (tangent,))
-    np.testing.assert_allclose(value, reference(s), rtol=1e-9)
-    expected, pull = jax.vjp(reference, s)
+    expected, expected_forward = jax.jvp(reference, (s,), (tangent,))
+    pull = jax.vjp(reference, s)[1]
+    np.testing.assert_allclose(r(s), expected, rtol=1e-9)
     np.testing.assert_allclose(value, expected, rtol=1e-9)
     scale = np.linalg.norm(pull(jnp.ones(2))[0], axis=(-2, -1)) * np.linalg.norm(tangent, axis=(-2, -1))
-    np.testing.assert_allclose(forward / scale, jax.jvp(reference, (s,), (tangent,))[1] / scale, atol=1e-9)
+    np.testing.assert_allclose(forward / scale, expected_forward / scale, atol=1e-9)
     assert prescribed.relative_error(jax.vjp(r, s)[1](cotangent)[0], pull(cotangent)[0]) < 1e-9
 
 
@@ -134,12 +134,12 @@ def test_directions_are_the_inverse_of_k_times_the_gradients(rng, sigma):
 
 
 def test_directions_need_no_invertible_k(rng):
-    k = jnp.asarray(prescribed.covariance(rng, [5.0, 2.0, 1.0, 0.0, 0.0]))
-    theta = jnp.asarray(rng.standard_normal((5, 5)))
+    k = jnp.asarray(prescribed.covariance(rng, [5.0, 2.0, 0.0, 0.0]))
+    theta = jnp.asarray(rng.standard_normal((4, 4)))
     h = probe_hessian(theta, k)
     for direction, reference in (
         (well_direction(theta, eigenpairs(h)), naive_well),
-        (ill_direction(theta, eigenpairs(h)), lambda h: naive_ill(h, 3)),
+        (ill_direction(theta, eigenpairs(h)), lambda h: naive_ill(h, 2)),
     ):
         gradient = jax.grad(lambda theta, reference=reference: reference(theta.mT @ k @ theta))(theta)
         assert prescribed.relative_error(k @ direction, gradient) < 1e-8
@@ -148,18 +148,18 @@ def test_directions_need_no_invertible_k(rng):
 def test_directions_of_a_minibatch_are_those_of_its_formed_hessian(rng):
     x = jnp.asarray(rng.standard_normal((3, 4, 9)))  # fewer rows than features
     theta = jnp.asarray(rng.standard_normal((3, 9, 9)))
-    formed = eigenpairs(probe_hessian(theta, covariance(x)))
-    small = feature_eigenpairs(x @ theta)
+    formed = jax.jit(lambda theta, x: eigenpairs(probe_hessian(theta, covariance(x))))(theta, x)
+    small = jax.jit(lambda theta, x: feature_eigenpairs(x @ theta))(theta, x)
     assert small.sigma.shape[-1] == 4
-    assert prescribed.relative_error(well_direction(theta, small), well_direction(theta, formed)) < 1e-9
-    assert prescribed.relative_error(ill_direction(theta, small), ill_direction(theta, formed)) < 1e-9
+    for direction in (jax.jit(well_direction), jax.jit(ill_direction)):
+        assert prescribed.relative_error(direction(theta, small), direction(theta, formed)) < 1e-9
 
 
 def test_well_direction_from_the_top_pair_alone_is_the_same(rng):
-    k = jnp.asarray(prescribed.covariance(rng, [9.0, 3.0, 2.0, 1.0, 0.0]))
-    theta = jnp.asarray(rng.standard_normal((5, 4)))
+    k = jnp.asarray(prescribed.covariance(rng, [9.0, 3.0, 1.0, 0.0]))
+    theta = jnp.asarray(rng.standard_normal((4, 4)))
     h = probe_hessian(theta, k)
-    from_top = well_direction_from_top(theta, h, largest_eigenpair(h))
+    from_top = well_direction_from_top(theta, h, jax.jit(largest_eigenpair)(h))
     assert prescribed.relative_error(from_top, well_direction(theta, eigenpairs(h))) < 1e-9
 
 
@@ -196,7 +196,7 @@ def test_ties_share_the_subgradient_whatever_basis_the_decomposition_returns(rng
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("size", [2, 5, 20])
+@pytest.mark.parametrize("size", [2, 5])
 def test_gradients_are_zero_where_all_values_are_equal(rng, dtype, size):
     s = 3 * prescribed.orthonormal(rng, 200, size, size)
     s[0] = 2 * np.eye(size)
@@ -276,9 +276,10 @@ def test_recurrence_gives_the_singular_values_of_the_stepped_hessian(rng, sigma,
 @pytest.mark.parametrize("safe_step", [safe_step_well, safe_step_ill])
 def test_safe_steps_are_zero_where_all_values_are_equal_and_positive_elsewhere(safe_step):
     sigma = jnp.array([[2.0, 2, 2], [3.0, 2, 1], [3.0, 3, 1], [3.0, 1, 1], [2.0, 2, 0], [2.0, 1, 0], [2.0, 0, 0]])
-    np.testing.assert_array_equal(safe_step(sigma) > 0, [False, True, True, True, False, True, False])
-    assert jnp.isfinite(safe_step(sigma)).all()
-    np.testing.assert_allclose(jax.jit(jax.vmap(safe_step))(sigma), safe_step(sigma), rtol=1e-12)
+    bound = safe_step(sigma)
+    np.testing.assert_array_equal(bound > 0, [False, True, True, True, False, True, False])
+    assert np.isfinite(bound).all()
+    np.testing.assert_allclose(jax.jit(jax.vmap(safe_step))(sigma), bound, rtol=1e-12)
 
 
 # --- precision of the products, which only accelerators can lose ---

@@ -14,6 +14,7 @@ from cimm_jax.commands.shared import build_method, manifest, progress_bar, ratio
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import immunize
+from cimm_jax.methods.run import check_batch_size, check_steps
 from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.report.history import history_plot
 from cimm_jax.report.tables import print_table
@@ -21,7 +22,9 @@ from cimm_jax.spectra import PseudoInverse, ReleasedCode
 from cimm_jax.tasks import check_pair
 
 POLICIES = (PseudoInverse(), ReleasedCode())
-NO_COMPARISON = "Numbers under different policies are not comparable; ReleasedCode is shown to compare with published figures."
+NO_COMPARISON = (
+    "Numbers under different policies are not comparable; ReleasedCode is shown to compare with published figures."
+)
 
 
 def run_immunize(command: Immunize) -> None:
@@ -34,6 +37,8 @@ def run_immunize(command: Immunize) -> None:
     )
     split = load_pair(command.data, data_dir=command.data_dir, primary=command.primary, harmful=command.harmful)
     check_pair(split.heldout, "heldout")
+    check_steps(command.steps)
+    check_batch_size(command.batch_size, split.train)
     split = jax.tree.map(jnp.asarray, split)
     folder = output_folder(command.out)
     with progress_bar(f"{command.method} on {command.data}", command.steps) as progress:
@@ -55,7 +60,9 @@ def run_immunize(command: Immunize) -> None:
     }
     results: dict[str, Any] = {
         **manifest(command),
-        "rows": {part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()},
+        "rows": {
+            part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()
+        },
         "ratios": {part: {name: ratio_record(r) for name, r in named.items()} for part, named in ratios.items()},
         "verdict": verdicts,
         "history": result.history._asdict(),

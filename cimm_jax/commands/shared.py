@@ -1,5 +1,6 @@
 """What several commands share: building methods from settings, progress bars, the record of how a result was made."""
 
+import inspect
 import math
 import platform
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def build_method(name: str, learning_rate: float, **lambdas: float | None) -> me
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate: needs a positive finite number, got {learning_rate}")
     given = {key: value for key, value in lambdas.items() if value is not None}
-    unknown = given.keys() - function.__kwdefaults__.keys()
+    unknown = given.keys() - inspect.signature(function).parameters.keys()
     if unknown:
         raise InputError(f"{min(unknown)}: method {name!r} has no such setting; leave it out")
     return function(optimizer=methods.default_optimizer(learning_rate), **given)
@@ -77,7 +78,13 @@ def one_blas_thread() -> Iterator[None]:
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Any]:
     """Yields a function that is told how many steps have been made; the bar is drawn on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total)
         yield lambda made: progress.update(task, completed=made)

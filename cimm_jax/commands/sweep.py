@@ -14,6 +14,7 @@ from cimm_jax.commands.shared import build_method, check_count, manifest, one_bl
 from cimm_jax.data import digit_kind, load_digit_images, sweep_splits
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.methods.run import check_batch_size, check_steps
 from cimm_jax.methods.sweep import Measured, abstract_runs, steps_made, sweep
 from cimm_jax.report.heatmap import heatmap_grid
 from cimm_jax.report.tables import print_table
@@ -27,7 +28,9 @@ def run_sweep(command: Sweep) -> None:
     check_count(command.seeds, "seeds")
     chosen = {name: build_method(name, command.learning_rate) for name in command.methods}
     images = load_digit_images(command.data, data_dir=command.data_dir)
-    pairs, split = sweep_splits(images, digit_kind(command.kind), rows=command.rows)
+    pairs, split = sweep_splits(images, digit_kind(command.kind), rows=command.rows, heldout_rows=command.heldout_rows)
+    check_steps(command.steps)
+    check_batch_size(command.batch_size, split.train)
     split = jax.tree.map(jnp.asarray, split)
     folder = output_folder(command.out)
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)

@@ -2,7 +2,6 @@
 
 import enum
 
-import jax
 import numpy as np
 
 from cimm_jax.data.digit_images import DigitImages
@@ -106,6 +105,4 @@ def _equal_rows(tasks: list[DigitTask], x: np.ndarray, y: np.ndarray, rows: int 
 
 
 def _stacked(tasks: list[Task], pairs: list[tuple[int, int]]) -> TaskPair:
-    # JAX stacks, and would round to float32 where the caller has not switched on 64 bits.
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, stack_pairs([TaskPair(tasks[i], tasks[j]) for i, j in pairs]))
+    return stack_pairs([TaskPair(tasks[primary], tasks[harmful]) for primary, harmful in pairs])

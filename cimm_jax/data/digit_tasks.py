@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cimm_jax.data.numpy_task import numpy_task
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import Task
 
@@ -41,7 +40,7 @@ class SingleDigit:
           InputError: if there are fewer images than `rows`, or none at all.
         """
         count = _rows_a_side(self, y, rows)
-        return numpy_task(x[y == self.digit][:count], np.ones(count))
+        return Task(x[y == self.digit][:count], np.ones(count))
 
 
 @dataclass(frozen=True)
@@ -142,4 +141,4 @@ def _rows_a_side(kind: DigitTask, y: np.ndarray, rows: int | None) -> int:
 
 def _two_sided(positive: np.ndarray, negative: np.ndarray) -> Task:
     y = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
-    return numpy_task(np.concatenate([positive, negative]), y)
+    return Task(np.concatenate([positive, negative]), y)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from cimm_jax.data.numpy_task import numpy_task
 from cimm_jax.data.reasons import one_line
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair, TaskPair
+from cimm_jax.tasks import SplitPair, Task, TaskPair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +57,7 @@ def load_house_prices(data_dir: Path | None = None) -> SplitPair:
     harmful = _standardised(second, HARMFUL_TARGET, HARMFUL_HOUSES)
 
     def pair(rows: slice) -> TaskPair:
-        return TaskPair(*(numpy_task(x[rows], y[rows]) for x, y in (primary, harmful)))
+        return TaskPair(*(Task(x[rows], y[rows]) for x, y in (primary, harmful)))
 
     return SplitPair(train=pair(TRAIN), heldout=pair(HELDOUT))
 

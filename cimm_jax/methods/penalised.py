@@ -9,7 +9,7 @@ through the optimizer as if they were one gradient.
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def penalised(
         for term, weight in zip(terms, state.weights, strict=True):
             g_theta = g_theta + weight * term.direction(state.theta, seen)
         updates, optimizer_state = optimizer.update((g_theta, g_omega), state.optimizer, params)
-        theta, omega = optax.apply_updates(params, updates)
+        theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
         info = Info(
             value,
             condition_number(probe_hessian(state.theta, state.k_primary)).kappa,

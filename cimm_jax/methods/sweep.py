@@ -69,16 +69,16 @@ def sweep(
     if np.ndim(keys) != 1 or not len(keys):
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
     items = tuple(methods.items())
-    runs = _start(items, keys, split.train) if runs is None else runs
-    made = steps_made(runs)
+    current: Runs = runs or _start(items, keys, split.train)
+    made = steps_made(current)
     length = -(-steps // max(1, min(chunks, steps)))
     while made < steps:
         # The last chunk may be shorter; a traced trip count keeps it from being compiled again.
-        runs = _advance(items, runs, split.train, jnp.asarray(min(length, steps - made)), batch_size)
-        made = steps_made(runs)
+        current = _advance(items, current, split.train, jnp.asarray(min(length, steps - made)), batch_size)
+        made = steps_made(current)
         if checkpoint is not None:
-            checkpoint(made, runs)
-    return _measure(items, runs, split)
+            checkpoint(made, current)
+    return _measure(items, current, split)
 
 
 def abstract_runs(methods: Mapping[str, Method], split: SplitPair, keys: jax.Array) -> Runs:
@@ -87,7 +87,7 @@ def abstract_runs(methods: Mapping[str, Method], split: SplitPair, keys: jax.Arr
 
 
 @partial(jax.jit, static_argnums=0)
-def _start(items, keys, pairs) -> Runs:
+def _start(items, keys: jax.Array, pairs: TaskPair):
     def every_seed(method: Method, pair: TaskPair) -> Run:
         return jax.vmap(lambda key: start(method, key, pair))(keys)
 
@@ -95,7 +95,7 @@ def _start(items, keys, pairs) -> Runs:
 
 
 @partial(jax.jit, static_argnums=(0, 4), donate_argnums=1)
-def _advance(items, runs, pairs, steps, batch_size) -> Runs:
+def _advance(items, runs: Runs, pairs: TaskPair, steps, batch_size):
     def one(method: Method, run: Run, pair: TaskPair) -> Run:
         return advance(method, run, pair, steps=steps, batch_size=batch_size)[0]
 
@@ -103,7 +103,7 @@ def _advance(items, runs, pairs, steps, batch_size) -> Runs:
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(items, runs, split) -> dict[str, Measured]:
+def _measure(items, runs: Runs, split: SplitPair):
     def one(method: Method, run: Run, split: SplitPair) -> Measured:
         theta = method.extractor(run.state)
         return Measured(

@@ -49,7 +49,13 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
             value = values[row, column]
             dark = abs(norm(value) - 0.5) > 0.32
             axes.text(
-                column, row, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "#222222"
+                column,
+                row,
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if dark else "#222222",
             )
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)

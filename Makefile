@@ -1,0 +1,43 @@
+# Each target sets up its own virtual environment from pyproject.toml; nothing else needs to be installed first.
+
+PYTHON ?= python3
+PIP_FLAGS := --quiet --disable-pip-version-check
+DEMO_OUT ?= runs/demo
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   immunize all 90 pairs of digits with every method: table, heat maps, plain words"
+	@echo "make test   run the tests"
+	@echo "make lint   ruff and pyright"
+	@echo "make bench  run the benchmarks"
+	@echo "make clean  remove the virtual environments and caches"
+
+demo: .venv-demo/.stamp
+	.venv-demo/bin/cimm sweep --data digits --out $(DEMO_OUT)
+
+test: .venv-dev/.stamp
+	.venv-dev/bin/python -m pytest
+
+lint: .venv-dev/.stamp
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
+
+bench: .venv-bench/.stamp
+	@for file in benchmarks/[a-z]*.py; do \
+	  name=$$(basename $$file .py); echo "== $$name"; .venv-bench/bin/python -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf .venv-demo .venv-dev .venv-bench .pytest_cache .ruff_cache build *.egg-info
+
+.venv-demo/.stamp: EXTRAS :=
+.venv-dev/.stamp: EXTRAS := [dev]
+.venv-bench/.stamp: EXTRAS :=
+
+.venv-%/.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install $(PIP_FLAGS) -e '.$(EXTRAS)'
+	touch $@
