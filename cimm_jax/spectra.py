@@ -271,13 +271,13 @@ class TopPair(NamedTuple):
     residual: jax.Array
 
 
-def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 16) -> TopPair:
+def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 32) -> TopPair:
     """The largest eigenpair alone, by Lanczos with full reorthogonalisation: R_well needs no more.
 
     Args:
       h: symmetric positive semi-definite, shape (d, d). Use `vmap` for a batch.
-      num_matvecs: length of the Krylov space, cut to d. 16 reach rounding level for the spectra of real covariances,
-        whose largest eigenvalue stands apart; the residual says whether it did.
+      num_matvecs: length of the Krylov space, cut to d. 32 reach rounding level for uncentred covariances, whose
+        largest eigenvalue stands apart; the residual says whether they did.
     """
     size = h.shape[-1]
     length = min(num_matvecs, size)

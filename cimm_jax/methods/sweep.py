@@ -78,7 +78,8 @@ def sweep(
         made = steps_made(current)
         if checkpoint is not None:
             checkpoint(made, current)
-    return _measure(items, current, split)
+    measured = _measure(items, current, split)
+    return {name: measured[name] for name in methods}  # jit sorts the keys of a dict
 
 
 def abstract_runs(methods: Mapping[str, Method], split: SplitPair, keys: jax.Array) -> Runs:

@@ -27,13 +27,12 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
             raise InputError(f"panels[{title!r}]: needs finite values of shape (10, 10), got shape {np.shape(values)}")
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import TwoSlopeNorm
+    from matplotlib.colors import CenteredNorm
     from matplotlib.figure import Figure
 
     everything = np.concatenate([np.ravel(values) for values in panels.values()])
     finite = everything[np.isfinite(everything)]
-    # Both sides of zero need some room, or the scale has no white point.
-    norm = TwoSlopeNorm(0, min(finite.min(), -0.1), max(finite.max(), 0.1))
+    norm = CenteredNorm(0, max(np.abs(finite).max(), 0.1))
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.4 * columns + 0.9, 4.9 * rows), layout="constrained")
@@ -47,7 +46,7 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
         axes.spines[:].set_visible(False)
         for row, column in np.argwhere(np.isfinite(values)):
             value = values[row, column]
-            dark = abs(norm(value) - 0.5) > 0.32
+            dark = abs(norm(value) - 0.5) > 0.3
             axes.text(
                 column,
                 row,
