@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from matfree import decomp
 
-from cimm_jax.decompositions import eigh, qr, singular_values
+from cimm_jax.decompositions import eigh, mix_columns, qr, singular_values
 from cimm_jax.errors import InputError
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -326,7 +326,7 @@ def _log_ratio(spectrum: Spectrum) -> jax.Array:
 
 def _feature_singular_values(f: jax.Array, route: Route) -> jax.Array:
     if route is Route.QR:
-        f = qr(f.mT if f.shape[-2] < f.shape[-1] else f)[1]
+        f = qr(mix_columns(f.mT if f.shape[-2] < f.shape[-1] else f))[1]
     return singular_values(f)
 
 

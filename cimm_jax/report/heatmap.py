@@ -2,19 +2,25 @@
 
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cimm_jax.errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MAX_COLUMNS = 2
+DARK, LIGHT = "#222222", "#ffffff"
 
 
 def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> bytes:
     """PNG bytes of one heat map per panel, side by side with one colour scale that is white at zero.
 
     Args:
-      panels: by title, values of shape (10, 10): rows are harmful digits, columns primary ones, NaN is left blank.
+      panels: by title, values of shape (10, 10): rows are harmful digits, columns primary ones, NaN is left blank. Infinite
+        values get the end of the scale and are written out.
       colour_label: what the values are.
 
     Raises:
@@ -27,6 +33,14 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
             raise InputError(f"panels[{title!r}]: needs finite values of shape (10, 10), got shape {np.shape(values)}")
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    content = io.BytesIO()
+    FigureCanvasAgg(_draw(panels, colour_label)).print_png(content)
+    return content.getvalue()
+
+
+def _draw(panels: Mapping[str, np.ndarray], colour_label: str) -> "Figure":
+    """The figure of checked panels."""
     from matplotlib.colors import CenteredNorm
     from matplotlib.figure import Figure
 
@@ -39,27 +53,44 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
     grid = figure.subplots(rows, columns, squeeze=False)
     image = None
     for axes, (title, values) in zip(grid.flat, panels.items(), strict=False):
-        image = axes.imshow(values, cmap="RdBu", norm=norm)
+        shown = np.clip(values, norm.vmin, norm.vmax)  # NaN stays NaN
+        image = axes.imshow(shown, cmap="RdBu", norm=norm)
         axes.set(xticks=range(10), yticks=range(10), xlabel="primary digit", ylabel="harmful digit")
-        axes.set_title(f"{title}   mean {np.nanmean(values):.2f}")
+        with np.errstate(invalid="ignore"):  # both infinities at once have no mean: NaN
+            axes.set_title(f"{title}   mean {np.nanmean(values):.2f}")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        for row, column in np.argwhere(np.isfinite(values)):
-            value = values[row, column]
-            dark = abs(norm(value) - 0.5) > 0.3
+        for row, column in np.argwhere(~np.isnan(values)):
             axes.text(
                 column,
                 row,
-                f"{value:.1f}",
+                f"{values[row, column]:z.1f}",
                 ha="center",
                 va="center",
                 fontsize=7.5,
-                color="white" if dark else "#222222",
+                color=_readable(image.to_rgba(shown[row, column])),
             )
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     assert image is not None  # there is at least one panel
     figure.colorbar(image, ax=grid, label=f"{colour_label} (above 0: harder for the harmful task)", shrink=0.9)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return figure
+
+
+def _readable(background) -> str:
+    """Whichever of DARK and LIGHT has the higher WCAG contrast ratio on the background."""
+    return max((DARK, LIGHT), key=lambda ink: _contrast(ink, background))
+
+
+def _contrast(one, other) -> float:
+    """WCAG 2 contrast ratio of two colours, from 1 to 21."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour) -> float:
+    from matplotlib.colors import to_rgb
+
+    srgb = np.array(to_rgb(colour))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
