@@ -7,8 +7,8 @@ from cimm_jax import losses
 from cimm_jax.hessian import probe_hessian
 from cimm_jax.methods.penalised import HessianFrom, Term, View, check_weight, penalised
 from cimm_jax.methods.protocol import Method
-from cimm_jax.regularizers import ill_direction, well_direction_from_top
-from cimm_jax.spectra import eigenpairs, largest_eigenpair
+from cimm_jax.regularizers import ill_direction, well_direction, well_direction_from_top
+from cimm_jax.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
 
 
 def algorithm1(
@@ -42,11 +42,15 @@ def algorithm1(
 
 
 def well_primary(theta: jax.Array, view: View) -> jax.Array:
-    """K_P^{-1} grad R_well(H_P), from the largest eigenpair alone."""
+    """K_P^{-1} grad R_well(H_P): from the largest eigenpair alone, or from the batch's small Gram matrix."""
+    if view.k_primary is None:
+        return well_direction(theta, feature_eigenpairs(view.batch.primary.x @ theta))
     h = probe_hessian(theta, view.k_primary)
     return well_direction_from_top(theta, h, largest_eigenpair(h))
 
 
 def ill_harmful(theta: jax.Array, view: View) -> jax.Array:
     """K_H^{-1} grad R_ill(H_H)."""
+    if view.k_harmful is None:
+        return ill_direction(theta, feature_eigenpairs(view.batch.harmful.x @ theta))
     return ill_direction(theta, eigenpairs(probe_hessian(theta, view.k_harmful)))

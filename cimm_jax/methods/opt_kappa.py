@@ -7,7 +7,7 @@ from cimm_jax import losses
 from cimm_jax.hessian import probe_hessian
 from cimm_jax.methods.penalised import HessianFrom, Term, View, check_weight, penalised
 from cimm_jax.methods.protocol import Method
-from cimm_jax.spectra import log_condition_number
+from cimm_jax.spectra import log_condition_number, log_feature_condition_number
 
 
 def opt_kappa(
@@ -31,8 +31,13 @@ def opt_kappa(
 
 
 def _log_kappa_primary(theta: jax.Array, view: View) -> jax.Array:
-    return log_condition_number(probe_hessian(theta, view.k_primary))
+    return _log_kappa(theta, view.batch.primary.x, view.k_primary)
 
 
 def _inverse_log_kappa_harmful(theta: jax.Array, view: View) -> jax.Array:
-    return 1 / log_condition_number(probe_hessian(theta, view.k_harmful))
+    return 1 / _log_kappa(theta, view.batch.harmful.x, view.k_harmful)
+
+
+def _log_kappa(theta: jax.Array, x: jax.Array, k: jax.Array | None) -> jax.Array:
+    """Log kappa of the probe Hessian of all rows, or, where K is not given, of the batch."""
+    return log_feature_condition_number(x @ theta) if k is None else log_condition_number(probe_hessian(theta, k))

@@ -39,11 +39,18 @@ class HessianFrom(enum.Enum):
 
 
 class View(NamedTuple):
-    """What a term may look at besides theta: one task's batch, and its covariance under the chosen `HessianFrom`."""
+    """What a term may look at besides theta.
+
+    Attributes:
+      batch: rows of both tasks.
+      k_primary: covariance of the whole primary task, shape (d, d); None under `HessianFrom.BATCH`, where terms work on
+        the batch's features, whose Gram matrix is small.
+      k_harmful: the same for the harmful task.
+    """
 
     batch: TaskPair
-    k_primary: jax.Array
-    k_harmful: jax.Array
+    k_primary: jax.Array | None
+    k_harmful: jax.Array | None
 
 
 class Term(NamedTuple):
@@ -114,7 +121,7 @@ def penalised(
 
     def view(state: State, batch: TaskPair) -> View:
         if hessian is HessianFrom.BATCH:
-            return View(batch, covariance(batch.primary.x), covariance(batch.harmful.x))
+            return View(batch, None, None)
         return View(batch, state.k_primary, state.k_harmful)
 
     def init(key: jax.Array, pair: TaskPair) -> State:
@@ -124,9 +131,9 @@ def penalised(
         omega = jax.random.normal(key, (d, *pair.primary.y.shape[1:]), dtype) / jnp.sqrt(d).astype(dtype)
         k_primary, k_harmful = covariance(pair.primary.x), covariance(pair.harmful.x)
         gradient = jax.grad(primary_loss)((theta, omega), pair)[0]
-        whole = View(pair, k_primary, k_harmful)
-        weights = [_balance(gradient, term, theta, whole) for term in terms]
-        return State(theta, omega, optimizer.init((theta, omega)), jnp.asarray(weights, dtype), k_primary, k_harmful)
+        start = State(theta, omega, optimizer.init((theta, omega)), jnp.zeros(len(terms), dtype), k_primary, k_harmful)
+        weights = [_balance(gradient, term, theta, view(start, pair)) for term in terms]
+        return start._replace(weights=jnp.asarray(weights, dtype))
 
     def step(state: State, batch: TaskPair) -> tuple[State, Info]:
         params = (state.theta, state.omega)

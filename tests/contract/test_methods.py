@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cimm_jax import InputError, Task, TaskPair, immunize, losses, methods, stack_pairs
+from cimm_jax import InputError, Task, TaskPair, covariance, immunize, losses, methods, stack_pairs
 from cimm_jax.metrics import relative_immunization_ratio
 
 NAMES = list(methods.BY_NAME)
@@ -112,6 +112,30 @@ def test_minibatches_smaller_than_the_features_stay_finite(name, hessian):
     settings = {"hessian": hessian} if "hessian" in inspect.signature(methods.BY_NAME[name]).parameters else {}
     result = immunize(methods.BY_NAME[name](**settings), make_pair(), steps=20, batch_size=3)
     chex.assert_tree_all_finite(result.theta)
+
+
+@pytest.mark.parametrize("name", ["algorithm1", "ill_only", "opt_kappa"])
+def test_hessians_of_a_batch_of_all_rows_are_those_of_the_data(name):
+    pair = make_pair()
+    steps = []
+    for hessian in methods.HessianFrom:
+        method = methods.BY_NAME[name](hessian=hessian)
+        steps.append(method.step(method.init(jax.random.key(0), pair), pair)[0].theta)
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["algorithm1", "ill_only"])
+def test_hessians_of_a_small_batch_are_those_of_its_covariance(name):
+    pair = make_pair()
+    small = jax.tree.map(lambda leaf: leaf[:3], pair)
+    weights = {"lambda_primary": 1e-3, "lambda_harmful": 1e6}  # of the order of the balanced ones
+    settings = {key: weights[key] for key in weights if key in inspect.signature(methods.BY_NAME[name]).parameters}
+    from_batch = methods.BY_NAME[name](hessian=methods.HessianFrom.BATCH, **settings)
+    state = from_batch.init(jax.random.key(0), pair)
+    expected = methods.BY_NAME[name](**settings).step(
+        state._replace(k_primary=covariance(small.primary.x), k_harmful=covariance(small.harmful.x)), small
+    )[0]
+    np.testing.assert_allclose(from_batch.step(state, small)[0].theta, expected.theta, rtol=1e-7, atol=1e-10)
 
 
 def ratio(name, **settings):
