@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cimm_jax.cli import Sweep
 from cimm_jax.commands.checkpoint import Checkpoint
-from cimm_jax.commands.shared import build_method, check_count, manifest, one_blas_thread, progress_bar, ratio_record
+from cimm_jax.commands.shared import blas_threads_for, build_method, check_count, manifest, progress_bar, ratio_record
 from cimm_jax.data import digit_kind, load_digit_images, sweep_splits
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
@@ -37,8 +37,9 @@ def run_sweep(command: Sweep) -> None:
     described = manifest(command)
     checkpoint = Checkpoint(folder / "checkpoint", described)
     runs = checkpoint.restore(abstract_runs(chosen, split, keys))
+    features = split.train.primary.x.shape[-1]
     title = f"{len(pairs)} pairs x {len(chosen)} methods x {command.seeds} seeds"
-    with one_blas_thread(), progress_bar(title, command.steps) as progress:
+    with blas_threads_for(features), progress_bar(title, command.steps) as progress:
         progress(0 if runs is None else steps_made(runs))
 
         def report(made: int, runs: Any) -> None:
