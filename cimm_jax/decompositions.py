@@ -90,13 +90,29 @@ def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return _svd(s)
 
 
+@jax.custom_jvp
 def eigh(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues ascending, shape (..., d), and eigenvectors in columns, of symmetric matrices (..., d, d)."""
+    """Eigenvalues ascending, shape (..., d), and eigenvectors in columns, of symmetric matrices (..., d, d).
+
+    d lambda = diag(V^T dS V) and dV = V (gaps * V^T dS V) with gaps_ij = 1 / (lambda_j - lambda_i), zero on the diagonal and,
+    rather than infinite, between eigenvalues that are equal: there single eigenvectors have no derivative.
+    """
     return _eigh(s)
 
 
+@eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    values, vectors = _eigh(primals[0])
+    ds = (tangents[0] + tangents[0].mT) / 2
+    rotated = _matmul(_matmul(vectors.mT, ds), vectors)
+    differences = values[..., None, :] - values[..., :, None]
+    distinct = differences != 0
+    gaps = jnp.where(distinct, 1 / jnp.where(distinct, differences, 1), 0)
+    return (values, vectors), (rotated.diagonal(axis1=-2, axis2=-1), _matmul(vectors, gaps * rotated))
+
+
 def qr(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Thin QR decomposition, shapes (..., m, p) and (..., p, n)."""
+    """Thin QR decomposition, shapes (..., m, p) and (..., p, n); not differentiable."""
     return _qr(s)
 
 
@@ -112,4 +128,4 @@ def singular_values(s: jax.Array) -> jax.Array:
 @singular_values.defjvp
 def _singular_values_jvp(primals, tangents):
     u, sigma, vt = _svd(primals[0])
-    return sigma, (u.mT @ tangents[0] @ vt.mT).diagonal(axis1=-2, axis2=-1)
+    return sigma, _matmul(_matmul(u.mT, tangents[0]), vt.mT).diagonal(axis1=-2, axis2=-1)

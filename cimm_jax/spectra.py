@@ -143,8 +143,7 @@ class Route(enum.Enum):
     SVD = enum.auto()
     """Singular values of f itself: exact, and differentiable everywhere."""
     QR = enum.auto()
-    """QR of the longer side, then the small SVD: as exact, fewer operations for very tall f; not differentiable where f
-    is rank-deficient."""
+    """QR of the longer side, then the small SVD: as exact, fewer operations for very tall f; not differentiable."""
     GRAM = enum.auto()
     """Eigenvalues of the Gram matrix of the smaller side: the fastest, and it resolves only half the digits."""
 
@@ -272,7 +271,7 @@ class TopPair(NamedTuple):
 
 
 def largest_eigenpair(h: jax.Array, *, num_matvecs: int = 32) -> TopPair:
-    """The largest eigenpair alone, by Lanczos with full reorthogonalisation: R_well needs no more.
+    """The largest eigenpair alone, by Lanczos with full reorthogonalisation: R_well needs no more. Not differentiable.
 
     Args:
       h: symmetric positive semi-definite, shape (d, d). Use `vmap` for a batch.

@@ -43,6 +43,24 @@ def test_singular_values_differentiate_under_vmap_and_where_they_repeat():
     assert np.isfinite(gradients).all()
 
 
+def test_eigh_differentiates_as_jax_s_own_under_vmap_and_stays_finite_where_eigenvalues_repeat():
+    rng = np.random.default_rng(1)
+    s = jnp.asarray(rng.standard_normal((3, 4, 4)))
+    weights = jnp.asarray(rng.standard_normal((4, 4)))
+
+    def projector_and_values(decompose):
+        def value(s):
+            values, vectors = decompose(s + s.T)
+            return jnp.sum(weights * (vectors[:, :2] @ vectors[:, :2].T)) + values[0] - 2 * values[3]
+
+        return jax.vmap(jax.grad(value))
+
+    np.testing.assert_allclose(
+        projector_and_values(decompositions.eigh)(s), projector_and_values(jnp.linalg.eigh)(s), rtol=1e-9, atol=1e-12
+    )
+    assert np.isfinite(projector_and_values(decompositions.eigh)(jnp.stack([jnp.eye(4), jnp.zeros((4, 4))]))).all()
+
+
 def test_many_independent_batches_in_one_program_do_not_hang():
     # With the library's batched kernels this program hangs on two cores; a process of its own can be given up on.
     program = """
