@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract.test_methods import D, make_pair
+from pairs import D, make_pair
 
 from cimm_jax import InputError, PseudoInverse, Ridge, covariance, probe_hessian
 from cimm_jax.metrics import (

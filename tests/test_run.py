@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract.test_methods import make_pair
+from pairs import D, make_pair
 
 from cimm_jax import InputError, Task, TaskPair, immunize, methods
 
@@ -27,6 +27,14 @@ def test_history_reports_the_condition_numbers_before_each_step():
     history = immunize(METHOD, pair, steps=2).history
     for kappa, task in ((history.kappa_primary, pair.primary), (history.kappa_harmful, pair.harmful)):
         np.testing.assert_allclose(kappa[0], np.linalg.cond(np.asarray(task.x)) ** 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "floored"), [(jnp.float32, True), (jnp.float64, False)])
+def test_history_says_when_the_dtype_cannot_resolve_the_condition_numbers(dtype, floored):
+    pair = make_pair()
+    harder = pair._replace(harmful=pair.harmful._replace(x=pair.harmful.x * jnp.geomspace(1, 1e-3, D)[None, :]))
+    history = immunize(METHOD, jax.tree.map(lambda leaf: leaf.astype(dtype), harder), steps=1).history
+    assert bool(history.floored[0]) is floored
 
 
 def test_batches_depend_on_the_key_only():

@@ -4,7 +4,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from contract.test_methods import make_pair
+from pairs import make_pair
 
 from cimm_jax import InputError, SplitPair, immunize, methods, stack_pairs
 from cimm_jax.methods.sweep import abstract_runs, steps_made, sweep

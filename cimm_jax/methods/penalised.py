@@ -143,11 +143,9 @@ def penalised(
             g_theta = g_theta + weight * term.direction(state.theta, seen)
         updates, optimizer_state = optimizer.update((g_theta, g_omega), state.optimizer, params)
         theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
-        info = Info(
-            value,
-            condition_number(probe_hessian(state.theta, state.k_primary)).kappa,
-            condition_number(probe_hessian(state.theta, state.k_harmful)).kappa,
-        )
+        primary = condition_number(probe_hessian(state.theta, state.k_primary))
+        harmful = condition_number(probe_hessian(state.theta, state.k_harmful))
+        info = Info(value, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=theta, omega=omega, optimizer=optimizer_state), info
 
     return Method(init, step, lambda state: state.theta)

@@ -15,11 +15,14 @@ class Info(NamedTuple):
       loss: the primary task's loss before the step, on the step's batch; NaN for a method that trains no primary head.
       kappa_primary: condition number of the primary probe Hessian before the step.
       kappa_harmful: the same for the harmful task.
+      floored: bool, True if a floor or the arithmetic decided either; the Hessians are formed, so float32 resolves
+        kappa to about 1e5 and float64 to 1e13. Measure the final theta with `metrics`, which works on features.
     """
 
     loss: jax.Array
     kappa_primary: jax.Array
     kappa_harmful: jax.Array
+    floored: jax.Array
 
 
 class Method(NamedTuple):

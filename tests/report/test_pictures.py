@@ -47,7 +47,7 @@ def test_bad_panels_are_named(panels):
 
 def test_history_plot_draws_both_condition_numbers():
     steps = np.arange(1.0, 30)
-    content = history_plot(Info(1 / steps, 10 * steps, 100 * steps), title="a run")
+    content = history_plot(Info(1 / steps, 10 * steps, 100 * steps, steps > 99), title="a run")
     drawn = picture(content)
     assert content.startswith(b"\x89PNG")
     for colour in ("#b23a48", "#2a7f62"):
