@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from cimm_jax.errors import InputError
+from cimm_jax.methods import BY_NAME
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Sweep(Common):
     """Folder with the data set's files; without it they are downloaded."""
     kind: str = "single"
     """Tasks: single (images of one digit), versus (a digit against the next one) or rest (a digit against the others)."""
-    methods: tuple[str, ...] = ("algorithm1", "ill_only", "opt_kappa", "imma")
+    methods: tuple[str, ...] = tuple(BY_NAME)
     """Methods to compare."""
     seeds: int = 1
     """Seeds per pair and method."""

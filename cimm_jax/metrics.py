@@ -66,14 +66,11 @@ def relative_immunization_ratio(
     if reference is not None:
         check_extractor(reference, pair, "reference")
 
-    def features(x: jax.Array, extractor: jax.Array | None) -> jax.Array:
-        return x if extractor is None else jnp.matmul(x, extractor, precision=_HIGHEST)
-
     return feature_immunization_ratio(
-        features(pair.primary.x, theta),
-        features(pair.harmful.x, theta),
-        features(pair.primary.x, reference),
-        features(pair.harmful.x, reference),
+        _features(pair.primary.x, theta),
+        _features(pair.harmful.x, theta),
+        _features(pair.primary.x, reference),
+        _features(pair.harmful.x, reference),
         policy,
     )
 
@@ -166,7 +163,7 @@ def judge(
     else:
         fit = pair.primary if fit_on is None else fit_on
         before = probe_loss(fit, pair.primary)
-        after = probe_loss(fit._replace(x=fit.x @ theta), pair.primary._replace(x=pair.primary.x @ theta))
+        after = probe_loss(*(task._replace(x=_features(task.x, theta)) for task in (fit, pair.primary)))
         # The second term lets a loss that is zero but for rounding stay "kept".
         kept = after <= before * (1 + tolerance) + 1e-9 * jnp.mean(jnp.square(pair.primary.y))
     conditions = Conditions(ratio.harmful_ratio >= much_greater, ratio.primary_ratio <= 1 + tolerance, kept)
@@ -273,6 +270,11 @@ def check_extractor(theta: jax.Array, pair: TaskPair, name: str) -> None:
     features = np.shape(pair.primary.x)[-1]
     if np.ndim(theta) != 2 or np.shape(theta)[0] != features:
         raise InputError(f"{name}: needs shape ({features}, m) for these tasks, got {np.shape(theta)}")
+
+
+def _features(x: jax.Array, extractor: jax.Array | None) -> jax.Array:
+    """X theta; without an extractor, the inputs themselves."""
+    return x if extractor is None else jnp.matmul(x, extractor, precision=_HIGHEST)
 
 
 def _yes(holds: bool) -> str:

@@ -22,6 +22,14 @@ def test_progress_and_records_do_not_change_the_result():
     assert seen[-1] == 40
 
 
+def test_a_prime_number_of_steps_shows_progress_too():
+    pair, seen = make_pair(), []
+    result = immunize(METHOD, pair, steps=43, progress=seen.append)
+    np.testing.assert_allclose(result.theta, immunize(METHOD, pair, steps=43).theta, rtol=1e-9)
+    assert len(seen) > 10
+    assert seen[-1] == 43
+
+
 def test_history_reports_the_condition_numbers_before_each_step():
     pair = make_pair()
     history = immunize(METHOD, pair, steps=2).history

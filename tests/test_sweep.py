@@ -67,3 +67,6 @@ def test_bad_input_is_named():
         sweep({"a": methods.algorithm1()}, SPLIT, keys=KEYS[:0])
     with pytest.raises(InputError, match="stack_pairs"):
         sweep({"a": methods.algorithm1()}, SplitPair(PAIRS[0], PAIRS[0]), keys=KEYS)
+    dark = SPLIT.train._replace(harmful=SPLIT.train.harmful._replace(x=SPLIT.train.harmful.x.at[1].set(0)))
+    with pytest.raises(InputError, match=r"split.train\[1\].harmful.x"):
+        sweep({"a": methods.algorithm1()}, SPLIT._replace(train=dark), keys=KEYS)

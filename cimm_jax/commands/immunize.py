@@ -1,6 +1,5 @@
 """`cimm immunize`: one pair, one method, a verdict."""
 
-import json
 from typing import Any
 
 import jax
@@ -71,7 +70,7 @@ def run_immunize(command: Immunize) -> None:
     write_whole(folder / "history.png", history_plot(result.history, title=f"{command.method} on {command.data}"))
     written = write_json(folder / "results.json", results)
     if command.json:
-        print(json.dumps(json.loads(written.read_text())))
+        print(written.read_text(), end="")
         return
     _print(command, ratios, verdicts)
     print(f"\nWrote results.json, theta.safetensors and history.png to {folder}")

@@ -1,6 +1,5 @@
 """`cimm sweep`: every ordered pair of digits, several methods and seeds, one table and one picture."""
 
-import json
 from typing import Any
 
 import jax
@@ -72,7 +71,7 @@ def run_sweep(command: Sweep) -> None:
     written = write_json(folder / "results.json", results)
     checkpoint.remove()
     if command.json:
-        print(json.dumps(json.loads(written.read_text())))
+        print(written.read_text(), end="")
         return
     _print(command, measured)
     print("\nPictures: " + ", ".join(str(picture) for picture in pictures))

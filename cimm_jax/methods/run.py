@@ -11,6 +11,8 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
+PROGRESS_CALLS = 20
+
 
 class Immunized(NamedTuple):
     """The result of a run.
@@ -80,7 +82,7 @@ def immunize(
       batch_size: rows of each task per step, drawn with replacement; None uses all rows at every step.
       record_every: how many steps lie between two records of the history; the condition numbers of the others are not
         computed. Must divide `steps`.
-      progress: called with the number of steps made, ten times or more.
+      progress: called with the number of steps made, up to 20 times; a last, shorter part compiles once more.
 
     Raises:
       InputError: if the pair is unusable or a number is out of range.
@@ -91,14 +93,16 @@ def immunize(
     key = jax.random.key(0) if key is None else key
     pair = jax.tree.map(jnp.asarray, pair)
     records = steps // record_every
-    chunks = 1 if progress is None else max(count for count in range(1, min(records, 20) + 1) if records % count == 0)
-    run, parts = _start(method, key, pair), []
-    for chunk in range(chunks):
-        run, infos = _record(method, run, pair, records // chunks, record_every, batch_size)
+    length = records if progress is None else -(-records // PROGRESS_CALLS)
+    run, parts, made = _start(method, key, pair), [], 0
+    while made < records:
+        count = min(length, records - made)
+        run, infos = _record(method, run, pair, count, record_every, batch_size)
         parts.append(infos)
+        made += count
         if progress is not None:
             jax.block_until_ready(infos)
-            progress((chunk + 1) * (steps // chunks))
+            progress(made * record_every)
     return Immunized(method.extractor(run.state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts))
 
 

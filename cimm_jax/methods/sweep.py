@@ -13,7 +13,7 @@ from cimm_jax.methods.protocol import Method
 from cimm_jax.methods.run import Run, advance, check_batch_size, check_steps, start
 from cimm_jax.metrics import ImmunizationRatio, Judgement, judge, relative_immunization_ratio
 from cimm_jax.spectra import ReleasedCode
-from cimm_jax.tasks import SplitPair, TaskPair
+from cimm_jax.tasks import SplitPair, TaskPair, check_pair
 
 Runs = dict[str, Run]
 """One run per method; every leaf has the leading axes (pairs, seeds)."""
@@ -133,8 +133,7 @@ def _check_stack(split: SplitPair) -> None:
                 f"split.{name}: needs inputs of shape (pairs, rows, features), got {np.shape(pair.primary.x)} "
                 f"and {np.shape(pair.harmful.x)}; stack the pairs with stack_pairs"
             )
-    if split.train.primary.y is None or split.train.harmful.y is None:
-        raise InputError("split.train: has a task without targets, but methods train on them; give y")
-    for leaf in jax.tree.leaves(split):
-        if not np.isfinite(np.asarray(leaf)).all():
-            raise InputError("split: has NaN or infinite values; remove or impute them first")
+        host = jax.tree.map(np.asarray, pair)
+        for index in range(len(host.primary.x)):
+            one = jax.tree.map(lambda leaf, index=index: leaf[index], host)
+            check_pair(one, f"split.{name}[{index}]", needs_labels=name == "train")
