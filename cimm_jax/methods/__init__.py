@@ -5,12 +5,14 @@ A new method is one file that builds a `Method`, and one line in `BY_NAME`.
 
 from collections.abc import Callable
 
+from cimm_jax.allocation import LargestKappa, SignalAware
 from cimm_jax.errors import InputError
 from cimm_jax.methods.algorithm1 import algorithm1
 from cimm_jax.methods.ill_only import ill_only
 from cimm_jax.methods.imma import imma
 from cimm_jax.methods.opt_kappa import opt_kappa
 from cimm_jax.methods.penalised import HessianFrom, default_optimizer
+from cimm_jax.methods.pencil import pencil
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.run import Immunized, immunize
 
@@ -19,6 +21,7 @@ BY_NAME: dict[str, Callable[..., Method]] = {
     "ill_only": ill_only,
     "opt_kappa": opt_kappa,
     "imma": imma,
+    "pencil": pencil,
 }
 """What the command line knows, by the name it is asked for."""
 
@@ -35,7 +38,9 @@ __all__ = [
     "HessianFrom",
     "Immunized",
     "Info",
+    "LargestKappa",
     "Method",
+    "SignalAware",
     "algorithm1",
     "by_name",
     "default_optimizer",
@@ -43,4 +48,5 @@ __all__ = [
     "imma",
     "immunize",
     "opt_kappa",
+    "pencil",
 ]

@@ -35,8 +35,10 @@ class Method(NamedTuple):
       init: (key, pair) -> state. Sees the whole training pair.
       step: (state, batch) -> (state, Info). The batch is the pair itself, or rows of both tasks.
       extractor: state -> theta, shape (d, d).
+      closed_form: True if the first step reaches the answer and further ones change nothing.
     """
 
     init: Callable[[jax.Array, TaskPair], Any]
     step: Callable[[Any, TaskPair], tuple[Any, Info]]
     extractor: Callable[[Any], jax.Array]
+    closed_form: bool = False
