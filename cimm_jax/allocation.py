@@ -5,8 +5,9 @@ orthogonal with curvatures lambda_i^2 mu_i. A budget c lets lambda^2 lie anywher
 
 * `LargestKappa` raises kappa(H_H) as far as it goes: lambda^2 grows with mu, from 1 at the smallest to c at the largest.
 * `SignalAware` looks at the labels. An attacker needs the directions that carry his label energy s_i, the primary task those
-  that carry its own, p_i. It gives scale to the directions with the smallest s_i / p_i (two-sided) or the smallest s_i (one-sided),
-  the others get 1, and simulates gradient descent with exact line search for every threshold and a range of levels.
+  that carry its own, p_i. Scale goes to the directions with the smallest s_i / p_i (two-sided) or the smallest s_i
+  (one-sided), the others get 1; gradient descent with exact line search is simulated for every threshold and a range of
+  levels.
 """
 
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class Allocation(NamedTuple):
 def allowance(pencil: Pencil, budget: float | str) -> jax.Array:
     """The largest lambda^2, so that kappa(H_P) under Eq. 1 on the training rows stays within the budget; at least 1.
 
-    With a ridge, whitening alone leaves kappa(H_P) = (s_1 / (s_1 + ridge)) / (s_r / (s_r + ridge)) for the eigenvalues s of K_P,
+    With a ridge, whitening alone leaves kappa(H_P) = (s_1 / (s_1 + ridge)) / (s_r / (s_r + ridge)), s the eigenvalues of K_P,
     and the allowance is what the budget leaves beside that. A budget of "keep" is kappa(K_P).
     """
     kept = pencil.primary * pencil.whitening**2  # s / (s + ridge), descending
@@ -192,17 +193,18 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     one_sided = jnp.log(found.harmful + weakest)
     orders = jnp.stack([jnp.argsort(jnp.where(inside, key, jnp.inf)) for key in (two_sided, one_sided)])
     levels = jnp.exp(jnp.log(largest) * jnp.linspace(0, 1, LEVELS, dtype=largest.dtype))
-    thresholds = jnp.arange(size + 1)
+    thresholds = jnp.arange(size + 1, dtype=jnp.int32)
 
     def scales(order, level, thresholds):
-        place = jnp.argsort(order)  # where each direction stands in the order
-        chosen = (place < thresholds[:, None]) & inside
+        place = jnp.argsort(order).astype(jnp.int32)  # where each direction stands in the order
+        chosen = (place[None, :] < thresholds[:, None]) & inside[None, :]
         return jnp.where(chosen, level, 1)
 
     def evaluate(case):
-        scale = scales(*case, thresholds)
-        harmful = ProbeProblem(scale * pencil.mu, jnp.broadcast_to(found.harmful, scale.shape))
-        primary = ProbeProblem(scale * norms, jnp.broadcast_to(found.primary, scale.shape))
+        order, level = case
+        scale = scales(order, level, thresholds)
+        harmful = ProbeProblem(scale * pencil.mu[None, :], jnp.broadcast_to(found.harmful, scale.shape))
+        primary = ProbeProblem(scale * norms[None, :], jnp.broadcast_to(found.primary, scale.shape))
         return line_search_left(harmful, (objective.horizon,))[..., 0], line_search_left(primary, watched)
 
     cases = (jnp.repeat(orders, LEVELS, axis=0), jnp.tile(levels, 2))
@@ -250,7 +252,7 @@ def _primary_left(found: Signals, scale: jax.Array, watched: tuple[int, ...]) ->
 
 def _slow_down(left: jax.Array, reference: jax.Array) -> jax.Array:
     """The largest ratio over the watched steps; shape without the last axis."""
-    return ((left + FINISHED) / (reference + FINISHED)).max(-1)
+    return ((left + FINISHED) / (jnp.expand_dims(reference, tuple(range(left.ndim - 1))) + FINISHED)).max(-1)
 
 
 def _cross(task) -> jax.Array:

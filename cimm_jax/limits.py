@@ -92,11 +92,11 @@ def seen_in_range(pencil: Pencil) -> SeenInRange:
     # K_H = W^{-1} O diag(mu) O^T W^{-1} in the basis, W the whitening weights.
     counts = pencil.inside
     unwhitened = jnp.where(counts, 1 / jnp.where(counts, pencil.whitening, 1), 0)
-    rows = jnp.sqrt(pencil.mu)[:, None] * pencil.rotation.T * unwhitened
+    rows = jnp.sqrt(pencil.mu)[:, None] * pencil.rotation.T * unwhitened[None, :]
     harmful = jnp.matmul(rows, pencil.basis.T, precision=_HIGHEST)
     # With a ridge, mu is not the pair's own: whiten without it.
     own = jnp.where(counts, 1 / jnp.sqrt(jnp.where(counts, pencil.primary, 1)), 0)
-    sigma = singular_values(rows * own)
+    sigma = singular_values(rows * own[None, :])
     ratio = jnp.square(sigma[0] / _at_rank(sigma, pencil.rank_harmful))
     kappa_harmful = jnp.exp(_log_kappa(rows, pencil.rank_harmful)[0])
     log_rir = jnp.log(ratio) + jnp.log(pencil.kappa_primary) - jnp.log(kappa_harmful)

@@ -25,7 +25,6 @@ from cimm_jax.errors import InputError
 from cimm_jax.spectra import Eigen, eigenpairs, rounding_tolerance
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_SENTINEL = 2.0
 
 
 class TaskSpectrum(NamedTuple):
@@ -82,8 +81,10 @@ def _spread(spectrum: TaskSpectrum) -> jax.Array:
 
 
 class Pencil(NamedTuple):
-    """Both tasks made diagonal in the primary's range: with V = basis diag(whitening) rotation,
-    V^T (K_P + ridge) V = I and V^T K_H V = diag(mu) on the first `rank_primary` columns of V; the others are zero.
+    """Both tasks made diagonal in the primary's range.
+
+    With V = basis diag(whitening) rotation, V^T (K_P + ridge) V = I and V^T K_H V = diag(mu) on the first `rank_primary`
+    columns of V; the others are zero.
 
     Attributes:
       mu: generalised eigenvalues, shape (r,), descending; zero beyond `rank_harmful`.
@@ -112,12 +113,12 @@ class Pencil(NamedTuple):
     @property
     def inside(self) -> jax.Array:
         """Which of the r columns are directions of the primary's range; bool, shape (r,)."""
-        return jnp.arange(self.mu.shape[-1]) < self.rank_primary
+        return jnp.arange(self.mu.shape[-1], dtype=jnp.int32) < self.rank_primary
 
     @property
     def directions(self) -> jax.Array:
         """V, shape (d, r)."""
-        return jnp.matmul(self.basis * self.whitening, self.rotation, precision=_HIGHEST)
+        return jnp.matmul(self.basis * self.whitening[None, :], self.rotation, precision=_HIGHEST)
 
     @property
     def kappa_primary(self) -> jax.Array:
@@ -142,17 +143,17 @@ def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | 
       ridge: added to the eigenvalues of K_P, in units of its mean eigenvalue trace / d.
     """
     features, size = primary.vectors.shape
-    counts = jnp.arange(size) < primary.rank
-    basis = jnp.where(counts, primary.vectors, 0)
+    counts = jnp.arange(size, dtype=jnp.int32) < primary.rank
+    basis = jnp.where(counts[None, :], primary.vectors, 0)
     shifted = primary.sigma + ridge * primary.sigma.sum() / features
     whitening = jnp.where(counts, 1 / jnp.sqrt(_safe(shifted)), 0)
     factor = jnp.sqrt(harmful.sigma)[:, None] * harmful.vectors.T
     seen = jnp.matmul(factor, basis, precision=_HIGHEST)
-    whitened = seen * whitening
+    whitened = seen * whitening[None, :]
     scale = _safe(jnp.linalg.norm(whitened))
     # Columns beyond the primary's rank are zero, as are directions that the harmful task lacks. A sentinel larger than every
     # singular value keeps the two apart; it comes out on top and is rolled to the end.
-    sentinels = jnp.diag(jnp.where(counts, 0, _SENTINEL * scale))
+    sentinels = jnp.diag(jnp.where(counts, 0, 2 * scale))
     _, sigma, rotation_t = svd(jnp.concatenate([whitened, sentinels]))
     beyond = size - primary.rank
     sigma = jnp.where(counts, jnp.roll(sigma, -beyond), 0)

@@ -55,12 +55,13 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     candidates = jnp.asarray(CANDIDATES, x.dtype)
     spectrum = feature_spectrum(x)
     size = len(spectrum.sigma)
-    inside = jnp.where(jnp.arange(size) < spectrum.rank, spectrum.vectors, 0)
+    counts = jnp.arange(size, dtype=jnp.int32) < spectrum.rank
+    inside = jnp.where(counts[None, :], spectrum.vectors, 0)
     # Coordinates in the range of all rows: outside it no row says anything.
     z = jnp.matmul(x, inside, precision=_HIGHEST)
     whole = covariance(z)
     scores = [
-        _scores(whole - covariance(part), part, spectrum.rank, candidates, features)
+        _scores(whole - covariance(part), part, spectrum.rank.astype(x.dtype), candidates, features)
         for part in (z[fold::folds] for fold in range(folds))
     ]
     by_row = jnp.concatenate(scores, axis=1)
@@ -75,7 +76,7 @@ def _scores(k: jax.Array, part: jax.Array, rank: jax.Array, candidates: jax.Arra
     """The score of each held-out row under each candidate, shape (candidates, n)."""
     sigma, vectors = eigenpairs(k)
     ridge = candidates * sigma.sum() / features
-    shifted = sigma + ridge[:, None]
+    shifted = sigma[None, :] + ridge[:, None]
     squared = jnp.square(jnp.matmul(part, vectors, precision=_HIGHEST))
     form = jnp.matmul(1 / shifted, squared.T, precision=_HIGHEST)
     # Coordinates beyond the rank are zero in every row, and each has the ridge as its eigenvalue.

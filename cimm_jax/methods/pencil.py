@@ -44,8 +44,8 @@ def pencil(
 ) -> Method:
     """Theta = V Lambda Q: V makes K_P the identity and K_H diagonal, Lambda spends the budget, Q hides the axes.
 
-    Without a ridge RIR reaches the limit of every linear extractor at every budget; what the budget buys is kappa(H_H) itself, at
-    most budget * mu_max / mu_min. Directions that the primary task lacks are scaled as if it had its mean energy there.
+    Without a ridge RIR reaches the limit of every linear extractor at every budget; what the budget buys is kappa(H_H), at most
+    budget * mu_max / mu_min. Directions that the primary task lacks are scaled as if it had its mean energy there.
 
     Args:
       budget: the largest kappa(H_P) allowed on the training rows; 1 whitens the primary task; "keep" is kappa(K_P), all that
@@ -113,16 +113,16 @@ def extractor(decomposed: Pencil, scale: jax.Array, ridge: jax.Array | float) ->
     basis = decomposed.basis
     features = len(basis)
     inside = jnp.matmul(
-        decomposed.directions * jnp.sqrt(scale),
+        decomposed.directions * jnp.sqrt(scale)[None, :],
         jnp.matmul(basis, decomposed.rotation, precision=_HIGHEST).T,
         precision=_HIGHEST,
     )
     trace = decomposed.primary.sum()
-    unseen = 1 / jnp.sqrt(trace / decomposed.rank_primary + ridge * trace / features)
+    unseen = 1 / jnp.sqrt(trace / decomposed.rank_primary.astype(trace.dtype) + ridge * trace / features)
     return inside + unseen * (jnp.eye(features, dtype=basis.dtype) - jnp.matmul(basis, basis.T, precision=_HIGHEST))
 
 
 def haar_rotation(key: jax.Array, size: int, dtype) -> jax.Array:
-    """An orthogonal matrix drawn uniformly (Haar), shape (size, size); its first columns' signs are those of R (Mezzadri, 2007)."""
+    """An orthogonal matrix drawn uniformly (Haar), shape (size, size), by QR with R's signs moved to Q (Mezzadri, 2007)."""
     q, r = qr(jax.random.normal(key, (size, size), dtype))
-    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)
+    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)[None, :]
