@@ -27,6 +27,9 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 LEVELS = 24
 """Levels of scale that are tried, from 1 to the budget in equal ratios."""
 
+MOST_THRESHOLDS = 128
+"""Up to this many directions every threshold is tried; beyond, this many, evenly spaced."""
+
 VERIFIED = 64
 """How many of the best candidates are simulated exactly on the primary task."""
 
@@ -86,14 +89,16 @@ class Signals(NamedTuple):
 
 
 class Front(NamedTuple):
-    """Every candidate: protection against its price. Shapes (2, LEVELS, r + 1): by two- or one-sided order, level, threshold.
+    """Every candidate: protection against its price. Axes: two- or one-sided order, level, threshold.
 
     Attributes:
-      harmful_left: harmful excess loss left at the horizon.
+      level: the larger lambda^2, shape (LEVELS,), from 1 to the allowance.
+      harmful_left: harmful excess loss left at the horizon, shape (2, LEVELS, thresholds).
       slow_down: the largest ratio, over the watched numbers of steps, of primary excess loss left to the undefended's; at
-        most 1 where the primary task is no slower.
+        most 1 where the primary task is no slower. The same shape; exact without a ridge.
     """
 
+    level: jax.Array
     harmful_left: jax.Array
     slow_down: jax.Array
 
@@ -142,7 +147,7 @@ def allocate(pencil: Pencil, pair: TaskPair, budget: float | str, objective: Obj
     """
     largest = allowance(pencil, budget)
     if isinstance(objective, LargestKappa):
-        return Allocation(_largest_kappa(pencil, largest), jnp.ones((), bool), None)
+        return Allocation(largest_kappa(pencil, largest), jnp.ones((), bool), None)
     return _signal_aware(pencil, pair, largest, objective)
 
 
@@ -170,7 +175,7 @@ def pareto(front: Front) -> tuple[np.ndarray, np.ndarray]:
     return slow[kept], left[kept]
 
 
-def _largest_kappa(pencil: Pencil, largest: jax.Array) -> jax.Array:
+def largest_kappa(pencil: Pencil, largest: jax.Array) -> jax.Array:
     """lambda^2 = c^t with t the place of log mu between the smallest (0) and the largest (1); 1 where mu is zero."""
     counts = pencil.mu > 0
     logs = jnp.log(jnp.where(counts, pencil.mu, 1))
@@ -193,7 +198,8 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     one_sided = jnp.log(found.harmful + weakest)
     orders = jnp.stack([jnp.argsort(jnp.where(inside, key, jnp.inf)) for key in (two_sided, one_sided)])
     levels = jnp.exp(jnp.log(largest) * jnp.linspace(0, 1, LEVELS, dtype=largest.dtype))
-    thresholds = jnp.arange(size + 1, dtype=jnp.int32)
+    steps = min(size, MOST_THRESHOLDS)
+    thresholds = jnp.asarray(np.linspace(0, size, steps + 1).round(), jnp.int32)
 
     def scales(order, level, thresholds):
         place = jnp.argsort(order).astype(jnp.int32)  # where each direction stands in the order
@@ -216,8 +222,8 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     promising = jnp.where(slow_down <= 1.05, harmful_left, -1) if constrained else harmful_left
     flat = promising.ravel().at[0].set(jnp.inf)
     best = jax.lax.top_k(flat, min(VERIFIED, flat.size))[1]
-    case, threshold = best // (size + 1), best % (size + 1)
-    tried = jax.vmap(lambda c, t: scales(cases[0][c], cases[1][c], t[None])[0])(case, threshold)
+    case, threshold = best // len(thresholds), best % len(thresholds)
+    tried = jax.vmap(lambda c, t: scales(cases[0][c], cases[1][c], thresholds[t][None])[0])(case, threshold)
     exact = _slow_down(_primary_left(found, tried, watched), reference)
     left = harmful_left.ravel()[best]
     allowed = exact <= 1 if constrained else jnp.ones_like(exact, bool)
@@ -226,8 +232,9 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     reachable = jnp.where(allowed, left, -1)
     near = jnp.where(feasible, allowed & (reachable >= reachable.max() - INDIFFERENCE), True)
     chosen = jnp.argmin(jnp.where(near, exact, jnp.inf))
-    shape = (2, LEVELS, size + 1)
-    return Allocation(tried[chosen], feasible, Front(harmful_left.reshape(shape), slow_down.reshape(shape)))
+    shape = (2, LEVELS, len(thresholds))
+    front = Front(levels, harmful_left.reshape(shape), slow_down.reshape(shape))
+    return Allocation(tried[chosen], feasible, front)
 
 
 def _primary_left(found: Signals, scale: jax.Array, watched: tuple[int, ...]) -> jax.Array:

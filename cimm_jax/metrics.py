@@ -1,5 +1,6 @@
 """Is it immunized, and how much? Ratios (Eq. 15 and 17), the three conditions of Definition 3.1, Proposition 3.2."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,14 @@ import numpy as np
 from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.hessian import probe_hessian
-from cimm_jax.spectra import Policy, PseudoInverse, Spectrum, feature_condition_number, rounding_tolerance
+from cimm_jax.spectra import (
+    Policy,
+    PseudoInverse,
+    Spectrum,
+    feature_condition_number,
+    product_amplification,
+    rounding_tolerance,
+)
 from cimm_jax.tasks import Task, TaskPair
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -66,13 +74,9 @@ def relative_immunization_ratio(
     if reference is not None:
         check_extractor(reference, pair, "reference")
 
-    return feature_immunization_ratio(
-        _features(pair.primary.x, theta),
-        _features(pair.harmful.x, theta),
-        _features(pair.primary.x, reference),
-        _features(pair.harmful.x, reference),
-        policy,
-    )
+    after = [_condition_number(task.x, theta, policy) for task in (pair.harmful, pair.primary)]
+    before = [_condition_number(task.x, reference, policy) for task in (pair.harmful, pair.primary)]
+    return _ratio(after, before)
 
 
 def feature_immunization_ratio(
@@ -85,6 +89,19 @@ def feature_immunization_ratio(
     """RIR from features alone, for any extractor, linear or not (Eq. 17); each of shape (N, features)."""
     after = [feature_condition_number(f, policy) for f in (harmful, primary)]
     before = [feature_condition_number(f, policy) for f in (harmful_reference, primary_reference)]
+    return _ratio(after, before)
+
+
+def _condition_number(x: jax.Array, extractor: jax.Array | None, policy: Policy) -> Spectrum:
+    """Of the probe Hessian on x theta; without an extractor, on x itself."""
+    if extractor is None:
+        return feature_condition_number(x, policy)
+    features = _features(x, extractor)
+    return feature_condition_number(features, policy, amplification=product_amplification(x, extractor, features))
+
+
+def _ratio(after: Sequence[Spectrum], before: Sequence[Spectrum]) -> ImmunizationRatio:
+    """Of spectra (harmful, primary)."""
     harmful_ratio = after[0].kappa / before[0].kappa
     primary_ratio = after[1].kappa / before[1].kappa
     return ImmunizationRatio(

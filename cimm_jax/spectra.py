@@ -52,8 +52,8 @@ class Spectrum(NamedTuple):
 class _Accuracy(NamedTuple):
     """How well the values at hand were computed, all relative to the largest."""
 
-    zero: float  # a value at most this is a rounded zero
-    resolution: float  # a value below this may be more than 1 % off
+    zero: float | jax.Array  # a value at most this is a rounded zero; shape (..., 1) if an array
+    resolution: float | jax.Array  # a value below this may be more than 1 % off; the same
     trusts_zero: bool  # False in float32, where a value that float64 would resolve also looks like zero
 
 
@@ -173,13 +173,21 @@ def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum
     return policy.measure(singular_values(s), _matrix_accuracy(s))
 
 
-def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, route: Route = Route.SVD) -> Spectrum:
+def feature_condition_number(
+    f: jax.Array,
+    policy: Policy = PseudoInverse(),
+    *,
+    route: Route = Route.SVD,
+    amplification: float | jax.Array = 1.0,
+) -> Spectrum:
     """Condition number of f^T f, the Hessian of an l2 probe on features f, without squaring f.
 
     Args:
       f: features, shape (..., N, d), float32 or float64; leading axes are a batch.
       policy: as in `condition_number`; `rtol` is relative to sigma_max of f^T f.
       route: how the singular values are found; ignored by `ReleasedCode`, whose rule is about the formed matrix.
+      amplification: how much more than a unit in its last place f is off, a scalar or shape (...): for a product x theta it
+        is `product_amplification`. Zeros and the flag are judged by it, except on the Gram route.
 
     Returns:
       The `Spectrum` of f^T f. Within 2 % in float32 up to kappa = 1e9; `floored` beyond.
@@ -196,11 +204,22 @@ def feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse(), *, 
         accuracy = _matrix_accuracy(gram)
     else:
         sigma = _feature_singular_values(f, route) ** 2
-        accuracy = _feature_accuracy(f)
+        accuracy = _feature_accuracy(f, amplification)
     if isinstance(policy, Ridge):  # the mean eigenvalue counts the zeros of a wide f too
         missing = f.shape[-1] - sigma.shape[-1]
         sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
     return policy.measure(sigma, accuracy)
+
+
+def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.Array:
+    """How much larger the rounding in f = x theta is than f's own: ||x||_F ||theta||_F / (sqrt(d) ||f||_F), at least 1; (...).
+
+    A whitening theta makes large numbers small: the directions that x lacks then come out of the product not as zero but as
+    rounding errors of the large ones.
+    """
+    norms = [jnp.linalg.norm(part, axis=(-2, -1)) for part in (x, theta, f)]
+    product = norms[0] * norms[1] / theta.shape[-2] ** 0.5
+    return jnp.maximum(product / jnp.where(norms[2] > 0, norms[2], 1), 1)
 
 
 def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
@@ -334,9 +353,9 @@ def _matrix_accuracy(s: jax.Array) -> _Accuracy:
     return _Accuracy(rounding_tolerance(max(s.shape[-2:]), s.dtype), RESOLUTION_IN_EPS * eps, s.dtype == jnp.float64)
 
 
-def _feature_accuracy(f: jax.Array) -> _Accuracy:
+def _feature_accuracy(f: jax.Array, amplification: float | jax.Array) -> _Accuracy:
     """Accuracy of the SQUARED singular values of f; the factors were measured, not derived, on prescribed spectra."""
-    eps = float(jnp.finfo(f.dtype).eps)
+    eps = float(jnp.finfo(f.dtype).eps) * (jnp.expand_dims(amplification, -1) if np.ndim(amplification) else amplification)
     zero = (2 * min(f.shape[-2:]) ** 0.5 * eps) ** 2
     return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64)
 

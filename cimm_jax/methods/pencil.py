@@ -59,8 +59,7 @@ def pencil(
       InputError: if the budget is below 1 or the ridge is negative, infinite or NaN.
     """
     check_budget(budget)
-    if ridge is not None and not 0 <= ridge < float("inf"):
-        raise InputError(f"ridge: needs a finite number of at least 0, or None, got {ridge}")
+    check_ridge(ridge)
 
     def init(key: jax.Array, pair: TaskPair) -> State:
         solution = solve(pair, budget=budget, objective=objective, ridge=ridge).theta
@@ -76,6 +75,12 @@ def pencil(
         return state._replace(theta=state.solution), info
 
     return Method(init, step, lambda state: state.theta, closed_form=True)
+
+
+def check_ridge(ridge: float | None) -> None:
+    """Raises `InputError` unless the ridge is None or a finite number of at least 0."""
+    if ridge is not None and not 0 <= ridge < float("inf"):
+        raise InputError(f"ridge: needs a finite number of at least 0, or None, got {ridge}")
 
 
 class Solution(NamedTuple):

@@ -78,7 +78,7 @@ def immunize(
       method: for example `methods.algorithm1()`.
       pair: training data; both tasks with targets.
       key: seeds the primary head and the batches; None is `jax.random.key(0)`.
-      steps: steps to make, at least 1.
+      steps: steps to make, at least 1; a closed-form method makes one.
       batch_size: rows of each task per step, drawn with replacement; None uses all rows at every step.
       record_every: how many steps lie between two records of the history; the condition numbers of the others are not
         computed. Must divide `steps`.
@@ -92,7 +92,8 @@ def immunize(
     check_batch_size(batch_size, pair)
     key = jax.random.key(0) if key is None else key
     pair = jax.tree.map(jnp.asarray, pair)
-    records = steps // record_every
+    records = 1 if method.closed_form else steps // record_every
+    record_every = 1 if method.closed_form else record_every
     length = records if progress is None else -(-records // PROGRESS_CALLS)
     run, parts, made = _start(method, key, pair), [], 0
     while made < records:

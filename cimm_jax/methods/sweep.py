@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
+from cimm_jax.limits import SeenInRange, Share, pair_pencil, seen_in_range, share_of_limit
 from cimm_jax.methods.protocol import Method
 from cimm_jax.methods.run import Run, advance, check_batch_size, check_steps, start
 from cimm_jax.metrics import ImmunizationRatio, Judgement, judge, relative_immunization_ratio
@@ -26,11 +27,13 @@ class Measured(NamedTuple):
       train: judged on the training rows under `PseudoInverse()`, the definition.
       heldout: the same on rows the method never saw; the primary probes are fitted on the training rows.
       released: ratios on the training rows under `ReleasedCode()`, to compare with published figures only.
+      share: against the exact limit of the training rows; its `exceeded` is never set if the code is right.
     """
 
     train: Judgement
     heldout: Judgement
     released: ImmunizationRatio
+    share: Share
 
 
 def sweep(
@@ -105,15 +108,18 @@ def _advance(items, runs: Runs, pairs: TaskPair, steps, batch_size):
 
 @partial(jax.jit, static_argnums=0)
 def _measure(items, runs: Runs, split: SplitPair):
-    def one(method: Method, run: Run, split: SplitPair) -> Measured:
+    def one(method: Method, run: Run, measured_on: tuple[SplitPair, SeenInRange]) -> Measured:
+        split, seen = measured_on
         theta = method.extractor(run.state)
         return Measured(
             judge(theta, split.train),
             judge(theta, split.heldout, fit_on=split.train.primary),
             relative_immunization_ratio(theta, split.train, ReleasedCode()),
+            share_of_limit(theta, seen),
         )
 
-    return {name: _every_run(partial(one, method))(runs[name], split) for name, method in items}
+    seen = jax.vmap(lambda pair: seen_in_range(pair_pencil(pair)))(split.train)
+    return {name: _every_run(partial(one, method))(runs[name], (split, seen)) for name, method in items}
 
 
 def steps_made(runs: Runs) -> int:
