@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,7 +24,25 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Immunize(Common):
+class PencilSettings:
+    """Settings of the method `pencil`."""
+
+    budget: str | None = None
+    """pencil: largest condition number of the primary task, or keep (the default): as it is."""
+    objective: Literal["kappa", "signal"] | None = None
+    """pencil: spend the budget on the condition number (the default) or where the labels are."""
+    horizon: int | None = None
+    """pencil, objective signal: steps after which the harmful loss is looked at (1000)."""
+    primary_no_slower_at: tuple[int, ...] | None = None
+    """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
+    ridge: float | None = None
+    """pencil: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out."""
+    rotate: bool = True
+    """pencil: rotate at random, against optimizers that look at axes."""
+
+
+@dataclass(frozen=True)
+class Immunize(PencilSettings, Common):
     """Immunize a linear extractor on one pair of tasks with one method, and judge it by Definition 3.1."""
 
     data: str = "digits"
@@ -36,9 +54,9 @@ class Immunize(Common):
     harmful: str | None = None
     """Harmful digit task, in the same form. Default 2v3."""
     method: str = "algorithm1"
-    """algorithm1, ill_only, opt_kappa or imma."""
+    """algorithm1, ill_only, opt_kappa, imma or pencil."""
     steps: int = 300
-    """Optimizer steps."""
+    """Optimizer steps; the closed form makes one."""
     batch_size: int | None = None
     """Rows of each task per step; all of them if left out."""
     learning_rate: float = 3e-3
@@ -47,10 +65,12 @@ class Immunize(Common):
     """Weight of the primary regularizer; balanced if left out."""
     lambda_harmful: float | None = None
     """Weight of the harmful regularizer; balanced if left out."""
+    resamples: int | None = None
+    """Bootstrap resamples for the intervals; 200 for small problems, 20 for large ones."""
 
 
 @dataclass(frozen=True)
-class Sweep(Common):
+class Sweep(PencilSettings, Common):
     """Immunize all 90 ordered pairs of digits with several methods and seeds at once. An interrupted sweep continues."""
 
     data: str = "digits"
@@ -75,7 +95,37 @@ class Sweep(Common):
     """Held-out rows per digit; as many as every digit has if left out."""
 
 
-Command = Annotated[Immunize, tyro.conf.subcommand("immunize")] | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+@dataclass(frozen=True)
+class Diagnose(Common):
+    """Say whether a pair of tasks can be immunized at all, what a budget buys, and why. Nothing is trained."""
+
+    data: str = "digits"
+    """Data set: digits (embedded), mnist or house_prices."""
+    data_dir: Path | None = None
+    """Folder with the data set's files; without it they are downloaded."""
+    primary: str | None = None
+    """Primary digit task: 3 (images of one digit), 0v1 (one digit against another), 3vrest. Default 0v1."""
+    harmful: str | None = None
+    """Harmful digit task, in the same form. Default 2v3."""
+    budgets: tuple[str, ...] = ("1", "10", "100", "keep")
+    """Condition numbers allowed to the primary task; keep is its own."""
+    top_k: int = 10
+    """Leading directions that the alignment looks at."""
+    ridge: float | None = None
+    """Ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out."""
+    rtol: float | None = None
+    """Relative tolerance of the ranks; the rounding level if left out."""
+    horizon: int = 1000
+    """Steps of gradient descent after which the harmful loss is looked at."""
+    primary_no_slower_at: tuple[int, ...] = (10, 100, 1000)
+    """Numbers of steps at which the primary task must be no slower than undefended."""
+
+
+Command = (
+    Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
+    | Annotated[Immunize, tyro.conf.subcommand("immunize")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,12 +144,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Immunize | Sweep) -> None:
+def _run(command: Diagnose | Immunize | Sweep) -> None:
     import jax
 
     # An application may choose its precision; condition numbers need this one.
     jax.config.update("jax_enable_x64", True)
-    if isinstance(command, Immunize):
+    if isinstance(command, Diagnose):
+        from cimm_jax.commands.diagnose import run_diagnose
+
+        run_diagnose(command)
+    elif isinstance(command, Immunize):
         from cimm_jax.commands.immunize import run_immunize
 
         run_immunize(command)

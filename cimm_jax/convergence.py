@@ -59,6 +59,17 @@ def line_search_left(problem: ProbeProblem, horizons: Sequence[int]) -> jax.Arra
     return jnp.stack([_share(problem.energy, residual) for residual in left], -1)
 
 
+def line_search_curve(problem: ProbeProblem, steps: int) -> jax.Array:
+    """Share of the excess loss left after 0, 1, ..., `steps` steps of exact line search; shape (..., steps + 1)."""
+    problem = _scaled(problem)
+
+    def record(residual, _):
+        return _step(problem, residual), _share(problem.energy, residual)
+
+    curve = jax.lax.scan(record, jnp.ones_like(problem.energy), length=steps + 1)[1]
+    return jnp.moveaxis(curve, 0, -1)
+
+
 def check_horizons(horizons: Sequence[int], argument: str) -> tuple[int, ...]:
     """The horizons as an ascending tuple without repeats; raises `InputError` unless each is at least 1."""
     for steps in horizons:
@@ -68,23 +79,25 @@ def check_horizons(horizons: Sequence[int], argument: str) -> tuple[int, ...]:
 
 
 def _residuals(problem: ProbeProblem, horizons: Sequence[int]) -> list[jax.Array]:
-    curvature, energy = problem
-    # Only ratios matter; without the scaling a step's squares can overflow float32.
-    curvature = curvature / _safe(curvature.max(-1, keepdims=True))
-    weighted = curvature * energy / _safe(energy.max(-1, keepdims=True))
-
-    def step(_, residual):
-        along = weighted * residual**2
-        above, below = along.sum(-1, keepdims=True), (curvature * along).sum(-1, keepdims=True)
-        # A finished problem (nothing left along any direction) stays where it is.
-        alpha = jnp.where(below > 0, above / _safe(below), 0)
-        return residual * (1 - alpha * curvature)
-
-    residual, found = jnp.ones_like(weighted), []
+    problem = _scaled(problem)
+    residual, found = jnp.ones_like(problem.energy), []
     for start, stop in zip((0, *horizons), horizons, strict=False):
-        residual = jax.lax.fori_loop(start, stop, step, residual)
+        residual = jax.lax.fori_loop(start, stop, lambda _, residual: _step(problem, residual), residual)
         found.append(residual)
     return found
+
+
+def _scaled(problem: ProbeProblem) -> ProbeProblem:
+    """The same with largest curvature and energy 1: only ratios matter, and float32 squares cannot overflow."""
+    return ProbeProblem(*(values / _safe(values.max(-1, keepdims=True)) for values in problem))
+
+
+def _step(problem: ProbeProblem, residual: jax.Array) -> jax.Array:
+    along = problem.curvature * problem.energy * residual**2
+    above, below = along.sum(-1, keepdims=True), (problem.curvature * along).sum(-1, keepdims=True)
+    # A finished problem (nothing left along any direction) stays where it is.
+    alpha = jnp.where(below > 0, above / _safe(below), 0)
+    return residual * (1 - alpha * problem.curvature)
 
 
 def _share(energy: jax.Array, residual: jax.Array) -> jax.Array:
@@ -98,6 +111,16 @@ def _safe(values: jax.Array) -> jax.Array:
 def excess_left(features: jax.Array, targets: jax.Array, horizons: Sequence[int]) -> jax.Array:
     """`line_search_left` of a probe on features of shape (N, d) with targets (N,) or (N, C); shape (len(horizons),)."""
     return _excess_left(jnp.asarray(features), jnp.asarray(targets), tuple(horizons))
+
+
+def excess_curve(features: jax.Array, targets: jax.Array, steps: int) -> jax.Array:
+    """`line_search_curve` of a probe on features of shape (N, d); shape (steps + 1,)."""
+    return _excess_curve(jnp.asarray(features), jnp.asarray(targets), steps)
+
+
+@partial(jax.jit, static_argnums=2)
+def _excess_curve(features, targets, steps):
+    return line_search_curve(probe_problem(features, targets), steps)
 
 
 @partial(jax.jit, static_argnums=2)

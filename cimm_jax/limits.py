@@ -128,6 +128,16 @@ def share_of_limit(theta: jax.Array, seen: SeenInRange) -> Share:
     return Share(share, log_rir, limit.log_rir, exceeded)
 
 
+def share_of_pair(theta: jax.Array, pair: TaskPair) -> Share:
+    """An extractor of shape (d, m) against the limit of a pair's own rows."""
+    return _share_of_pair(theta, pair)
+
+
+@jax.jit
+def _share_of_pair(theta, pair):
+    return share_of_limit(theta, seen_in_range(pair_pencil(pair)))
+
+
 def pair_limit(pair: TaskPair, *, rtol: float | None = None) -> Limit:
     """The limit of a pair of tasks, from their inputs. Pure; arguments as in `pencil.feature_spectrum`."""
     check_rtol(rtol)

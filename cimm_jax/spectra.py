@@ -355,7 +355,9 @@ def _matrix_accuracy(s: jax.Array) -> _Accuracy:
 
 def _feature_accuracy(f: jax.Array, amplification: float | jax.Array) -> _Accuracy:
     """Accuracy of the SQUARED singular values of f; the factors were measured, not derived, on prescribed spectra."""
-    eps = float(jnp.finfo(f.dtype).eps) * (jnp.expand_dims(amplification, -1) if np.ndim(amplification) else amplification)
+    eps = float(jnp.finfo(f.dtype).eps) * (
+        jnp.expand_dims(amplification, -1) if np.ndim(amplification) else amplification
+    )
     zero = (2 * min(f.shape[-2:]) ** 0.5 * eps) ** 2
     return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64)
 

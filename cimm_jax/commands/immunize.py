@@ -8,76 +8,129 @@ import numpy as np
 from rich.console import Console
 from safetensors.numpy import save
 
+from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio
 from cimm_jax.cli import Immunize
-from cimm_jax.commands.shared import build_method, manifest, progress_bar, ratio_record
+from cimm_jax.commands.shared import build_methods, manifest, progress_bar, ratio_record
+from cimm_jax.convergence import excess_curve
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.limits import Share, share_of_pair
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_batch_size, check_steps
 from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
+from cimm_jax.report.convergence import convergence_plot
 from cimm_jax.report.history import history_plot
 from cimm_jax.report.tables import print_table
 from cimm_jax.spectra import PseudoInverse, ReleasedCode
-from cimm_jax.tasks import check_pair
+from cimm_jax.tasks import TaskPair, check_pair
 
 POLICIES = (PseudoInverse(), ReleasedCode())
 NO_COMPARISON = (
-    "Numbers under different policies are not comparable; ReleasedCode is shown to compare with published figures."
+    "Numbers under different policies are not comparable; ReleasedCode is shown to compare with published figures. The share "
+    "of the limit is log RIR over the log of the largest RIR of any linear extractor, both in the primary's range."
 )
+CURVE_STEPS = 1000
+SHOWN_STEPS = (10, 100, 1000)
+LARGE = 1e8
 
 
 def run_immunize(command: Immunize) -> None:
-    """Loads, immunizes, measures on training and held-out rows, writes results.json, theta.safetensors, history.png."""
-    method = build_method(
-        command.method,
+    """Loads, immunizes, measures on training and held-out rows, writes results.json, theta.safetensors and pictures."""
+    method = build_methods(
+        [command.method],
         command.learning_rate,
+        command,
         lambda_primary=command.lambda_primary,
         lambda_harmful=command.lambda_harmful,
-    )
+    )[command.method]
     split = load_pair(command.data, data_dir=command.data_dir, primary=command.primary, harmful=command.harmful)
     check_pair(split.heldout, "heldout")
     check_steps(command.steps)
     check_batch_size(command.batch_size, split.train)
     split = jax.tree.map(jnp.asarray, split)
     folder = output_folder(command.out)
-    with progress_bar(f"{command.method} on {command.data}", command.steps) as progress:
-        result = immunize(
-            method,
-            split.train,
-            key=jax.random.key(command.seed),
-            steps=command.steps,
-            batch_size=command.batch_size,
-            progress=progress,
-        )
-    parts = {"train": split.train, "heldout": split.heldout}
+    key, bootstrap_key = jax.random.key(command.seed), jax.random.key(command.seed + 1)
+    steps = 1 if method.closed_form else command.steps
+    with progress_bar(f"{command.method} on {command.data}", steps) as progress:
+        result = immunize(method, split.train, key=key, steps=steps, batch_size=command.batch_size, progress=progress)
+    theta, parts = result.theta, {"train": split.train, "heldout": split.heldout}
     ratios = {
-        part: {type(policy).__name__: relative_immunization_ratio(result.theta, pair, policy) for policy in POLICIES}
+        part: {type(policy).__name__: relative_immunization_ratio(theta, pair, policy) for policy in POLICIES}
         for part, pair in parts.items()
     }
-    verdicts = {
-        part: definition_3_1(result.theta, pair, fit_on=split.train.primary)._asdict() for part, pair in parts.items()
+    shares = {part: share_of_pair(theta, pair) for part, pair in parts.items()}
+    intervals = {
+        part: bootstrap_ratio(bootstrap_key, theta, pair, resamples=_resamples(command, pair))
+        for part, pair in parts.items()
     }
+    curves = {part: _curves(theta, pair) for part, pair in parts.items()}
+    verdicts = {part: definition_3_1(theta, pair, fit_on=split.train.primary)._asdict() for part, pair in parts.items()}
+    title = f"{command.method} on {command.data}"
     results: dict[str, Any] = {
         **manifest(command),
         "rows": {
             part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()
         },
         "ratios": {part: {name: ratio_record(r) for name, r in named.items()} for part, named in ratios.items()},
+        "limit": {part: share._asdict() for part, share in shares.items()},
+        "intervals": {part: interval._asdict() for part, interval in intervals.items()},
+        "excess_left": curves,
         "verdict": verdicts,
         "history": result.history._asdict(),
     }
-    write_whole(folder / "theta.safetensors", save({"theta": np.asarray(result.theta)}))
-    write_whole(folder / "history.png", history_plot(result.history, title=f"{command.method} on {command.data}"))
+    write_whole(folder / "theta.safetensors", save({"theta": np.asarray(theta)}))
+    pictures = {"convergence.png": convergence_plot(curves, title=title)}
+    if not method.closed_form:
+        pictures["history.png"] = history_plot(result.history, title=title)
+    for name, content in pictures.items():
+        write_whole(folder / name, content)
     written = write_json(folder / "results.json", results)
     if command.json:
         print(written.read_text(), end="")
         return
-    _print(command, ratios, verdicts)
-    print(f"\nWrote results.json, theta.safetensors and history.png to {folder}")
+    _print(title, ratios, shares, intervals, curves, verdicts)
+    print(f"\nWrote results.json, theta.safetensors and {' and '.join(pictures)} to {folder}")
 
 
-def _print(command: Immunize, ratios: dict, verdicts: dict) -> None:
-    columns = ["rows", "policy", "(i) harmful", "(ii) primary", "RIR", "rank H", "rank P", "a floor decided"]
+def _resamples(command: Immunize, pair: TaskPair) -> int:
+    if command.resamples is not None:
+        return command.resamples
+    rows, features = pair.harmful.x.shape
+    return 200 if rows * features**2 <= LARGE else 20
+
+
+def _curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
+    """Excess loss left after 0, 1, ... steps of exact line search on each task, before and after; {} without targets."""
+    return {
+        f"{name} {state}": np.asarray(
+            excess_curve(task.x if state == "undefended" else task.x @ theta, task.y, CURVE_STEPS)
+        )
+        for name, task in pair._asdict().items()
+        if task.y is not None
+        for state in ("undefended", "immunized")
+    }
+
+
+def _print(
+    title: str,
+    ratios: dict,
+    shares: dict[str, Share],
+    intervals: dict[str, RatioIntervals],
+    curves: dict[str, dict[str, np.ndarray]],
+    verdicts: dict,
+) -> None:
+    columns = [
+        "rows",
+        "policy",
+        "(i) harmful",
+        "(ii) primary",
+        "RIR",
+        f"RIR, {COVERAGE:.0%} interval",
+        "share of the limit",
+        "rank H",
+        "rank P",
+        "a floor decided",
+    ]
     rows = [
         [
             part,
@@ -85,6 +138,8 @@ def _print(command: Immunize, ratios: dict, verdicts: dict) -> None:
             float(ratio.harmful_ratio),
             float(ratio.primary_ratio),
             float(ratio.rir),
+            "{:.3g} to {:.3g}".format(*intervals[part].rir) if policy == "PseudoInverse" else "",
+            f"{float(shares[part].share):.3f}" if policy == "PseudoInverse" else "",
             int(ratio.harmful.rank),
             int(ratio.primary.rank),
             "yes" if bool(ratio.floored) else "no",
@@ -92,9 +147,19 @@ def _print(command: Immunize, ratios: dict, verdicts: dict) -> None:
         for part, named in ratios.items()
         for policy, ratio in named.items()
     ]
-    print_table(columns, rows, title=f"{command.method} on {command.data}: condition numbers, after over before")
+    print_table(columns, rows, title=f"{title}: condition numbers, after over before")
     console = Console(soft_wrap=True, highlight=False)
-    console.print(NO_COMPARISON)
+    console.print(NO_COMPARISON + "\n")
+    steps = [
+        [part, *name.split(), *(float(left[s]) for s in SHOWN_STEPS)]
+        for part in curves
+        for name, left in curves[part].items()
+    ]
+    print_table(
+        ["rows", "task", "extractor", *(f"after {s} steps" for s in SHOWN_STEPS)],
+        steps,
+        title="excess loss that gradient descent with exact line search leaves (1 = nothing learned)",
+    )
     for part, verdict in verdicts.items():
         outcome = "immunized" if verdict["immunized"] else "NOT immunized"
         console.print(f"\nVerdict on {part} rows, Definition 3.1 under PseudoInverse: {outcome}")

@@ -3,7 +3,7 @@
 import inspect
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,24 +16,61 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from cimm_jax import methods
+from cimm_jax.allocation import check_budget
+from cimm_jax.cli import PencilSettings
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import ImmunizationRatio
 
 
-def build_method(name: str, learning_rate: float, **lambdas: float | None) -> methods.Method:
-    """A method by name with the default optimizer at the given rate and those lambdas that were given.
+def build_methods(
+    names: Sequence[str], learning_rate: float, pencil: PencilSettings, **lambdas: float | None
+) -> dict[str, methods.Method]:
+    """Methods by name: gradient methods with the default optimizer at the given rate, each with the settings it has.
 
     Raises:
-      InputError: if the method is unknown or does not have a lambda that was given, or the rate is not positive.
+      InputError: if a method is unknown, the rate is not positive, or a setting that was given belongs to none of them.
     """
-    function = methods.by_name(name)
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate: needs a positive finite number, got {learning_rate}")
-    given = {key: value for key, value in lambdas.items() if value is not None}
-    unknown = given.keys() - inspect.signature(function).parameters.keys()
-    if unknown:
-        raise InputError(f"{min(unknown)}: method {name!r} has no such setting; leave it out")
-    return function(optimizer=methods.default_optimizer(learning_rate), **given)
+    given = {key: value for key, value in {**lambdas, **_pencil_settings(pencil)}.items() if value is not None}
+    known = {name: inspect.signature(methods.by_name(name)).parameters.keys() for name in names}
+    for key in given:
+        if not any(key in parameters for parameters in known.values()):
+            raise InputError(f"{key}: {' and '.join(names)} have no such setting; leave it out")
+    settings = {"optimizer": methods.default_optimizer(learning_rate), **given}
+    return {
+        name: methods.by_name(name)(**{key: value for key, value in settings.items() if key in known[name]})
+        for name in names
+    }
+
+
+def _pencil_settings(settings: PencilSettings) -> dict[str, Any]:
+    """What was given, as arguments of `methods.pencil`; None where nothing was."""
+    labels = {"horizon": settings.horizon, "primary_no_slower_at": settings.primary_no_slower_at}
+    labels = {key: value for key, value in labels.items() if value is not None}
+    if labels and settings.objective != "signal":
+        raise InputError(f"{min(labels)}: is a setting of --objective signal; add that, or leave it out")
+    objective = methods.SignalAware(**labels) if settings.objective == "signal" else None
+    if settings.objective == "kappa":
+        objective = methods.LargestKappa()
+    return {
+        "budget": None if settings.budget is None else parse_budget(settings.budget),
+        "objective": objective,
+        "ridge": settings.ridge,
+        "rotate": None if settings.rotate else False,
+    }
+
+
+def parse_budget(text: str) -> float | str:
+    """A budget as it is written: a number, or "keep"; raises `InputError` for anything else."""
+    if text == "keep":
+        return text
+    try:
+        budget = float(text)
+    except ValueError as error:
+        raise InputError(f'budget: needs a number or "keep", got {text!r}') from error
+    check_budget(budget)
+    return budget
 
 
 def check_count(value: int, argument: str) -> None:

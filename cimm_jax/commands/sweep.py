@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cimm_jax.cli import Sweep
 from cimm_jax.commands.checkpoint import Checkpoint
-from cimm_jax.commands.shared import blas_threads_for, build_method, check_count, manifest, progress_bar, ratio_record
+from cimm_jax.commands.shared import blas_threads_for, build_methods, check_count, manifest, progress_bar, ratio_record
 from cimm_jax.data import digit_kind, load_digit_images, sweep_splits
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
@@ -25,7 +25,7 @@ def run_sweep(command: Sweep) -> None:
     if not command.methods:
         raise InputError("methods: is empty; give at least one")
     check_count(command.seeds, "seeds")
-    chosen = {name: build_method(name, command.learning_rate) for name in command.methods}
+    chosen = build_methods(command.methods, command.learning_rate, command)
     images = load_digit_images(command.data, data_dir=command.data_dir)
     pairs, split = sweep_splits(images, digit_kind(command.kind), rows=command.rows, heldout_rows=command.heldout_rows)
     check_steps(command.steps)
@@ -89,7 +89,7 @@ def _log_rir_map(pairs: list[tuple[int, int]], measured: Measured, part: str) ->
 
 
 def _record(measured: Measured) -> dict[str, Any]:
-    record: dict[str, Any] = {"released_train": ratio_record(measured.released)}
+    record: dict[str, Any] = {"released_train": ratio_record(measured.released), "limit": measured.share._asdict()}
     for part in ("train", "heldout"):
         judged = getattr(measured, part)
         record[part] = {
@@ -105,6 +105,7 @@ def _print(command: Sweep, measured: dict[str, Measured]) -> None:
     columns = [
         "method",
         "log RIR",
+        "share of the limit",
         "+- over pairs",
         "(i) harmful",
         "(ii) primary",
@@ -120,6 +121,7 @@ def _print(command: Sweep, measured: dict[str, Measured]) -> None:
             [
                 name,
                 float(log_rir.mean()),
+                float(np.nanmean(m.share.share)),
                 float(log_rir.mean(1).std()),
                 _geometric_mean(m.train.ratio.harmful_ratio),
                 _geometric_mean(m.train.ratio.primary_ratio),
@@ -131,7 +133,16 @@ def _print(command: Sweep, measured: dict[str, Measured]) -> None:
         )
     print_table(columns, rows, title=f"{command.data}, tasks of kind {command.kind!r}, {command.steps} steps")
     print("Means over pairs and seeds (ratios: geometric), by Eq. 1 under PseudoInverse except the last column.")
+    print(
+        "share of the limit: log RIR over the log of the largest RIR of any linear extractor, both in the primary's range."
+    )
     print("immunized: share of runs that meet Definition 3.1, (i) at least 10, (ii) at most 1.01, primary loss kept.")
+    exceeded = [name for name, m in measured.items() if np.any(m.share.exceeded)]
+    print(
+        f"Beyond the limit: {', '.join(exceeded)}: A BUG, please report it."
+        if exceeded
+        else "No run is beyond the limit."
+    )
     floored = {name: float(m.train.ratio.floored.mean()) for name, m in measured.items()}
     if any(floored.values()):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in floored.items() if share)
