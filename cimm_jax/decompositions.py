@@ -79,7 +79,18 @@ def _mixed_singular_values(s: jax.Array) -> jax.Array:
     return jnp.linalg.svd(s, compute_uv=False)
 
 
+def _mixed_right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, columns = s.shape[-2:]
+    if rows <= columns:
+        _, sigma, vt = _mixed_svd(s)
+        return sigma, vt
+    # The left factor of a tall matrix is the larger part of the work, and nobody asked for it.
+    _, sigma, vt = jnp.linalg.svd(jnp.linalg.qr(mix_columns(s), mode="r"), full_matrices=False)
+    return sigma, _matmul(vt, _mixing(columns, s.dtype).T)
+
+
 _svd = _unbatched_on_cpu(_mixed_svd)
+_right_svd = _unbatched_on_cpu(_mixed_right_svd)
 _singular_values = _unbatched_on_cpu(_mixed_singular_values)
 _eigh = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.eigh(s)))
 _qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
@@ -88,6 +99,11 @@ _qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
 def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Thin singular value decomposition (U, sigma descending, V^T), shapes (..., m, p), (..., p), (..., p, n)."""
     return _svd(s)
+
+
+def right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Singular values and right singular vectors (sigma descending, V^T), shapes (..., p), (..., p, n): `svd` without U."""
+    return _right_svd(s)
 
 
 @jax.custom_jvp

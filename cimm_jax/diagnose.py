@@ -295,8 +295,8 @@ def _verdict(limit: Limit, protection: Protection | None, sample_only: Protectio
     if sample_only.free >= PROTECTED:
         costly.append(
             f"With a ridge of {sample_only.ridge:g} instead of the {protection.ridge:.2g} that held-out primary rows ask for, "
-            f"{sample_only.free:.2g} is left with the primary task no slower on the training rows; on other primary rows it may "
-            "well be slower."
+            f"{sample_only.free:.2g} is left with the primary task no slower on the training rows; on other primary rows it "
+            "may well be slower."
         )
     if costly:
         return "costly", tuple(reasons + costly)

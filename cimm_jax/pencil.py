@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from cimm_jax.decompositions import svd
+from cimm_jax.decompositions import right_svd
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import Eigen, eigenpairs, rounding_tolerance
 
@@ -63,7 +63,7 @@ def feature_spectrum(x: jax.Array, *, rtol: float | None = None) -> TaskSpectrum
       x: inputs.
       rtol: as above, for eigenvalues of x^T x; None is (2 sqrt(min(N, d)) eps)^2, as in `feature_condition_number`.
     """
-    _, sigma, vt = svd(x)
+    sigma, vt = right_svd(x)
     noise = (2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps)) ** 2
     spectrum = _cut(Eigen(sigma**2, vt.T), noise if rtol is None else rtol, None)
     return spectrum._replace(tilt=noise * _spread(spectrum))
@@ -154,7 +154,7 @@ def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | 
     # Columns beyond the primary's rank are zero, as are directions that the harmful task lacks. A sentinel larger than every
     # singular value keeps the two apart; it comes out on top and is rolled to the end.
     sentinels = jnp.diag(jnp.where(counts, 0, 2 * scale))
-    _, sigma, rotation_t = svd(jnp.concatenate([whitened, sentinels]))
+    sigma, rotation_t = right_svd(jnp.concatenate([whitened, sentinels]))
     beyond = size - primary.rank
     sigma = jnp.where(counts, jnp.roll(sigma, -beyond), 0)
     rotation = jnp.roll(rotation_t.T, -beyond, axis=1)
