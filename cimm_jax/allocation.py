@@ -181,7 +181,8 @@ def largest_kappa(pencil: Pencil, largest: jax.Array) -> jax.Array:
     logs = jnp.log(jnp.where(counts, pencil.mu, 1))
     bottom = logs[pencil.rank_harmful - 1]
     span = logs[0] - bottom
-    place = jnp.where(counts & (span > 0), (logs - bottom) / jnp.where(span > 0, span, 1), 0)
+    distinct = span > 1e-6  # equal mu, as of identical covariances, differ by rounding only
+    place = jnp.where(counts & distinct, (logs - bottom) / jnp.where(distinct, span, 1), 0)
     return jnp.exp(place * jnp.log(largest))
 
 
@@ -234,7 +235,9 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     chosen = jnp.argmin(jnp.where(near, exact, jnp.inf))
     shape = (2, LEVELS, len(thresholds))
     front = Front(levels, harmful_left.reshape(shape), slow_down.reshape(shape))
-    return Allocation(tried[chosen], feasible, front)
+    # Only ratios matter: the same scale on every direction is plain whitening, whatever its level.
+    scale = tried[chosen] / jnp.where(inside, tried[chosen], jnp.inf).min()
+    return Allocation(jnp.where(inside, scale, 1), feasible, front)
 
 
 def _primary_left(found: Signals, scale: jax.Array, watched: tuple[int, ...]) -> jax.Array:

@@ -84,7 +84,7 @@ class Pencil(NamedTuple):
     """Both tasks made diagonal in the primary's range.
 
     With V = basis diag(whitening) rotation, V^T (K_P + ridge) V = I and V^T K_H V = diag(mu) on the first `rank_primary`
-    columns of V; the others are zero.
+    columns of V; the others are zero but for rounding. One pair: use `vmap` for several.
 
     Attributes:
       mu: generalised eigenvalues, shape (r,), descending; zero beyond `rank_harmful`.
@@ -174,7 +174,8 @@ def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | 
         outside=outside,
         rank_primary=primary.rank,
         rank_harmful=rank,
-        harmful_only=outside > 100 * ((features * eps) ** 2 + primary.tilt),
+        # An eigenvector turned by an angle carries its eigenvalue along: for the harmful task that is the smallest.
+        harmful_only=outside > 100 * ((features * eps) ** 2 + primary.tilt + harmful.tilt / _spread(harmful)),
         resolved=sigma[rank - 1] > 50 * noise,
     )
 

@@ -4,7 +4,7 @@ A whitened extractor makes directions that the sample hardly has as prominent as
 price of protection. How much is right is a question about the shape of K_P, not its scale, so each candidate is judged by
 the angular central Gaussian likelihood of held-out rows (Tyler, 1987): with S = K + ridge on the other rows,
 
-    score(x) = log det S + r log(x^T S^{-1} x),
+    score(x) = log det S + r log(x^T S^{-1} x / x^T x),
 
 which does not change when S is multiplied by a number, nor when a row is: one outlying row cannot decide. The least ridge
 within one standard error of the best score is taken (the one-standard-error rule of Breiman et al., 1984, turned towards
@@ -22,8 +22,8 @@ from cimm_jax.spectra import eigenpairs
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
-CANDIDATES = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 3))
-"""Relative ridges that are tried: 1e-6 to 10, two a decade."""
+CANDIDATES = tuple(10.0 ** (exponent / 8) for exponent in range(-48, 9))
+"""Relative ridges that are tried: 1e-6 to 10, eight a decade."""
 
 FOLDS = 5
 
@@ -59,10 +59,14 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     inside = jnp.where(counts[None, :], spectrum.vectors, 0)
     # Coordinates in the range of all rows: outside it no row says anything.
     z = jnp.matmul(x, inside, precision=_HIGHEST)
-    whole = covariance(z)
+    parts = [z[fold::folds] for fold in range(folds)]
+    covariances = [covariance(part) for part in parts]
     scores = [
-        _scores(whole - covariance(part), part, spectrum.rank.astype(x.dtype), candidates, features)
-        for part in (z[fold::folds] for fold in range(folds))
+        # The others are added up: subtracting the part from the whole would lose digits to one long row.
+        _scores(
+            sum(covariances[:fold] + covariances[fold + 1 :]), part, spectrum.rank.astype(x.dtype), candidates, features
+        )
+        for fold, part in enumerate(parts)
     ]
     by_row = jnp.concatenate(scores, axis=1)
     score = by_row.mean(1)
@@ -78,9 +82,10 @@ def _scores(k: jax.Array, part: jax.Array, rank: jax.Array, candidates: jax.Arra
     ridge = candidates * sigma.sum() / features
     shifted = sigma[None, :] + ridge[:, None]
     squared = jnp.square(jnp.matmul(part, vectors, precision=_HIGHEST))
-    form = jnp.matmul(1 / shifted, squared.T, precision=_HIGHEST)
+    lengths = squared.sum(1)
+    present = lengths > 0  # a row of zeros has no direction
+    form = jnp.matmul(1 / shifted, squared.T, precision=_HIGHEST) / jnp.where(present, lengths, 1)[None, :]
     # Coordinates beyond the rank are zero in every row, and each has the ridge as its eigenvalue.
     determinant = jnp.log(shifted).sum(1) - (len(sigma) - rank) * jnp.log(ridge)
-    present = form > 0  # a row of zeros has no direction
-    quadratic = jnp.where(present, jnp.log(jnp.where(present, form, 1)), 0)
-    return jnp.where(present, determinant[:, None] + rank * quadratic, 0)
+    quadratic = jnp.log(jnp.where(present[None, :], form, 1))
+    return jnp.where(present[None, :], determinant[:, None] + rank * quadratic, 0)

@@ -115,16 +115,14 @@ def extractor(decomposed: Pencil, scale: jax.Array, ridge: jax.Array | float) ->
 
     The second part serves directions that the primary task lacks: t^2 = 1 / (mean eigenvalue in the range + ridge).
     """
-    basis = decomposed.basis
-    features = len(basis)
-    inside = jnp.matmul(
-        decomposed.directions * jnp.sqrt(scale)[None, :],
-        jnp.matmul(basis, decomposed.rotation, precision=_HIGHEST).T,
-        precision=_HIGHEST,
-    )
+    basis, rotation = decomposed.basis, decomposed.rotation
+    features, size = basis.shape
     trace = decomposed.primary.sum()
     unseen = 1 / jnp.sqrt(trace / decomposed.rank_primary.astype(trace.dtype) + ridge * trace / features)
-    return inside + unseen * (jnp.eye(features, dtype=basis.dtype) - jnp.matmul(basis, basis.T, precision=_HIGHEST))
+    spread = jnp.matmul(rotation * jnp.sqrt(scale)[None, :], rotation.T, precision=_HIGHEST)
+    within = decomposed.whitening[:, None] * spread - unseen * jnp.eye(size, dtype=basis.dtype)
+    around = jnp.matmul(jnp.matmul(basis, within, precision=_HIGHEST), basis.T, precision=_HIGHEST)
+    return around + unseen * jnp.eye(features, dtype=basis.dtype)
 
 
 def haar_rotation(key: jax.Array, size: int, dtype) -> jax.Array:

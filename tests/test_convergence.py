@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import prescribed
+import pytest
+
+from cimm_jax import InputError
+from cimm_jax.convergence import ProbeProblem, check_horizons, excess_left, line_search_left, probe_problem
+
+HORIZONS = (1, 2, 5, 20, 60)
+
+
+def descend(features, targets, horizons):
+    """Gradient descent with exact line search from a zero probe; the share of the excess loss above lstsq's."""
+    targets = targets.reshape(len(targets), -1)
+
+    def loss(probe):
+        return ((features @ probe - targets) ** 2).sum() / 2
+
+    least = loss(np.linalg.lstsq(features, targets)[0])
+    probe = np.zeros((features.shape[1], targets.shape[1]))
+    start, left = loss(probe) - least, []
+    for step in range(1, horizons[-1] + 1):
+        gradient = features.T @ (features @ probe - targets)
+        probe = probe - (gradient**2).sum() / ((features @ gradient) ** 2).sum() * gradient
+        if step in horizons:
+            left.append((loss(probe) - least) / start)
+    return np.array(left)
+
+
+@pytest.mark.parametrize("shape", [(30, 6), (6, 6), (5, 12)], ids=str)
+@pytest.mark.parametrize("targets", [(), (3,)], ids=["one target", "three targets"])
+def test_the_recurrence_is_gradient_descent_with_exact_line_search(rng, shape, targets):
+    for kappa in (3, 300):
+        features = prescribed.features(rng, prescribed.geometric(kappa, min(shape)), shape)
+        y = rng.standard_normal((shape[0], *targets))
+        expected = descend(features, y, HORIZONS)
+        np.testing.assert_allclose(excess_left(features, y, HORIZONS), expected, rtol=1e-6, atol=1e-13)
+    assert expected[-1] > 1e-6  # the last problem was not finished, so every horizon compared something
+
+
+def test_directions_that_the_features_lack_do_not_count(rng):
+    sigma = np.r_[1.0, 0.5, 0.1, 0, 0]
+    features, y = prescribed.features(rng, sigma, (20, 5)), rng.standard_normal(20)
+    np.testing.assert_allclose(
+        excess_left(features, y, HORIZONS), descend(features, y, HORIZONS), rtol=1e-6, atol=1e-13
+    )
+    problem = probe_problem(jnp.asarray(features), jnp.asarray(y))
+    np.testing.assert_array_equal(np.asarray(problem.curvature)[3:], 0)
+    np.testing.assert_array_equal(np.asarray(problem.energy)[3:], 0)
+
+
+def test_units_do_not_matter(rng):
+    features = prescribed.features(rng, prescribed.geometric(100, 5), (20, 5))
+    y = rng.standard_normal(20)
+    expected = excess_left(features, y, HORIZONS)
+    np.testing.assert_allclose(excess_left(1e3 * features, y, HORIZONS), expected, rtol=1e-9)
+    np.testing.assert_allclose(excess_left(features, 1e3 * y, HORIZONS), expected, rtol=1e-9)
+
+
+def test_no_label_energy_leaves_nothing():
+    problem = ProbeProblem(jnp.array([2.0, 1.0]), jnp.zeros(2))
+    np.testing.assert_array_equal(line_search_left(problem, HORIZONS), 0)
+    nothing = ProbeProblem(jnp.zeros(2), jnp.zeros(2))
+    np.testing.assert_array_equal(line_search_left(nothing, HORIZONS), 0)
+
+
+def test_zero_targets_leave_nothing(rng):
+    np.testing.assert_array_equal(excess_left(rng.standard_normal((9, 3)), np.zeros((9, 2)), HORIZONS), 0)
+
+
+def test_one_direction_is_done_in_one_step(rng):
+    features = np.outer(rng.standard_normal(9), rng.standard_normal(4))
+    np.testing.assert_allclose(excess_left(features, rng.standard_normal(9), HORIZONS), 0, atol=1e-25)
+
+
+def test_labels_on_one_direction_of_many_are_done_in_one_step():
+    problem = ProbeProblem(jnp.array([5.0, 2.0, 1e-3]), jnp.array([0.0, 0.0, 3.0]))
+    np.testing.assert_allclose(line_search_left(problem, HORIZONS), 0, atol=1e-25)
+
+
+def test_equal_curvatures_are_done_in_one_step(rng):
+    features = 7 * prescribed.orthonormal(rng, 12, 4)
+    np.testing.assert_allclose(excess_left(features, rng.standard_normal((12, 3)), HORIZONS), 0, atol=1e-25)
+
+
+def test_the_first_step_is_its_closed_form():
+    # Curvatures 3 and 1 with equal energies: alpha = (3 + 1) / (9 + 1), residuals -1/5 and 3/5.
+    problem = ProbeProblem(jnp.array([3.0, 1.0]), jnp.array([1.0, 1.0]))
+    np.testing.assert_allclose(line_search_left(problem, (1,)), [0.2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e25])
+def test_float32_stays_finite_with_widely_spread_curvatures(scale):
+    curvature = jnp.asarray(scale * np.geomspace(1, 1e-12, 12), jnp.float32)
+    problem = ProbeProblem(curvature, jnp.asarray(scale * np.ones(12), jnp.float32))
+    left = np.asarray(line_search_left(problem, (1, 10, 300)))
+    assert left.dtype == np.float32
+    assert np.isfinite(left).all()
+    assert (left >= 0).all()
+    assert (np.diff(left, prepend=1) <= 0).all()
+    assert left[-1] > 0.1
+
+
+def test_a_batch_is_a_loop(rng):
+    batch = ProbeProblem(*(jnp.asarray(np.exp(rng.normal(0, 2, (3, 4, 5)))) for _ in range(2)))
+    together = line_search_left(batch, HORIZONS)
+    mapped = jax.vmap(lambda problem: line_search_left(problem, HORIZONS))(batch)
+    alone = jax.jit(lambda problem: line_search_left(problem, HORIZONS))
+    for i in np.ndindex(3, 4):
+        expected = alone(ProbeProblem(batch.curvature[i], batch.energy[i]))
+        np.testing.assert_allclose(together[i], expected, rtol=1e-8, atol=1e-20)
+        np.testing.assert_allclose(mapped[i], expected, rtol=1e-8, atol=1e-20)
+
+
+def test_horizons_are_sorted_without_repeats():
+    assert check_horizons((30, 1, 30, 2), "steps") == (1, 2, 30)
+    assert check_horizons((), "steps") == ()
+
+
+@pytest.mark.parametrize("horizons", [(0,), (5, -1)])
+def test_a_horizon_below_one_is_refused(horizons):
+    with pytest.raises(InputError, match=rf"^steps: .*got {min(horizons)}"):
+        check_horizons(horizons, "steps")
