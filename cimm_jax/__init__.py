@@ -6,10 +6,13 @@ is a condition number.
 """
 
 from cimm_jax import losses, methods
+from cimm_jax.diagnose import diagnose
 from cimm_jax.errors import InputError
+from cimm_jax.heads import absorb
 from cimm_jax.hessian import covariance, probe_hessian, streamed_covariance
 from cimm_jax.methods import immunize
 from cimm_jax.metrics import judge, relative_immunization_ratio
+from cimm_jax.pencil import pencil_limit
 from cimm_jax.regularizers import r_ill, r_well
 from cimm_jax.spectra import (
     PseudoInverse,
@@ -31,14 +34,17 @@ __all__ = [
     "SplitPair",
     "Task",
     "TaskPair",
+    "absorb",
     "condition_number",
     "covariance",
+    "diagnose",
     "feature_condition_number",
     "immunize",
     "judge",
     "log_condition_number",
     "losses",
     "methods",
+    "pencil_limit",
     "probe_hessian",
     "r_ill",
     "r_well",

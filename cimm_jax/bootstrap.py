@@ -66,12 +66,17 @@ def bootstrap_ratio(
     Raises:
       InputError: if there are too few resamples or the shapes do not match.
     """
-    if resamples < 20:
-        raise InputError(f"resamples: needs at least 20 for a 95 % interval, got {resamples}")
+    check_resamples(resamples)
     check_extractor(theta, pair, "theta")
     drawn = _resampled(jax.random.split(key, resamples), theta, pair, policy)
     tails = [50 * (1 - COVERAGE), 50 * (1 + COVERAGE)]
     return RatioIntervals(*(Interval(*map(float, np.percentile(values, tails))) for values in map(np.asarray, drawn)))
+
+
+def check_resamples(resamples: int) -> None:
+    """Raises `InputError` if there are fewer than 20."""
+    if resamples < 20:
+        raise InputError(f"resamples: needs at least 20 for a 95 % interval, got {resamples}")
 
 
 @partial(jax.jit, static_argnums=3)

@@ -11,6 +11,7 @@ within one standard error of the best score is taken (the one-standard-error rul
 protection). Labels are not looked at. Five folds; one decomposition a fold serves all candidates.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -64,7 +65,11 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     scores = [
         # The others are added up: subtracting the part from the whole would lose digits to one long row.
         _scores(
-            sum(covariances[:fold] + covariances[fold + 1 :]), part, spectrum.rank.astype(x.dtype), candidates, features
+            reduce(jnp.add, covariances[:fold] + covariances[fold + 1 :]),
+            part,
+            spectrum.rank.astype(x.dtype),
+            candidates,
+            features,
         )
         for fold, part in enumerate(parts)
     ]

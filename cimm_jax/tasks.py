@@ -62,6 +62,10 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> None:
         return
     if np.ndim(task.y) not in (1, 2) or np.shape(task.y)[0] != rows:
         raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {np.shape(task.y)}; match it to x")
+    if np.ndim(task.y) == 2 and np.shape(task.y)[1] > rows:
+        raise InputError(
+            f"{name}.y: has {np.shape(task.y)[1]} classes and only {rows} rows; give more data, or fewer classes"
+        )
     _check_floating(task.y, f"{name}.y")
 
 

@@ -161,7 +161,7 @@ def _correlations(known: dict, achieved: dict, digits: np.ndarray, seed: int) ->
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
-    return float(spearmanr(a, b).statistic)
+    return float(np.asarray(spearmanr(a, b))[0])
 
 
 def _picture(known: dict, achieved: dict) -> bytes:

@@ -53,7 +53,7 @@ def test_sweep_covers_ninety_pairs_and_every_method(tmp_path, capsys):
     assert "In plain words" in printed
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["pairs"]) == 90
-    assert set(results["methods"]) == {"algorithm1", "ill_only", "opt_kappa", "imma"}
+    assert set(results["methods"]) == {"algorithm1", "ill_only", "opt_kappa", "imma", "pencil"}
     for name, record in results["methods"].items():
         assert name in printed
         for part in ("train", "heldout"):
@@ -63,6 +63,43 @@ def test_sweep_covers_ninety_pairs_and_every_method(tmp_path, capsys):
     for part in ("train", "heldout"):
         assert (tmp_path / f"log_rir_{part}.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_immunize_with_the_closed_form_prints_limit_intervals_and_what_an_attacker_keeps(tmp_path, capsys):
+    arguments = ["immunize", "--method", "pencil", "--objective", "signal", "--primary-no-slower-at", "10", "100"]
+    assert cli.main([*arguments, "--resamples", "20", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for expected in ("share of the limit", "95% interval", "excess loss", "after 1000 steps"):
+        assert expected in printed
+    results = json.loads((tmp_path / "results.json").read_text())
+    left = {name: curve[1000] for name, curve in results["excess_left"]["train"].items()}
+    assert left["harmful immunized"] > 10 * left["harmful undefended"]
+    for steps in (10, 100):
+        curves = results["excess_left"]["train"]
+        assert curves["primary immunized"][steps] <= curves["primary undefended"][steps]
+    assert 0 < results["limit"]["train"]["share"] <= 1
+    assert not results["limit"]["train"]["exceeded"]
+    low, high = results["intervals"]["heldout"]["rir"]
+    assert low < high
+    assert (tmp_path / "convergence.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "history.png").exists(), "one step has no course"
+
+
+def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture(tmp_path, capsys):
+    assert cli.main(["diagnose", "--budgets", "1", "keep", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for expected in ("log of the largest RIR", "alignment", "keep", "slow-down", "Verdict: immunizable"):
+        assert expected in printed
+    diagnosis = json.loads((tmp_path / "results.json").read_text())["diagnosis"]
+    assert diagnosis["verdict"] == "immunizable"
+    assert [row["budget"] for row in diagnosis["budgets"]] == [1.0, "keep"]
+    assert len(diagnosis["protection"]["front"]["slow_down"]) == len(diagnosis["protection"]["front"]["harmful_left"])
+    assert (tmp_path / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_diagnose_json_is_the_file(tmp_path, capsys):
+    assert cli.main(["diagnose", "--primary", "3", "--harmful", "5", "--out", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
 
 
 def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monkeypatch):
@@ -115,6 +152,20 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
         (["immunize", "--data", "mnist", "--data-dir", "EMPTY"], "train-images-idx3-ubyte"),
         (["immunize", "--data", "house_prices", "--data-dir", "EMPTY"], "D1.csv"),
         (["immunize", "--out", "FILE/below"], "--out"),
+        (["immunize", "--method", "pencil", "--budget", "0.5"], "budget"),
+        (["immunize", "--method", "pencil", "--budget", "much"], "budget"),
+        (["immunize", "--method", "pencil", "--ridge", "-1"], "ridge"),
+        (["immunize", "--method", "pencil", "--horizon", "10"], "--objective signal"),
+        (["immunize", "--method", "pencil", "--objective", "signal", "--horizon", "0"], "horizon"),
+        (["immunize", "--method", "pencil", "--lambda-primary", "1"], "lambda_primary"),
+        (["immunize", "--method", "algorithm1", "--budget", "5"], "budget"),
+        (["immunize", "--resamples", "3", "--steps", "1"], "resamples"),
+        (["sweep", "--methods", "imma", "--ridge", "1"], "ridge"),
+        (["diagnose", "--budgets", "0"], "budget"),
+        (["diagnose", "--top-k", "0"], "top_k"),
+        (["diagnose", "--data", "nonsense"], "data"),
+        (["diagnose", "--rtol", "1"], "rtol"),
+        (["diagnose", "--primary-no-slower-at", "0"], "primary_no_slower_at"),
         (["sweep", "--kind", "nonsense"], "kind"),
         (["sweep", "--data", "house_prices"], "digits"),
         (["sweep", "--seeds", "0"], "seeds"),
@@ -140,3 +191,4 @@ def test_help_needs_no_data_and_lists_the_commands():
     done = subprocess.run([sys.executable, "-m", "cimm_jax", "--help"], capture_output=True, text=True, check=True)
     assert "immunize" in done.stdout
     assert "sweep" in done.stdout
+    assert "diagnose" in done.stdout

@@ -132,7 +132,9 @@ def test_the_path_is_that_of_five_folds_by_hand(rng):
             s = k + relative * np.trace(k) / D * np.eye(D)
             form = np.einsum("ni,ni->n", x[held], np.linalg.solve(s, x[held].T).T)
             by_row.append(np.linalg.slogdet(s)[1] + D * np.log(form))
-    by_row = np.concatenate([np.stack(by_row[i : i + len(CANDIDATES)]) for i in range(0, len(by_row), len(CANDIDATES))], axis=1)
+    by_row = np.concatenate(
+        [np.stack(by_row[i : i + len(CANDIDATES)]) for i in range(0, len(by_row), len(CANDIDATES))], axis=1
+    )
     np.testing.assert_allclose(path.score, by_row.mean(1), rtol=1e-7)
     best = by_row[by_row.mean(1).argmin()]
     np.testing.assert_allclose(path.standard_error, best.std() / np.sqrt(23), rtol=1e-6)

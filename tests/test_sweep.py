@@ -27,6 +27,22 @@ def test_every_pair_and_seed_equals_a_run_of_its_own():
                 np.testing.assert_allclose(measured[name].train.ratio.rir[index, seed], alone, rtol=1e-6)
 
 
+def test_the_share_is_that_of_each_run_and_the_closed_form_reaches_the_limit():
+    measured = sweep(
+        {"pencil": methods.pencil(ridge=0.0), "algorithm1": methods.algorithm1()}, SPLIT, keys=KEYS, steps=5
+    )
+    for name, m in measured.items():
+        assert m.share.share.shape == (3, 2)
+        assert not np.any(m.share.exceeded)
+        # These pairs have full rank, so the primary's range is everything and Eq. 1 is what the share is about.
+        np.testing.assert_allclose(m.share.log_rir, np.log(m.train.ratio.rir), rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(m.share.share, m.share.log_rir / m.share.limit, rtol=1e-9)
+        if name == "pencil":
+            np.testing.assert_allclose(m.share.share, 1, rtol=1e-8)
+        else:
+            assert (np.asarray(m.share.share) < 0.9).all()
+
+
 def test_ninety_pairs_compile_as_often_as_one():
     method = methods.algorithm1()
     chex.clear_trace_counter()

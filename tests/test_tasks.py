@@ -41,6 +41,7 @@ def test_usable_tasks_pass(task):
         (Task(X, np.array(1.0)), r"y: needs shape \(4,\) or \(4, C\), got \(\)"),
         (Task(X, Y.astype(int)), r"y: needs a floating-point dtype, got int64"),
         (Task(X, with_entry(Y, np.nan)), r"y: has 1 NaN or infinite values"),
+        (Task(X, np.ones((4, 5))), r"y: has 5 classes and only 4 rows"),
     ],
 )
 def test_errors_name_the_array(task, message):

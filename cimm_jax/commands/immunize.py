@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from safetensors.numpy import save
 
-from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio
+from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
 from cimm_jax.commands.shared import build_methods, manifest, progress_bar, ratio_record
 from cimm_jax.convergence import excess_curve
@@ -45,6 +45,8 @@ def run_immunize(command: Immunize) -> None:
     )[command.method]
     split = load_pair(command.data, data_dir=command.data_dir, primary=command.primary, harmful=command.harmful)
     check_pair(split.heldout, "heldout")
+    if command.resamples is not None:
+        check_resamples(command.resamples)
     check_steps(command.steps)
     check_batch_size(command.batch_size, split.train)
     split = jax.tree.map(jnp.asarray, split)

@@ -15,6 +15,7 @@ def sweep_paragraph(measured: Mapping[str, Measured], pairs: int) -> str:
         f"In plain words: a pair counts as protected if the harmful task's condition number grew at least {MUCH_GREATER:g} "
         "times while the primary task's did not grow and its best loss was kept. "
         + " ".join(sentences)
+        + f" Of the log of the largest RIR that any linear extractor can have, {_shares(measured)}."
         + " A condition number bounds how fast plain gradient descent on a linear probe converges. It says nothing about an "
         "attacker who whitens the features, solves the normal equations or fine-tunes the extractor itself: against those, "
         "nothing here was measured, and a linear map alone protects nothing."
@@ -33,6 +34,11 @@ def _method_sentence(name: str, measured: Measured, pairs: int) -> str:
             f"primary task harder on {costly}."
         )
     return f"{name} protected {train} of {pairs} pairs on the rows it saw and {heldout} on held-out rows."
+
+
+def _shares(measured: Mapping[str, Measured]) -> str:
+    shares = {name: float(np.nanmean(m.share.share)) for name, m in measured.items()}
+    return ", ".join(f"{name} reaches {share:.0%}" for name, share in shares.items())
 
 
 def _protected_pairs(judged) -> int:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from cimm_jax.limits import Share
 from cimm_jax.methods.sweep import Measured
 from cimm_jax.metrics import Conditions, ImmunizationRatio, Judgement
 from cimm_jax.report.words import sweep_paragraph
@@ -19,12 +20,16 @@ def measured(train, heldout, harmful=1.0, primary=1.0):
         held = np.repeat(np.array(pairs)[:, None], 3, axis=1)
         return Judgement(ratio, np.ones(shape), np.ones(shape), Conditions(held, held, held))
 
-    return jax.tree.map(np.asarray, Measured(judged(train), judged(heldout), ratio))
+    return jax.tree.map(np.asarray, Measured(judged(train), judged(heldout), ratio, Share(*[np.full(shape, 0.36)] * 4)))
 
 
 def test_protected_pairs_are_counted_on_both_parts():
     paragraph = sweep_paragraph({"ours": measured([True, True], [True, False])}, 2)
     assert "ours protected 2 of 2 pairs on the rows it saw and 1 on held-out rows" in paragraph
+
+
+def test_shares_of_the_limit_are_said():
+    assert "ours reaches 36%" in sweep_paragraph({"ours": measured([True, True], [True, False])}, 2)
 
 
 def test_a_method_that_protects_nothing_is_told_so():
