@@ -144,10 +144,16 @@ def allocate(pencil: Pencil, pair: TaskPair, budget: float | str, objective: Obj
       pair: the same rows; targets are needed by `SignalAware` only.
       budget: the largest kappa(H_P) allowed, or "keep".
       objective: what to spend it on.
+
+    Raises:
+      InputError: if the objective is `SignalAware` and a task has no targets.
     """
     largest = allowance(pencil, budget)
     if isinstance(objective, LargestKappa):
         return Allocation(largest_kappa(pencil, largest), jnp.ones((), bool), None)
+    for name, task in pair._asdict().items():
+        if task.y is None:
+            raise InputError(f"pair.{name}.y: is None, but SignalAware looks at targets; give them, or use LargestKappa()")
     return _signal_aware(pencil, pair, largest, objective)
 
 

@@ -97,7 +97,9 @@ class Diagnosis(NamedTuple):
       verdict: "immunizable", "costly" or "impossible".
       reasons: why, one sentence each.
       limit: the limit and the ranks it rests on.
+      rank_harmful: all directions of the harmful task, in the primary's range or not.
       primary_only: directions of the primary's range that the harmful task lacks.
+      harmful_only: directions that only the harmful task has.
       ridge: the ridge in force, relative to the mean eigenvalue of K_P.
       ridge_path: what held-out primary rows say of each candidate; None if the ridge was given.
       budgets: what each budget buys.
@@ -114,7 +116,9 @@ class Diagnosis(NamedTuple):
     verdict: str
     reasons: tuple[str, ...]
     limit: Limit
+    rank_harmful: int
     primary_only: int
+    harmful_only: int
     ridge: float
     ridge_path: RidgePath | None
     budgets: tuple[BudgetRow, ...]
@@ -193,7 +197,9 @@ def diagnose(
         verdict=verdict,
         reasons=reasons,
         limit=limit,
+        rank_harmful=int(_feature_spectrum(pair.harmful.x).rank),
         primary_only=int(limit.rank_primary - limit.rank_harmful),
+        harmful_only=int(_joint_rank(pair)) - int(_feature_spectrum(pair.primary.x).rank),
         ridge=float(used),
         ridge_path=path,
         budgets=rows,
@@ -334,6 +340,12 @@ def _extracted(pair, pencil, scale, ridge):
 @jax.jit
 def _largest_kappa_extractor(pencil, largest, ridge):
     return extractor(pencil, largest_kappa(pencil, largest), ridge)
+
+
+@jax.jit
+def _joint_rank(pair):
+    """Rank of both tasks together, each at its own scale."""
+    return feature_spectrum(jnp.concatenate([task.x / jnp.linalg.norm(task.x) for task in pair])).rank
 
 
 _signals = jax.jit(signals)

@@ -251,6 +251,14 @@ def test_a_batch_of_allocations_is_a_loop(rng):
         np.testing.assert_allclose(together.allocation.front.slow_down[i], expected.front.slow_down, rtol=1e-6)
 
 
+def test_labels_are_asked_for(rng):
+    pair = jax.tree.map(lambda leaf: leaf[0], labelled_pairs(rng))
+    bare = pair._replace(harmful=pair.harmful._replace(y=None))
+    with pytest.raises(InputError, match=r"pair\.harmful\.y"):
+        solve(bare, objective=SignalAware())
+    assert solve(bare).theta.shape == (D, D), "LargestKappa does without"
+
+
 # --- the front ---
 
 

@@ -87,9 +87,22 @@ def test_the_limit_is_that_of_the_pair_and_directions_are_counted(rng):
     pair = TaskPair(pair.primary, labelled(rng, x, np.ones(D)))
     diagnosis = diagnose(pair, top_k=20)
     assert diagnosis.primary_only == 2
+    assert diagnosis.harmful_only == 0
+    assert diagnosis.rank_harmful == D - 2
     assert not diagnosis.limit.harmful_only
     assert len(diagnosis.alignment.angles) == D - 2
     np.testing.assert_allclose(diagnosis.limit.log_rir, pair_limit(pair).log_rir)
+
+
+def test_directions_that_only_the_harmful_task_has_are_counted_and_set_aside(rng):
+    pair = apart(rng)
+    x = np.asarray(pair.primary.x) @ np.diag(np.r_[np.ones(D - 3), 0, 0, 0])
+    diagnosis = diagnose(TaskPair(labelled(rng, x, np.ones(D)), pair.harmful))
+    assert diagnosis.harmful_only == 3
+    assert diagnosis.primary_only == 0
+    assert diagnosis.limit.harmful_only
+    assert np.isinf(diagnosis.limit.ratio)
+    assert any("trap" in reason for reason in diagnosis.reasons)
 
 
 def test_alignment_of_prescribed_vectors(rng):

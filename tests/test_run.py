@@ -72,3 +72,11 @@ PAIR = make_pair()
 def test_bad_input_is_named_before_anything_runs(named, pair, settings):
     with pytest.raises(InputError, match=named):
         immunize(METHOD, pair, **settings)
+
+
+def test_tasks_without_targets_will_do_for_a_method_that_says_so():
+    bare = jax.tree.map(lambda task: Task(task.x), make_pair(), is_leaf=lambda node: isinstance(node, Task))
+    np.testing.assert_array_equal(immunize(methods.pencil(), bare).theta, immunize(methods.pencil(), make_pair()).theta)
+    for method in (methods.pencil(objective=methods.SignalAware()), methods.algorithm1()):
+        with pytest.raises(InputError, match=r"pair\.primary\.y"):
+            immunize(method, bare)

@@ -74,6 +74,8 @@ def _print(diagnosis: Diagnosis, title: str) -> None:
         ["kappa of the harmful task, in the primary's range", float(limit.kappa_harmful)],
         ["directions of the primary task", int(limit.rank_primary)],
         ["  of these, the harmful task lacks", diagnosis.primary_only],
+        ["directions of the harmful task", diagnosis.rank_harmful],
+        ["directions that only the harmful task has", diagnosis.harmful_only],
         ["harmful energy outside the primary's range", float(limit.outside)],
         [f"alignment of the top {len(diagnosis.alignment.angles)} directions", diagnosis.alignment.score],
         ["principal angles, smallest to largest, degrees", _range(diagnosis.alignment.angles)],

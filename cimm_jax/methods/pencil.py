@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cimm_jax.allocation import Allocation, LargestKappa, Objective, allocate, check_budget
+from cimm_jax.allocation import Allocation, LargestKappa, Objective, SignalAware, allocate, check_budget
 from cimm_jax.decompositions import qr
 from cimm_jax.errors import InputError
 from cimm_jax.hessian import covariance, probe_hessian
@@ -74,7 +74,8 @@ def pencil(
         info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=state.solution), info
 
-    return Method(init, step, lambda state: state.theta, closed_form=True)
+    needs_targets = isinstance(objective, SignalAware)
+    return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets)
 
 
 def check_ridge(ridge: float | None) -> None:

@@ -36,9 +36,11 @@ class Method(NamedTuple):
       step: (state, batch) -> (state, Info). The batch is the pair itself, or rows of both tasks.
       extractor: state -> theta, shape (d, d).
       closed_form: True if the first step reaches the answer and further ones change nothing.
+      needs_targets: False if tasks without targets will do.
     """
 
     init: Callable[[jax.Array, TaskPair], Any]
     step: Callable[[Any, TaskPair], tuple[Any, Info]]
     extractor: Callable[[Any], jax.Array]
     closed_form: bool = False
+    needs_targets: bool = True

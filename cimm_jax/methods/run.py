@@ -76,7 +76,7 @@ def immunize(
 
     Args:
       method: for example `methods.algorithm1()`.
-      pair: training data; both tasks with targets.
+      pair: training data; both tasks with targets, unless the method does without.
       key: seeds the primary head and the batches; None is `jax.random.key(0)`.
       steps: steps to make, at least 1; a closed-form method makes one.
       batch_size: rows of each task per step, drawn with replacement; None uses all rows at every step.
@@ -87,7 +87,7 @@ def immunize(
     Raises:
       InputError: if the pair is unusable or a number is out of range.
     """
-    check_pair(pair, needs_labels=True)
+    check_pair(pair, needs_labels=method.needs_targets)
     check_steps(steps, record_every)
     check_batch_size(batch_size, pair)
     key = jax.random.key(0) if key is None else key

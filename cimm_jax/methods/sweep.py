@@ -66,7 +66,7 @@ def sweep(
     """
     if not methods:
         raise InputError("methods: is empty; give at least one method")
-    _check_stack(split)
+    _check_stack(split, needs_labels=any(method.needs_targets for method in methods.values()))
     check_steps(steps)
     check_batch_size(batch_size, split.train)
     if np.ndim(keys) != 1 or not len(keys):
@@ -132,7 +132,7 @@ def _every_run(function: Callable) -> Callable:
     return jax.vmap(jax.vmap(function, in_axes=(0, None)))
 
 
-def _check_stack(split: SplitPair) -> None:
+def _check_stack(split: SplitPair, *, needs_labels: bool) -> None:
     for name, pair in (("train", split.train), ("heldout", split.heldout)):
         if np.ndim(pair.primary.x) != 3 or np.ndim(pair.harmful.x) != 3:
             raise InputError(
@@ -142,4 +142,4 @@ def _check_stack(split: SplitPair) -> None:
         host = jax.tree.map(np.asarray, pair)
         for index in range(len(host.primary.x)):
             one = jax.tree.map(lambda leaf, index=index: leaf[index], host)
-            check_pair(one, f"split.{name}[{index}]", needs_labels=name == "train")
+            check_pair(one, f"split.{name}[{index}]", needs_labels=needs_labels and name == "train")
