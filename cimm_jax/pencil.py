@@ -199,7 +199,7 @@ def pencil_limit(k_primary: jax.Array, k_harmful: jax.Array, *, rtol: float | No
         zero, if the two differ in size, or if rtol is not in [0, 1).
 
     >>> import jax.numpy as jnp
-    >>> float(pencil_limit(jnp.diag(jnp.array([4.0, 1.0])), jnp.diag(jnp.array([1.0, 1.0]))))
+    >>> round(float(pencil_limit(jnp.diag(jnp.array([4.0, 1.0])), jnp.diag(jnp.array([1.0, 1.0])))), 4)
     4.0
     """
     k_primary, k_harmful = check_covariance(k_primary, "k_primary"), check_covariance(k_harmful, "k_harmful")
