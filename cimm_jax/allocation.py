@@ -153,7 +153,9 @@ def allocate(pencil: Pencil, pair: TaskPair, budget: float | str, objective: Obj
         return Allocation(largest_kappa(pencil, largest), jnp.ones((), bool), None)
     for name, task in pair._asdict().items():
         if task.y is None:
-            raise InputError(f"pair.{name}.y: is None, but SignalAware looks at targets; give them, or use LargestKappa()")
+            raise InputError(
+                f"pair.{name}.y: is None, but SignalAware looks at targets; give them, or use LargestKappa()"
+            )
     return _signal_aware(pencil, pair, largest, objective)
 
 

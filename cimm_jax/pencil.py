@@ -131,7 +131,13 @@ class Pencil(NamedTuple):
         return self.mu[0] / _safe(self.mu[self.rank_harmful - 1])
 
 
-def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | jax.Array = 0.0) -> Pencil:
+def diagonalise(
+    primary: TaskSpectrum,
+    harmful: TaskSpectrum,
+    *,
+    ridge: float | jax.Array = 0.0,
+    padding: int | None = None,
+) -> Pencil:
     """The pencil of two tasks. Pure; under `vmap` the ranks may differ from pair to pair.
 
     A singular value decomposition of the whitened harmful factor, which is never squared: mu_max / mu_min is resolved
@@ -141,6 +147,7 @@ def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | 
       primary: r eigenpairs in d dimensions.
       harmful: eigenpairs in the same d dimensions.
       ridge: added to the eigenvalues of K_P, in units of its mean eigenvalue trace / d.
+      padding: at most how many of the primary's columns lie beyond its rank; None if any number may. Knowing it saves work.
     """
     features, size = primary.vectors.shape
     counts = jnp.arange(size, dtype=jnp.int32) < primary.rank
@@ -153,8 +160,10 @@ def diagonalise(primary: TaskSpectrum, harmful: TaskSpectrum, *, ridge: float | 
     scale = _safe(jnp.linalg.norm(whitened))
     # Columns beyond the primary's rank are zero, as are directions that the harmful task lacks. A sentinel larger than every
     # singular value keeps the two apart; it comes out on top and is rolled to the end.
-    sentinels = jnp.diag(jnp.where(counts, 0, 2 * scale))
-    sigma, rotation_t = right_svd(jnp.concatenate([whitened, sentinels]))
+    padding = size if padding is None else padding
+    sentinels = jnp.diag(jnp.where(counts, 0, 2 * scale))[size - padding :]
+    missing = max(0, size - len(whitened) - padding)  # a complete rotation needs as many rows as columns
+    sigma, rotation_t = right_svd(jnp.pad(jnp.concatenate([whitened, sentinels]), ((0, missing), (0, 0))))
     beyond = size - primary.rank
     sigma = jnp.where(counts, jnp.roll(sigma, -beyond), 0)
     rotation = jnp.roll(rotation_t.T, -beyond, axis=1)
