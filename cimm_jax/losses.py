@@ -16,3 +16,8 @@ def squared(scores: jax.Array, targets: jax.Array) -> jax.Array:
 def logistic(scores: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean logistic loss; targets are -1 and +1 (values between are soft labels)."""
     return optax.losses.sigmoid_binary_cross_entropy(scores, (targets + 1) / 2).mean()
+
+
+def softmax(scores: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean softmax cross-entropy; scores (N, C), targets -1 and +1 with +1 at the class, as the other losses take them."""
+    return optax.losses.softmax_cross_entropy(scores, (targets + 1) / 2).mean()

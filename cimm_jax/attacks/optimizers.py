@@ -1,0 +1,105 @@
+"""Optimizers by name: the whole of optax, and those whose step length comes from the Hessian.
+
+A learning rate means what it means in optax for the adaptive ones; for `gd`, `momentum`, `nesterov` and `sgd` it is in units of
+1 / L, L the largest eigenvalue of the loss's Hessian in the probe, so that one grid of rates fits every extractor.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cimm_jax.errors import InputError
+
+IN_UNITS_OF_CURVATURE = {
+    "gd": optax.sgd,
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
+}
+"""Plain gradient steps; their rate is multiplied by 1 / L. `sgd` is the same on minibatches."""
+
+WITHOUT_RATE = ("line_search", "inverse_smoothness", "optimal_constant", "conjugate_gradient", "lbfgs")
+"""Exact line search (Eq. 16), constant steps 1 / L and 2 / (L + mu), conjugate gradient, L-BFGS."""
+
+SUGGESTED = ("adam", "adamw", "adagrad", "rmsprop", "lion", "muon")
+"""What a sweep tries besides, unless told otherwise."""
+
+_NOT_OPTIMIZERS = {"lbfgs", "sgd", "noisy_sgd", "dpsgd"}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The course of the learning rate over the steps, as a share of it.
+
+    Attributes:
+      name: "constant", "cosine" or "warmup" (linear over the first tenth, then cosine).
+    """
+
+    name: str = "constant"
+
+    def __post_init__(self):
+        if self.name not in SCHEDULES:
+            raise InputError(f"schedule: {self.name!r} is unknown; choose one of {', '.join(SCHEDULES)}")
+
+    def over(self, steps: int) -> optax.Schedule:
+        """Step number -> share of the rate."""
+        if self.name == "cosine":
+            return optax.cosine_decay_schedule(1.0, steps)
+        if self.name == "warmup":
+            return optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, steps // 10), steps)
+        return optax.constant_schedule(1.0)
+
+
+SCHEDULES = ("constant", "cosine", "warmup")
+
+
+def known_optimizers() -> tuple[str, ...]:
+    """Every name that `optimizer_by_name` takes."""
+    return tuple(sorted({*IN_UNITS_OF_CURVATURE, *WITHOUT_RATE, *_from_optax()}))
+
+
+def check_optimizer(name: str) -> None:
+    """Raises `InputError` with the known names if there is no such optimizer."""
+    if name not in known_optimizers():
+        raise InputError(f"optimizer: {name!r} is unknown; choose one of {', '.join(known_optimizers())}")
+
+
+def has_rate(name: str) -> bool:
+    """Whether the optimizer takes a learning rate."""
+    return name not in WITHOUT_RATE
+
+
+def build(
+    name: str, rate: jax.Array, *, largest: jax.Array, schedule: Schedule, steps: int
+) -> optax.GradientTransformation:
+    """An optimizer with a rate, traced or not.
+
+    Args:
+      name: one that takes a rate.
+      rate: learning rate.
+      largest: L, the largest eigenvalue of the Hessian.
+      schedule: course of the rate.
+      steps: length of the course.
+    """
+    share = schedule.over(steps)
+    unit = 1 / largest if name in IN_UNITS_OF_CURVATURE else jnp.ones_like(largest)
+    factory = IN_UNITS_OF_CURVATURE.get(name) or _from_optax()[name]
+    return factory(lambda count: (rate * unit * share(count)).astype(largest.dtype))
+
+
+def _from_optax() -> dict[str, Callable]:
+    """Optimizers of optax that work with a learning rate alone, by name."""
+    found = {}
+    for module in (optax, optax.contrib):
+        for name, function in vars(module).items():
+            if name.startswith("_") or name in _NOT_OPTIMIZERS or not inspect.isfunction(function):
+                continue
+            parameters = inspect.signature(function).parameters.values()
+            needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+            if needed == ["learning_rate"]:
+                found[name] = function
+    return found
