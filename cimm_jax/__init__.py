@@ -5,7 +5,8 @@ measure how hard. Everything is pure functions on arrays and pytrees. Use float6
 is a condition number.
 """
 
-from cimm_jax import losses, methods
+from cimm_jax import attacks, losses, methods
+from cimm_jax.attacks import relative_finetuning_deviation
 from cimm_jax.diagnose import diagnose
 from cimm_jax.errors import InputError
 from cimm_jax.heads import absorb
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "TaskPair",
     "absorb",
+    "attacks",
     "condition_number",
     "covariance",
     "diagnose",
@@ -48,6 +50,7 @@ __all__ = [
     "probe_hessian",
     "r_ill",
     "r_well",
+    "relative_finetuning_deviation",
     "relative_immunization_ratio",
     "stack_pairs",
     "streamed_covariance",

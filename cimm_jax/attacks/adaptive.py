@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cimm_jax import losses
-from cimm_jax.attacks.protocol import Attack, Target, Trace, accuracy
+from cimm_jax.attacks.linear_probe import check_loss, measure
+from cimm_jax.attacks.problem import column_targets, make_problem, product
+from cimm_jax.attacks.protocol import Attack, Target, Trace, check_records
 from cimm_jax.decompositions import right_svd, svd
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import rounding_tolerance
 
-_HIGHEST = jax.lax.Precision.HIGHEST
-
-FOLDS = 5
-RIDGES = tuple(10.0**exponent for exponent in range(-12, 3))
-"""Relative to the largest eigenvalue of F^T F."""
+RIDGES = 40
+HEAVIEST_EXPONENT = 2.0
+"""Ridges are relative to the largest eigenvalue of F^T F, from the square of the dtype's rounding up to 10 to this power:
+ill-conditioned features hide their labels below any fixed number."""
 
 
 def standardised(attack: Attack) -> Attack:
@@ -48,41 +50,40 @@ def whitened(attack: Attack, *, top_k: int | None = None) -> Attack:
     return _mapped(attack, whitening)
 
 
-def undone(attack: Attack, theta: jax.Array) -> Attack:
-    """Multiplies by the pseudo-inverse of a known map first: the attacker has stripped it."""
+def undone(attack: Attack) -> Attack:
+    """Multiplies by the pseudo-inverse of the target's `mapping` first: the attacker has stripped it.
 
-    def inverse(x: jax.Array) -> jax.Array:
-        del x
-        u, sigma, vt = svd(jnp.asarray(theta))
-        counts = sigma > rounding_tolerance(max(theta.shape), sigma.dtype) * sigma[0]
-        return jnp.matmul(
-            vt.T * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], u.T, precision=_HIGHEST
-        )
-
-    return _mapped(attack, inverse)
-
-
-def normal_equations(*, records: Sequence[int] = (1,), loss: losses.Loss = losses.squared) -> Attack:
-    """Ridge regression in closed form, the ridge chosen by five-fold cross-validation: one step, whatever was asked for.
-
-    Fits the squared loss whatever the loss it is judged by; every record of the trace is the same.
+    The attack raises `InputError` for a target without one.
     """
+
+    def through(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
+        if target.mapping is None:
+            raise InputError("target.mapping: is None; give the extractor that the attacker is to undo")
+        u, sigma, vt = svd(target.mapping)
+        counts = sigma > rounding_tolerance(max(target.mapping.shape), sigma.dtype) * sigma[0]
+        inverse = product(vt.T * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], u.T)
+        target = target.on_tasks(lambda task: task._replace(x=product(task.x, inverse)))
+        return attack(key, target._replace(mapping=None), rate)
+
+    return through
+
+
+def normal_equations(
+    *, steps: int = 1000, loss: losses.Loss = losses.squared, record_at: Sequence[int] | None = None
+) -> Attack:
+    """Ridge regression in closed form, the ridge chosen by leave-one-out cross-validation; the rate is not used.
+
+    Fits the squared loss whatever the loss it is judged by. It is done after one step: every record is the same.
+    """
+    recorded = check_records(record_at, steps)
+    check_loss(loss)
 
     def attack(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
         del key, rate
-        fit, heldout = (task._replace(y=task.y.reshape(task.y.shape[0], -1)) for task in target)
-        probe = _ridge_probe(fit.x, fit.y)
-        best = _solve(fit.x, fit.y, jnp.zeros((1,), fit.x.dtype))[0]
-        scores, heldout_scores = (jnp.matmul(task.x, probe, precision=_HIGHEST) for task in (fit, heldout))
-        ratio = jnp.sum((probe - best) ** 2) / jnp.sum(best**2)
-        values = (
-            loss(scores, fit.y),
-            loss(heldout_scores, heldout.y),
-            accuracy(heldout_scores, heldout.y),
-            ratio if loss is losses.squared else jnp.full_like(ratio, jnp.nan),
-            jnp.zeros((), bool),
-        )
-        return Trace(*(jnp.broadcast_to(value, (len(records),)) for value in values))
+        target = column_targets(target)
+        problem = make_problem(target, loss, rows=True, axes=True)
+        judged = measure(problem, ridge_probe(*target.fit), target, loss)
+        return jax.tree.map(lambda value: jnp.broadcast_to(value, (len(recorded),)), judged)
 
     return attack
 
@@ -92,31 +93,30 @@ def _mapped(attack: Attack, mapping: Callable[[jax.Array], jax.Array]) -> Attack
 
     def through(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
         matrix = mapping(target.fit.x)
-        tasks = (task._replace(x=jnp.matmul(task.x, matrix, precision=_HIGHEST)) for task in target)
-        return attack(key, Target(*tasks), rate)
+        mapped = target.on_tasks(lambda task: task._replace(x=product(task.x, matrix)))
+        return attack(key, mapped._replace(mapping=None), rate)
 
     return through
 
 
-def _ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Shape (d, C): the ridge with the smallest cross-validated error, refitted on all rows."""
-    ridges = jnp.asarray(RIDGES, x.dtype)
-    folds = min(FOLDS, len(x))
-    errors = []
-    for fold in range(folds):
-        others = [other for other in range(folds) if other != fold]
-        rows, targets = (jnp.concatenate([part[other::folds] for other in others]) for part in (x, y))
-        scores = jnp.einsum("nd,rdc->rnc", x[fold::folds], _solve(rows, targets, ridges), precision=_HIGHEST)
-        errors.append(jnp.sum((scores - y[fold::folds][None]) ** 2, axis=(1, 2)))
-    best = jnp.argmin(sum(errors[1:], errors[0]))
-    return _solve(x, y, ridges[best][None])[0]
+def ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The ridge-regression probe, shape (d, C), with the least leave-one-out error over 40 ridges.
 
-
-def _solve(x: jax.Array, y: jax.Array, ridges: jax.Array) -> jax.Array:
-    """Ridge regression for each relative ridge (0: the shortest least-squares probe), shape (ridges, d, C)."""
+    With F = U S V^T and shrinkage h = s^2 / (s^2 + ridge), row i left out is missed by its residual / (1 - sum_k h_k U_ik^2).
+    """
     u, sigma, vt = svd(x)
     counts = sigma > rounding_tolerance(max(x.shape), sigma.dtype) * sigma[0]
-    shrunk = sigma[None, :] / (sigma[None, :] ** 2 + ridges[:, None] * sigma[0] ** 2)
-    weights = jnp.where(counts[None, :], shrunk, 0)
-    coefficients = jnp.matmul(u.T, y, precision=_HIGHEST)
-    return jnp.einsum("rk,kd,kc->rdc", weights, vt, coefficients, precision=_HIGHEST)
+    relative = jnp.where(counts, sigma / sigma[0], 0)
+    lightest = 2 * float(np.log10(jnp.finfo(x.dtype).eps))
+    ridges = jnp.logspace(lightest, HEAVIEST_EXPONENT, RIDGES, dtype=x.dtype)
+    shrinkage = relative[None, :] ** 2 / (relative[None, :] ** 2 + ridges[:, None])
+    coefficients = product(u.T, y)
+
+    def left_out_error(shrinkage: jax.Array) -> jax.Array:
+        residual = y - product(u, shrinkage[:, None] * coefficients)
+        kept = 1 - product(u**2, shrinkage)
+        usable = kept > len(y) * float(jnp.finfo(x.dtype).eps)
+        return jnp.where(usable.all(), jnp.sum((residual / jnp.where(usable, kept, 1)[:, None]) ** 2), jnp.inf)
+
+    best = shrinkage[jnp.argmin(jax.lax.map(left_out_error, shrinkage))]
+    return product(vt.T, (best * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0))[:, None] * coefficients)

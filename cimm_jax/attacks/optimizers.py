@@ -25,9 +25,6 @@ IN_UNITS_OF_CURVATURE = {
 WITHOUT_RATE = ("line_search", "inverse_smoothness", "optimal_constant", "conjugate_gradient", "lbfgs")
 """Exact line search (Eq. 16), constant steps 1 / L and 2 / (L + mu), conjugate gradient, L-BFGS."""
 
-SUGGESTED = ("adam", "adamw", "adagrad", "rmsprop", "lion", "muon")
-"""What a sweep tries besides, unless told otherwise."""
-
 _NOT_OPTIMIZERS = {"lbfgs", "sgd", "noisy_sgd", "dpsgd"}
 
 
@@ -58,7 +55,7 @@ SCHEDULES = ("constant", "cosine", "warmup")
 
 
 def known_optimizers() -> tuple[str, ...]:
-    """Every name that `optimizer_by_name` takes."""
+    """Every name that `linear_probe` takes."""
     return tuple(sorted({*IN_UNITS_OF_CURVATURE, *WITHOUT_RATE, *_from_optax()}))
 
 
@@ -71,6 +68,11 @@ def check_optimizer(name: str) -> None:
 def has_rate(name: str) -> bool:
     """Whether the optimizer takes a learning rate."""
     return name not in WITHOUT_RATE
+
+
+def commutes_with_rotations(name: str) -> bool:
+    """Whether full-batch runs from a zero probe are the same in every orthonormal basis."""
+    return name in WITHOUT_RATE or (name in IN_UNITS_OF_CURVATURE and name != "sgd")
 
 
 def build(

@@ -1,12 +1,12 @@
 """What an attacker is: a pure function that fits a probe on frozen features, and what it reports.
 
-    attack(key, task, rate) -> Trace
+    attack(key, target, rate) -> Trace
 
 A `Target` holds the features an attacker sees, in a part to fit on and a part to be judged on. Every attacker is pure, so
 `vmap` runs it over learning rates, seeds, extractors and pairs at once. Nothing here knows how the features were made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import Task, check_task
+from cimm_jax.tasks import Array, Task, check_task
 
 
 class Target(NamedTuple):
@@ -23,21 +23,28 @@ class Target(NamedTuple):
     Attributes:
       fit: features of shape (N, d) and targets that the probe is fitted on.
       heldout: other rows, which the result is judged on.
+      mapping: the extractor itself, shape (inputs, d), for attackers who know it; None if nobody does.
     """
 
     fit: Task
     heldout: Task
+    mapping: Array = None
+
+    def on_tasks(self, change: Callable[[Task], Task]) -> "Target":
+        """The same with both tasks changed alike."""
+        return self._replace(fit=change(self.fit), heldout=change(self.heldout))
 
 
 class Trace(NamedTuple):
-    """What an attack did, at each recorded step. Every value is finite, whatever the attack did.
+    """What an attack did, at each recorded step. Whatever it did, values are finite, but NaN where one has no meaning.
 
     Attributes:
       loss: loss on the rows that it fits, shape (records,).
       heldout_loss: loss on held-out rows.
       accuracy: share of held-out rows classified rightly; NaN where the targets are not classes.
       norm_ratio: ||w - w*||^2 / ||w_0 - w*||^2 with w* the least-squares probe (Eq. 16); NaN for losses other than l2.
-      diverged: bool, the loss left the range of numbers or grew a thousandfold; from there on the values are those before.
+      diverged: bool, the loss left the range of numbers or grew a thousandfold; from there on the values are those of the
+        record before, or of the zero probe.
     """
 
     loss: jax.Array
@@ -61,11 +68,22 @@ def log_spaced_steps(steps: int, records: int = 40) -> tuple[int, ...]:
 
 def check_target(target: Target, name: str = "target") -> None:
     """Raises `InputError` unless both parts are usable, have targets and share their number of features."""
-    for part, task in target._asdict().items():
+    for part, task in (("fit", target.fit), ("heldout", target.heldout)):
         check_task(task, f"{name}.{part}", needs_labels=True)
-    shapes = [np.shape(task.x)[1] for task in target]
-    if shapes[0] != shapes[1]:
-        raise InputError(f"{name}.heldout.x: has {shapes[1]} features and {name}.fit.x {shapes[0]}; make them equal")
+    fitted, judged = (np.shape(task.x)[1] for task in (target.fit, target.heldout))
+    if fitted != judged:
+        raise InputError(f"{name}.heldout.x: has {judged} features and {name}.fit.x {fitted}; make them equal")
+    if target.mapping is not None and (np.ndim(target.mapping) != 2 or np.shape(target.mapping)[1] != fitted):
+        raise InputError(f"{name}.mapping: needs shape (inputs, {fitted}), got {np.shape(target.mapping)}")
+
+
+def check_records(record_at: Sequence[int] | None, steps: int) -> tuple[int, ...]:
+    """The numbers of steps to record; raises `InputError` unless they ascend from at least 1 to at most `steps`."""
+    spaced = log_spaced_steps(steps)
+    recorded = spaced if record_at is None else tuple(record_at)
+    if not recorded or list(recorded) != sorted(set(recorded)) or recorded[0] < 1 or recorded[-1] > steps:
+        raise InputError(f"record_at: needs ascending numbers from 1 to steps={steps}, got {recorded}")
+    return recorded
 
 
 def are_classes(targets) -> bool:

@@ -4,7 +4,6 @@ The undefended extractor is attacked with the SAME sweep: an attacker tunes his 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -12,92 +11,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax.attacks.adaptive import normal_equations, standardised, whitened
-from cimm_jax.attacks.linear_probe import linear_probe
-from cimm_jax.attacks.optimizers import IN_UNITS_OF_CURVATURE, Schedule, has_rate
-from cimm_jax.attacks.protocol import Attack, Target, Trace, check_target, log_spaced_steps
+from cimm_jax import losses
+from cimm_jax.attacks.catalogue import Operator
+from cimm_jax.attacks.protocol import Target, Trace, check_target
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
 
-SCREENED = ("line_search", "gd", "momentum", "nesterov", "sgd", "adam", "adamw", "adagrad", "rmsprop", "lion", "muon")
-SECOND_ORDER = ("conjugate_gradient", "lbfgs")
-ADAPTIVE = ("standardise + adam", "whiten + line_search", "normal equations")
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A named way to attack, with the learning rates it is tried at.
-
-    Attributes:
-      name: for tables.
-      attack: the attacker.
-      rates: learning rates; one number, unused, for an attacker without.
-    """
-
-    name: str
-    attack: Attack
-    rates: tuple[float, ...]
-
-    def __post_init__(self):
-        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
-            raise InputError(f"rates: {self.name} needs positive finite learning rates, got {self.rates}")
-
 
 class Swept(NamedTuple):
-    """One operator against every extractor.
+    """One operator against every extractor, as numpy arrays of shape (extractors, rates, seeds, records).
+
+    An attacker may stop early, so each value is the best up to its record. A run that has diverged by then never wins: its
+    losses are infinite and its accuracy is 0.
 
     Attributes:
-      trace: leaves of shape (extractors, rates, seeds, records).
-      excess_left: share of the excess loss left, the same shape; infinite where the attack had diverged.
-      best_rate: index of the rate with the least excess loss left, mean over seeds, at each record; (extractors, records).
-      left: excess loss left at that rate, mean over seeds, shape (extractors, records).
-      heldout_left: the same attacks judged on held-out rows: held-out loss over that of a zero probe.
+      operator: the operator.
+      trace: what was recorded, as it was.
+      left: excess loss left on the rows fitted, as a share of that of a zero probe; 0 is the best of all probes.
+      heldout_left: loss left on held-out rows, as a share of a zero probe's.
+      accuracy: share of held-out rows classified rightly; NaN where targets are not classes.
     """
 
+    operator: Operator
     trace: Trace
-    excess_left: np.ndarray
-    best_rate: np.ndarray
     left: np.ndarray
     heldout_left: np.ndarray
+    accuracy: np.ndarray
 
 
-def standard_operators(
-    names: Sequence[str] = (*SCREENED, *SECOND_ORDER, *ADAPTIVE),
-    *,
-    steps: int = 1000,
-    rates: int = 9,
-    schedule: Schedule = Schedule(),
-    record_at: Sequence[int] | None = None,
-) -> tuple[Operator, ...]:
-    """Operators by name, each with a grid of rates wide enough that the best lies inside.
+class Best(NamedTuple):
+    """The best rate of an operator at each record; fields of shape (extractors, records).
 
-    Args:
-      names: optimizers (`optimizers.known_optimizers`), or one of `ADAPTIVE`.
-      steps: steps of each attack.
-      rates: learning rates an operator is tried at, at least 1.
-      schedule: course of the rates.
-      record_at: as in `linear_probe`.
-
-    Raises:
-      InputError: if a name is unknown or a number is out of range.
+    Attributes:
+      mean: over seeds.
+      low: lower end of the 95 % t interval over seeds; the mean itself if all seeds agree or there is one.
+      high: upper end.
+      rate: index of the rate.
     """
-    if rates < 1:
-        raise InputError(f"rates: needs at least 1, got {rates}")
-    recorded = tuple(log_spaced_steps(steps) if record_at is None else record_at)
-    probe = partial(linear_probe, steps=steps, record_at=recorded)
 
-    def named(name: str) -> Operator:
-        if name == "normal equations":
-            return Operator(name, normal_equations(records=recorded), (1.0,))
-        if name == "whiten + line_search":
-            return Operator(name, whitened(probe("line_search")), (1.0,))
-        if name == "standardise + adam":
-            return Operator(name, standardised(probe("adam", schedule=schedule)), _grid("adam", rates))
-        if not has_rate(name):
-            return Operator(name, probe(name), (1.0,))
-        return Operator(name, probe(name, schedule=schedule), _grid(name, rates))
-
-    return tuple(named(name) for name in names)
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    rate: np.ndarray
 
 
 def sweep(
@@ -105,6 +60,7 @@ def sweep(
     targets: Mapping[str, Target],
     *,
     keys: jax.Array,
+    least_loss: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Swept]:
     """Runs every operator against every target; one compilation an operator.
@@ -112,49 +68,60 @@ def sweep(
     Features are scaled to mean square 1 first, by one number an extractor, so that a grid of rates means the same everywhere.
 
     Args:
-      operators: the attackers.
-      targets: features by extractor, all of one shape, with the same targets; "undefended" by custom first.
+      operators: the attackers, all recording the same steps and judged by the same loss.
+      targets: features by extractor, all of one shape, with the same targets; the undefended one by custom first.
       keys: one per seed, shape (seeds,).
-      progress: called with the number of operators done. A `KeyboardInterrupt` keeps and returns what was finished, if anything was.
+      least_loss: the least loss of any probe on the rows fitted; None is that of the first target's best least-squares probe if
+        the operators' loss is squared, and else the least loss that any of the attacks found.
+      progress: called with the number of operators done. A `KeyboardInterrupt` keeps and returns what was finished; it is
+        raised again only if nothing was.
 
     Raises:
-      InputError: if there is no operator, target or key, or the targets are unusable or differ in shape.
+      InputError: if there is no operator, target or key, names repeat, or the targets are unusable or differ in shape.
     """
-    if not operators:
-        raise InputError("operators: is empty; give at least one")
-    if not targets:
-        raise InputError("targets: is empty; give at least one")
-    if np.ndim(keys) != 1 or not len(keys):
-        raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
-    shapes = set()
-    for name, target in targets.items():
-        check_target(target, f"targets[{name!r}]")
-        shapes.add(tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)))
-    if len(shapes) > 1:
-        raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
+    _check(operators, targets, keys)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets.values()))
-    first = next(iter(targets.values()))
-    # Invertible maps leave the best loss as it is, so one reference serves all extractors.
-    zero, best = 0.5 * np.mean(np.square(first.fit.y)), 0.5 * float(probe_loss(first.fit, first.fit))
-    heldout_zero = 0.5 * np.mean(np.square(first.heldout.y))
-    found = {}
+    traces = {}
     for number, operator in enumerate(operators):
+        rates = jnp.asarray(operator.rates, stacked.fit.x.dtype)
         try:
-            trace = jax.tree.map(
-                np.asarray, _run(operator.attack, keys, stacked, jnp.asarray(operator.rates, stacked.fit.x.dtype))
-            )
+            trace = _run(operator.attack, keys if operator.random else keys[:1], stacked, rates)
+            traces[operator.name] = jax.tree.map(np.asarray, trace)
         except KeyboardInterrupt:
-            if not found:
+            if not traces:
                 raise
             break
-        found[operator.name] = _summary(trace, zero, best, heldout_zero)
         if progress is not None:
             progress(number + 1)
-    return found
+    first = next(iter(targets.values()))
+    reference = _reference(operators[0], first, least_loss, traces)
+    return {
+        operator.name: _swept(operator, traces[operator.name], reference)
+        for operator in operators
+        if operator.name in traces
+    }
+
+
+def best(values: np.ndarray, *, largest: bool = False) -> Best:
+    """The best rate at each record of values of shape (extractors, rates, seeds, records), judged by the mean over seeds.
+
+    A rate at which one seed diverged is out. NaN everywhere stays NaN.
+    """
+    from scipy.stats import t
+
+    signed = -values if largest else values
+    means = np.where(np.isnan(signed), np.inf, signed).mean(2)
+    rate = means.argmin(1)
+    chosen = np.take_along_axis(values, rate[:, None, None, :], 1)[:, 0]
+    mean, seeds = chosen.mean(1), chosen.shape[1]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: every rate diverged
+        spread = chosen.std(1, ddof=1) if seeds > 1 else np.zeros_like(mean)
+    width = np.nan_to_num(spread) * (t.ppf(0.975, seeds - 1) / seeds**0.5 if seeds > 1 else 0)
+    return Best(mean, mean - width, mean + width, rate)
 
 
 def best_so_far(final: np.ndarray) -> np.ndarray:
-    """Expected least excess loss left after 1, 2, ... trials drawn in random order without replacement, shape (trials,).
+    """Expected least of 1, 2, ... values drawn in random order without replacement, shape (trials,).
 
     Args:
       final: excess loss left at the end of every trial, any shape; infinite ones count as nothing learned (1).
@@ -171,27 +138,66 @@ def best_so_far(final: np.ndarray) -> np.ndarray:
     return np.asarray(expected)
 
 
-def _grid(name: str, count: int) -> tuple[float, ...]:
-    low, high = (0.03, 3.0) if name in IN_UNITS_OF_CURVATURE else (1e-4, 10.0)
-    return tuple(float(rate) for rate in np.geomspace(low, high, count))
+def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: jax.Array) -> None:
+    if not operators:
+        raise InputError("operators: is empty; give at least one")
+    if len({operator.name for operator in operators}) < len(operators):
+        raise InputError("operators: two have the same name; name each differently")
+    if not targets:
+        raise InputError("targets: is empty; give at least one")
+    if np.ndim(keys) != 1 or not len(keys):
+        raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
+    shapes = set()
+    for name, target in targets.items():
+        check_target(target, f"targets[{name!r}]")
+        shapes.add(tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)))
+    if len(shapes) > 1:
+        raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
 
 
 def _unit(target: Target) -> Target:
+    target = jax.tree.map(jnp.asarray, target)
     size = jnp.sqrt(jnp.mean(jnp.square(target.fit.x)))
-    return Target(*(task._replace(x=jnp.asarray(task.x) / size, y=jnp.asarray(task.y)) for task in target))
+    scaled = target.on_tasks(lambda task: task._replace(x=task.x / size))
+    return scaled if target.mapping is None else scaled._replace(mapping=target.mapping / size)
 
 
 @partial(jax.jit, static_argnums=0)
-def _run(attack: Attack, keys: jax.Array, stacked: Target, rates: jax.Array) -> Trace:
+def _run(attack, keys: jax.Array, stacked: Target, rates: jax.Array) -> Trace:
     over_seeds = jax.vmap(attack, in_axes=(0, None, None))
     over_rates = jax.vmap(over_seeds, in_axes=(None, None, 0))
     return jax.vmap(over_rates, in_axes=(None, 0, None))(keys, stacked, rates)
 
 
-def _summary(trace: Trace, zero: float, best: float, heldout_zero: float) -> Swept:
-    left = np.where(trace.diverged, np.inf, (trace.loss - best) / (zero - best))
-    by_rate = left.mean(2)  # (extractors, rates, records); one diverged seed rules a rate out
-    best_rate = by_rate.argmin(1)
-    at_best = best_rate[:, None, None, :]
-    heldout = np.take_along_axis(trace.heldout_loss, at_best, 1)[:, 0].mean(1) / heldout_zero
-    return Swept(trace, left, best_rate, by_rate.min(1), heldout)
+class _Reference(NamedTuple):
+    """Losses that shares are of: those of a zero probe, and the least."""
+
+    zero: float
+    heldout_zero: float
+    least: float
+
+
+def _reference(operator: Operator, first: Target, least: float | None, traces: Mapping[str, Trace]) -> _Reference:
+    zero, heldout_zero = (
+        float(operator.loss(jnp.zeros_like(jnp.asarray(task.y)), jnp.asarray(task.y)))
+        for task in (first.fit, first.heldout)
+    )
+    if least is None and operator.loss is losses.squared:
+        least = 0.5 * float(probe_loss(first.fit, first.fit))
+    if least is None:
+        least = min(
+            float(np.min(trace.loss, where=~np.asarray(trace.diverged), initial=zero)) for trace in traces.values()
+        )
+    return _Reference(zero, heldout_zero, least)
+
+
+def _swept(operator: Operator, trace: Trace, reference: _Reference) -> Swept:
+    def best_until(values: np.ndarray) -> np.ndarray:
+        return np.where(trace.diverged, np.inf, np.minimum.accumulate(values, axis=-1))
+
+    excess = reference.zero - reference.least
+    loss, heldout_loss = np.asarray(trace.loss), np.asarray(trace.heldout_loss)
+    left = best_until((loss - reference.least) / excess) if excess > 0 else np.zeros_like(loss)
+    heldout_left = best_until(heldout_loss / reference.heldout_zero)
+    accuracy = np.where(trace.diverged, 0.0, np.maximum.accumulate(trace.accuracy, axis=-1))
+    return Swept(operator, trace, left, heldout_left, accuracy)

@@ -1,0 +1,166 @@
+"""Attackers by name, each with the learning rates it is tried at: `adam`, `whiten + line_search`, `adam (cosine)`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cimm_jax import losses
+from cimm_jax.attacks.adaptive import normal_equations, standardised, undone, whitened
+from cimm_jax.attacks.linear_probe import linear_probe
+from cimm_jax.attacks.newton import newton
+from cimm_jax.attacks.optimizers import IN_UNITS_OF_CURVATURE, SCHEDULES, Schedule, has_rate, known_optimizers
+from cimm_jax.attacks.protocol import Attack
+from cimm_jax.errors import InputError
+
+GRADIENT = (
+    "line_search",
+    "optimal_constant",
+    "inverse_smoothness",
+    "gd",
+    "momentum",
+    "nesterov",
+    "sgd",
+    "adam",
+    "adamw",
+    "adagrad",
+    "rmsprop",
+    "lion",
+    "muon",
+    "random start + adam",
+)
+"""Attackers who take the features as they are and follow gradients."""
+
+ADAPTIVE = (
+    "standardise + adam",
+    "lbfgs",
+    "conjugate_gradient",
+    "whiten 16 + line_search",
+    "whiten + line_search",
+    "undo the map + line_search",
+    "newton",
+    "normal equations",
+    "undo the map + normal equations",
+)
+"""Attackers who estimate or know the geometry of the features; a linear map cannot stop them."""
+
+STANDARD = (*GRADIENT, *ADAPTIVE)
+
+_SOLVERS = {"newton": newton, "normal equations": normal_equations}
+_PREPARATIONS = "standardise, whiten, whiten K (the K strongest directions), undo the map, random start"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A named way to attack, with the learning rates it is tried at.
+
+    Attributes:
+      name: for tables.
+      attack: the attacker.
+      rates: learning rates; one number, unused, for an attacker without.
+      has_rate: whether the attacker uses it.
+      random: whether the attacker uses its key; if not, one seed stands for all.
+      adaptive: whether it goes beyond gradients on the features as they are.
+      loss: what the attack's probes are judged by.
+    """
+
+    name: str
+    attack: Attack
+    rates: tuple[float, ...] = (1.0,)
+    has_rate: bool = False
+    random: bool = True
+    adaptive: bool = False
+    loss: losses.Loss = losses.squared
+
+    def __post_init__(self):
+        if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
+            raise InputError(f"rates: {self.name} needs positive finite learning rates, got {self.rates}")
+
+
+def standard_operators(
+    names: Sequence[str] = STANDARD,
+    *,
+    steps: int = 1000,
+    rates: int | Sequence[float] = 9,
+    schedules: Sequence[str] = ("constant",),
+    loss: losses.Loss = losses.squared,
+    record_at: Sequence[int] | None = None,
+) -> tuple[Operator, ...]:
+    """Operators by name, each with a grid of rates wide enough that the best should lie inside.
+
+    Args:
+      names: an optimizer (`optimizers.known_optimizers`), `newton` or `normal equations`, alone or prepared, as in
+        "standardise + adam": standardise, whiten, whiten 16 (the strongest directions), undo the map, random start.
+      steps: steps of each attack.
+      rates: how many learning rates an operator is tried at, or the rates themselves.
+      schedules: courses of the rate; each optimizer with a rate is tried with every one.
+      loss: of the probe.
+      record_at: as in `linear_probe`.
+
+    Raises:
+      InputError: if a name is unknown, nothing is asked for, or a number is out of range.
+    """
+    if not names:
+        raise InputError("attackers: is empty; give at least one")
+    if not schedules:
+        raise InputError("schedules: is empty; give at least one")
+    if isinstance(rates, int) and rates < 1:
+        raise InputError(f"rates: needs at least 1, got {rates}")
+    courses = [Schedule(name) for name in schedules]
+    return tuple(
+        operator
+        for name in names
+        for operator in _by_name(name, courses, rates, {"steps": steps, "loss": loss, "record_at": record_at})
+    )
+
+
+def _by_name(name: str, schedules: Sequence[Schedule], rates: int | Sequence[float], whole: dict) -> list[Operator]:
+    *preparation, solver = (part.strip() for part in name.split("+"))
+    prepared = preparation[0] if preparation else ""
+    if solver not in (*_SOLVERS, *known_optimizers()) or len(preparation) > 1:
+        known = ", ".join((*_SOLVERS, *known_optimizers()))
+        raise InputError(
+            f"attackers: {name!r} is unknown; choose of {known}, alone or after one of {_PREPARATIONS} and a +"
+        )
+    starts_at_random = prepared == "random start"
+    if solver in _SOLVERS:
+        if starts_at_random:
+            raise InputError(f"attackers: {solver} has no start, got {name!r}; leave it out")
+        attack = _prepared(prepared, _SOLVERS[solver](**whole), name)
+        return [Operator(name, attack, random=False, adaptive=True, loss=whole["loss"])]
+    trait = {
+        "rates": _grid(solver, rates) if has_rate(solver) else (1.0,),
+        "has_rate": has_rate(solver),
+        "random": starts_at_random or solver == "sgd",
+        "adaptive": solver in ("lbfgs", "conjugate_gradient") or prepared not in ("", "random start"),
+        "loss": whole["loss"],
+    }
+    operators = []
+    for schedule in schedules if has_rate(solver) else [Schedule()]:
+        probe = linear_probe(solver, schedule=schedule, random_start=starts_at_random, **whole)
+        label = name if schedule == Schedule() else f"{name} ({schedule.name})"
+        operators.append(Operator(label, _prepared(prepared, probe, name), **trait))
+    return operators
+
+
+def _prepared(preparation: str, attack: Attack, name: str) -> Attack:
+    if preparation in ("", "random start"):
+        return attack
+    if preparation == "standardise":
+        return standardised(attack)
+    if preparation == "undo the map":
+        return undone(attack)
+    if match := re.fullmatch(r"whiten( [0-9]+)?", preparation):
+        return whitened(attack, top_k=int(match[1]) if match[1] else None)
+    raise InputError(f"attackers: {preparation!r} of {name!r} is unknown; choose one of {_PREPARATIONS}")
+
+
+def _grid(optimizer: str, rates: int | Sequence[float]) -> tuple[float, ...]:
+    if not isinstance(rates, int):
+        return tuple(float(rate) for rate in rates)
+    low, high = (0.03, 3.0) if optimizer in IN_UNITS_OF_CURVATURE else (1e-4, 10.0)
+    return tuple(float(rate) for rate in np.geomspace(low, high, rates))
+
+
+__all__ = ["ADAPTIVE", "GRADIENT", "SCHEDULES", "STANDARD", "Operator", "standard_operators"]

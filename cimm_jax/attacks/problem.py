@@ -1,0 +1,99 @@
+"""The problem that an optimizer is given, made as small as its answer allows.
+
+Full-batch steps on the squared loss see the features F = U S V^T only through S V^T and U^T Y: N rows become at most d, and
+the part of Y outside the range of U is a constant. An optimizer that commutes with rotations of the probe (plain gradient
+descent with any momentum, line searches, conjugate gradient, L-BFGS) may work on c = V^T w, where the features are the
+diagonal S and a step costs O(d). Both are exact; only rounding differs.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax import losses
+from cimm_jax.attacks.protocol import Target
+from cimm_jax.decompositions import svd
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+CURVATURE_BOUND: dict[losses.Loss, float] = {losses.squared: 1.0, losses.logistic: 0.25, losses.softmax: 0.5}
+"""Largest second derivative of each loss in a score, which bounds the Hessian by that times F^T F / N."""
+
+
+class Problem(NamedTuple):
+    """What an optimizer may know.
+
+    Attributes:
+      x: features, shape (n, d), or (d,) for a diagonal of them.
+      y: targets, shape (n, C).
+      offset: what the loss of the rows lacks; a scalar.
+      basis: probe = basis @ variable, shape (d', d); None if they are the same.
+      start: the zero variable, shape (d, C).
+      largest: bound on the largest eigenvalue of the loss's Hessian.
+      smallest: the same bound times sigma_min^2 / sigma_max^2 over the non-zero singular values.
+      best: least-squares variable, shape (d, C).
+    """
+
+    x: jax.Array
+    y: jax.Array
+    offset: jax.Array
+    basis: jax.Array | None
+    start: jax.Array
+    largest: jax.Array
+    smallest: jax.Array
+    best: jax.Array
+
+    def scores(self, variable: jax.Array) -> jax.Array:
+        """Shape (n, C)."""
+        return self.x[:, None] * variable if self.x.ndim == 1 else product(self.x, variable)
+
+    def transposed(self, scores: jax.Array) -> jax.Array:
+        """X^T scores, shape (d, C)."""
+        return self.x[:, None] * scores if self.x.ndim == 1 else product(self.x.T, scores)
+
+    def probe(self, variable: jax.Array) -> jax.Array:
+        """The variable as a probe on the features given, shape (d', C)."""
+        return variable if self.basis is None else product(self.basis, variable)
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """A @ b in full precision."""
+    return jnp.matmul(a, b, precision=_HIGHEST)
+
+
+def column_targets(target: Target) -> Target:
+    """Targets of shape (N,) as (N, 1)."""
+    return target.on_tasks(lambda task: task._replace(y=task.y.reshape(task.y.shape[0], -1)))
+
+
+def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -> Problem:
+    """The problem on the rows fitted; targets are (N, C).
+
+    Args:
+      target: the features.
+      loss: one of `CURVATURE_BOUND`.
+      rows: keep the rows as they are, for minibatches; other losses than the squared one always do.
+      axes: keep the axes of the features, for optimizers that look at them.
+    """
+    x, y = target.fit.x, target.fit.y
+    u, sigma, vt = svd(x)
+    kept = sigma > 2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps) * sigma[0]
+    coefficients = product(u.T, y)
+    best = jnp.where(kept, 1 / jnp.where(kept, sigma, 1), 0)[:, None] * coefficients
+    bound = CURVATURE_BOUND[loss] / (len(y) if loss is losses.softmax else y.size)
+    largest = bound * sigma[0] ** 2
+    smallest = bound * jnp.where(kept, sigma, sigma[0]).min() ** 2
+    if rows or loss is not losses.squared:
+        best = product(vt.T, best)
+        return Problem(x, y, jnp.zeros((), x.dtype), None, jnp.zeros_like(best), largest, smallest, best)
+    # The mean over fewer rows must be the same mean.
+    scale = (len(sigma) / len(y)) ** 0.5
+    outside = y - product(u, coefficients)
+    offset = 0.5 * jnp.sum(outside**2) / y.size
+    # Directions at rounding level are none: their part of the targets stays in the loss, and nobody can fit it.
+    reduced, coefficients = scale * jnp.where(kept, sigma, 0), scale * coefficients
+    if axes:
+        best = product(vt.T, best)
+        return Problem(reduced[:, None] * vt, coefficients, offset, None, jnp.zeros_like(best), largest, smallest, best)
+    return Problem(reduced, coefficients, offset, vt.T, jnp.zeros_like(best), largest, smallest, best)
