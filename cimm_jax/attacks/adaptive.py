@@ -4,7 +4,7 @@ The first kind changes the features and hands them to another attacker; the seco
 they learn from the rows they fit on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from cimm_jax import losses
 from cimm_jax.attacks.linear_probe import check_loss, measure
 from cimm_jax.attacks.problem import column_targets, make_problem, product
-from cimm_jax.attacks.protocol import Attack, Target, Trace, check_records
+from cimm_jax.attacks.protocol import Attack, Factors, Target, Trace, check_records
 from cimm_jax.decompositions import right_svd, svd
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import rounding_tolerance
@@ -27,11 +27,12 @@ ill-conditioned features hide their labels below any fixed number."""
 def standardised(attack: Attack) -> Attack:
     """Divides every feature by its root mean square first; without an intercept there is nothing to centre."""
 
-    def scaling(x: jax.Array) -> jax.Array:
-        size = jnp.sqrt(jnp.mean(x**2, axis=0))
-        return jnp.diag(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0))
+    def through(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
+        size = jnp.sqrt(jnp.mean(target.fit.x**2, axis=0))
+        scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+        return attack(key, target.with_features(lambda x: x * scale[None, :]), rate)
 
-    return _mapped(attack, scaling)
+    return through
 
 
 def whitened(attack: Attack, *, top_k: int | None = None) -> Attack:
@@ -39,15 +40,17 @@ def whitened(attack: Attack, *, top_k: int | None = None) -> Attack:
     if top_k is not None and top_k < 1:
         raise InputError(f"top_k: needs at least 1, got {top_k}")
 
-    def whitening(x: jax.Array) -> jax.Array:
-        sigma, vt = right_svd(x)
-        counts = sigma > rounding_tolerance(max(x.shape), sigma.dtype) * sigma[0]
+    def through(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
+        u, sigma, vt = target.decomposed()
+        counts = sigma > rounding_tolerance(max(target.fit.x.shape), sigma.dtype) * sigma[0]
         if top_k is not None:
             counts &= jnp.arange(len(sigma), dtype=jnp.int32) < top_k
-        weights = jnp.where(counts, len(x) ** 0.5 / jnp.where(counts, sigma, 1), 0)
-        return vt.T * weights[None, :]
+        size = len(u) ** 0.5
+        unmix = vt.T * jnp.where(counts, size / jnp.where(counts, sigma, 1), 0)[None, :]
+        factors = Factors(u, jnp.where(counts, size, 0).astype(sigma.dtype), jnp.eye(len(sigma), dtype=sigma.dtype))
+        return attack(key, target.with_features(lambda x: product(x, unmix), factors), rate)
 
-    return _mapped(attack, whitening)
+    return through
 
 
 def undone(attack: Attack) -> Attack:
@@ -62,8 +65,7 @@ def undone(attack: Attack) -> Attack:
         u, sigma, vt = svd(target.mapping)
         counts = sigma > rounding_tolerance(max(target.mapping.shape), sigma.dtype) * sigma[0]
         inverse = product(vt.T * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], u.T)
-        target = target.on_tasks(lambda task: task._replace(x=product(task.x, inverse)))
-        return attack(key, target._replace(mapping=None), rate)
+        return attack(key, target.with_features(lambda x: product(x, inverse)), rate)
 
     return through
 
@@ -82,21 +84,10 @@ def normal_equations(
         del key, rate
         target = column_targets(target)
         problem = make_problem(target, loss, rows=True, axes=True)
-        judged = measure(problem, ridge_probe(*target.fit), target, loss)
+        judged = measure(problem, _ridge_probe(target.decomposed(), target.fit.y), target, loss)
         return jax.tree.map(lambda value: jnp.broadcast_to(value, (len(recorded),)), judged)
 
     return attack
-
-
-def _mapped(attack: Attack, mapping: Callable[[jax.Array], jax.Array]) -> Attack:
-    """The attack on features times mapping(features of the rows it fits on)."""
-
-    def through(key: jax.Array, target: Target, rate: jax.Array) -> Trace:
-        matrix = mapping(target.fit.x)
-        mapped = target.on_tasks(lambda task: task._replace(x=product(task.x, matrix)))
-        return attack(key, mapped._replace(mapping=None), rate)
-
-    return through
 
 
 def ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -104,18 +95,22 @@ def ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
 
     With F = U S V^T and shrinkage h = s^2 / (s^2 + ridge), row i left out is missed by its residual / (1 - sum_k h_k U_ik^2).
     """
-    u, sigma, vt = svd(x)
-    counts = sigma > rounding_tolerance(max(x.shape), sigma.dtype) * sigma[0]
+    return _ridge_probe(Factors(*svd(x)), y)
+
+
+def _ridge_probe(factors: Factors, y: jax.Array) -> jax.Array:
+    u, sigma, vt = factors
+    counts = sigma > rounding_tolerance(max(u.shape[0], vt.shape[1]), sigma.dtype) * sigma[0]
     relative = jnp.where(counts, sigma / sigma[0], 0)
-    lightest = 2 * float(np.log10(jnp.finfo(x.dtype).eps))
-    ridges = jnp.logspace(lightest, HEAVIEST_EXPONENT, RIDGES, dtype=x.dtype)
+    lightest = 2 * float(np.log10(jnp.finfo(sigma.dtype).eps))
+    ridges = jnp.logspace(lightest, HEAVIEST_EXPONENT, RIDGES, dtype=sigma.dtype)
     shrinkage = relative[None, :] ** 2 / (relative[None, :] ** 2 + ridges[:, None])
     coefficients = product(u.T, y)
 
     def left_out_error(shrinkage: jax.Array) -> jax.Array:
         residual = y - product(u, shrinkage[:, None] * coefficients)
         kept = 1 - product(u**2, shrinkage)
-        usable = kept > len(y) * float(jnp.finfo(x.dtype).eps)
+        usable = kept > len(y) * float(jnp.finfo(sigma.dtype).eps)
         return jnp.where(usable.all(), jnp.sum((residual / jnp.where(usable, kept, 1)[:, None]) ** 2), jnp.inf)
 
     best = shrinkage[jnp.argmin(jax.lax.map(left_out_error, shrinkage))]

@@ -9,7 +9,7 @@ from cimm_jax import losses
 from cimm_jax.attacks.linear_probe import check_loss, measure
 from cimm_jax.attacks.problem import column_targets, make_problem, product
 from cimm_jax.attacks.protocol import Attack, Target, Trace, check_records
-from cimm_jax.decompositions import eigh, svd
+from cimm_jax.decompositions import eigh
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import rounding_tolerance
 
@@ -40,7 +40,7 @@ def newton(*, steps: int = 1000, loss: losses.Loss = losses.squared, record_at: 
         if loss is losses.squared:
             at_end = measure(problem, problem.best, target, loss)
             return jax.tree.map(lambda value: jnp.broadcast_to(value, (len(recorded),)), at_end)
-        u, sigma, vt = svd(problem.x)
+        u, sigma, vt = target.decomposed()
         counts = sigma > rounding_tolerance(max(problem.x.shape), sigma.dtype) * sigma[0]
         u = jnp.where(counts[None, :], u, 0)
         unwhiten = vt.T * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :]

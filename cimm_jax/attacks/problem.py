@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from cimm_jax import losses
 from cimm_jax.attacks.protocol import Target
-from cimm_jax.decompositions import svd
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -64,7 +63,8 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def column_targets(target: Target) -> Target:
     """Targets of shape (N,) as (N, 1)."""
-    return target.on_tasks(lambda task: task._replace(y=task.y.reshape(task.y.shape[0], -1)))
+    fit, heldout = (task._replace(y=task.y.reshape(task.y.shape[0], -1)) for task in (target.fit, target.heldout))
+    return target._replace(fit=fit, heldout=heldout)
 
 
 def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -> Problem:
@@ -77,7 +77,7 @@ def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -
       axes: keep the axes of the features, for optimizers that look at them.
     """
     x, y = target.fit.x, target.fit.y
-    u, sigma, vt = svd(x)
+    u, sigma, vt = target.decomposed()
     kept = sigma > 2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps) * sigma[0]
     coefficients = product(u.T, y)
     best = jnp.where(kept, 1 / jnp.where(kept, sigma, 1), 0)[:, None] * coefficients

@@ -13,8 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import Array, Task, check_task
+
+
+class Factors(NamedTuple):
+    """The singular value decomposition of features, as `decompositions.svd` gives it."""
+
+    u: jax.Array
+    sigma: jax.Array
+    vt: jax.Array
 
 
 class Target(NamedTuple):
@@ -24,15 +33,22 @@ class Target(NamedTuple):
       fit: features of shape (N, d) and targets that the probe is fitted on.
       heldout: other rows, which the result is judged on.
       mapping: the extractor itself, shape (inputs, d), for attackers who know it; None if nobody does.
+      factors: of fit.x, so that many attacks share one decomposition; None lets each make its own.
     """
 
     fit: Task
     heldout: Task
     mapping: Array = None
+    factors: Factors | None = None
 
-    def on_tasks(self, change: Callable[[Task], Task]) -> "Target":
-        """The same with both tasks changed alike."""
-        return self._replace(fit=change(self.fit), heldout=change(self.heldout))
+    def with_features(self, change: Callable[[jax.Array], jax.Array], factors: Factors | None = None) -> "Target":
+        """The same with other features, of which `factors` are the new ones; the map and its factors are forgotten."""
+        fit, heldout = (task._replace(x=change(task.x)) for task in (self.fit, self.heldout))
+        return Target(fit, heldout, None, factors)
+
+    def decomposed(self) -> Factors:
+        """The factors, made if need be."""
+        return Factors(*svd(self.fit.x)) if self.factors is None else self.factors
 
 
 class Trace(NamedTuple):

@@ -3,7 +3,7 @@
 The undefended extractor is attacked with the SAME sweep: an attacker tunes his rate on whatever he is given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from cimm_jax import losses
 from cimm_jax.attacks.catalogue import Operator
-from cimm_jax.attacks.protocol import Target, Trace, check_target
+from cimm_jax.attacks.protocol import Factors, Target, Trace, check_target
+from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
 
@@ -80,7 +81,7 @@ def sweep(
       InputError: if there is no operator, target or key, names repeat, or the targets are unusable or differ in shape.
     """
     _check(operators, targets, keys)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets.values()))
+    stacked = _stack(targets.values())
     traces = {}
     for number, operator in enumerate(operators):
         rates = jnp.asarray(operator.rates, stacked.fit.x.dtype)
@@ -155,11 +156,17 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
         raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
 
 
+def _stack(targets: Iterable[Target]) -> Target:
+    """All targets with their features scaled, and each decomposed once for all attacks."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets))
+    return stacked._replace(factors=Factors(*jax.jit(jax.vmap(svd))(stacked.fit.x)))
+
+
 def _unit(target: Target) -> Target:
     target = jax.tree.map(jnp.asarray, target)
     size = jnp.sqrt(jnp.mean(jnp.square(target.fit.x)))
-    scaled = target.on_tasks(lambda task: task._replace(x=task.x / size))
-    return scaled if target.mapping is None else scaled._replace(mapping=target.mapping / size)
+    mapping = None if target.mapping is None else target.mapping / size
+    return target.with_features(lambda x: x / size)._replace(mapping=mapping)
 
 
 @partial(jax.jit, static_argnums=0)
