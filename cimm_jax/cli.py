@@ -121,11 +121,55 @@ class Diagnose(Common):
     """Numbers of steps at which the primary task must be no slower than undefended."""
 
 
+@dataclass(frozen=True)
+class Attack(PencilSettings, Common):
+    """Attack immunized extractors with a sweep of optimizers, learning rates and adaptive attackers, the undefended one alike."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of cimm immunize whose extractors to attack, on their own data; without any, --methods immunize --data first."""
+    data: str = "digits"
+    """Data set: digits (embedded), mnist or house_prices."""
+    data_dir: Path | None = None
+    """Folder with the data set's files; without it they are downloaded."""
+    primary: str | None = None
+    """Primary digit task: 3 (images of one digit), 0v1 (one digit against another), 3vrest. Default 0v1."""
+    harmful: str | None = None
+    """Harmful digit task, in the same form. Default 2v3."""
+    benign: str | None = None
+    """A digit task that neither side trained on; by default, the first two digits that neither names."""
+    rows: int | None = None
+    """Rows a side of each digit task; all of them if left out."""
+    methods: tuple[str, ...] = (*BY_NAME, "pencil_signal", "pencil_no_slower")
+    """Methods to immunize with; the last two spend the budget where the labels are."""
+    immunization_steps: int = 300
+    """Optimizer steps of the methods that are not closed forms."""
+    learning_rate: float = 3e-3
+    """Length of a step relative to the extractor's, of those methods."""
+    attackers: tuple[str, ...] = ()
+    """Attackers: optimizers of optax by name, newton, normal equations, also prepared as in "whiten + adam"; all standard ones if left out."""
+    attack_steps: int = 1000
+    """Steps of each attack."""
+    rates: int = 9
+    """Learning rates that each attacker with one is tried at."""
+    attack_rates: tuple[float, ...] = ()
+    """The learning rates themselves, instead of their number."""
+    schedules: tuple[str, ...] = ("constant",)
+    """Courses of the learning rate: constant, cosine, warmup."""
+    seeds: int = 5
+    """Seeds of each attack that uses randomness."""
+    loss: Literal["squared", "logistic", "softmax"] = "squared"
+    """The attackers' loss; the last two need classes."""
+
+
 Command = (
-    Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
+    Annotated[Attack, tyro.conf.subcommand("attack")]
+    | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Immunize, tyro.conf.subcommand("immunize")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
 )
+
+
+RESUMED = "a sweep continues where it was when the same command is given again"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,18 +182,22 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"cimm: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("cimm: interrupted; a sweep continues where it was when the same command is given again", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"cimm: interrupted; {str(interrupt) or RESUMED}", file=sys.stderr)
         return 130
     return 0
 
 
-def _run(command: Diagnose | Immunize | Sweep) -> None:
+def _run(command: Attack | Diagnose | Immunize | Sweep) -> None:
     import jax
 
     # An application may choose its precision; condition numbers need this one.
     jax.config.update("jax_enable_x64", True)
-    if isinstance(command, Diagnose):
+    if isinstance(command, Attack):
+        from cimm_jax.commands.attack import run_attack
+
+        run_attack(command)
+    elif isinstance(command, Diagnose):
         from cimm_jax.commands.diagnose import run_diagnose
 
         run_diagnose(command)

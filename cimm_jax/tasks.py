@@ -45,6 +45,13 @@ class SplitPair(NamedTuple):
     heldout: TaskPair
 
 
+class SplitTask(NamedTuple):
+    """One task in two parts."""
+
+    train: Task
+    heldout: Task
+
+
 def check_task(task: Task, name: str, *, needs_labels: bool = False) -> None:
     """Raises `InputError` unless `task` is usable: 2-D finite float inputs, at least two rows, targets that match."""
     x = task.x

@@ -14,7 +14,7 @@ from cimm_jax import losses
 from cimm_jax.attacks.linear_probe import check_loss, measure
 from cimm_jax.attacks.problem import column_targets, make_problem, product
 from cimm_jax.attacks.protocol import Attack, Factors, Target, Trace, check_records
-from cimm_jax.decompositions import right_svd, svd
+from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import rounding_tolerance
 

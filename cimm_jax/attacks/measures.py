@@ -35,8 +35,8 @@ def relative_finetuning_deviation(base, immunized) -> Deviation:
     Raises:
       InputError: if the shapes differ or are empty, or a base value is not positive.
 
-    >>> relative_finetuning_deviation([0.5, 0.8], [0.4, 0.9])
-    Deviation(signed_mean=3.75, absolute_mean=16.25, signed_final=-12.5, absolute_final=12.5)
+    >>> relative_finetuning_deviation([0.5, 1.0], [0.25, 1.5])
+    Deviation(signed_mean=0.0, absolute_mean=50.0, signed_final=-50.0, absolute_final=50.0)
     """
     base, immunized = _courses(base, immunized)
     if not (base > 0).all():

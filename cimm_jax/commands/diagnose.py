@@ -33,7 +33,7 @@ def run_diagnose(command: Diagnose) -> None:
         )
     title = " ".join(filter(None, [command.data, command.primary, command.harmful]))
     picture = write_whole(folder / "diagnosis.png", diagnosis_picture(diagnosis, title=title))
-    written = write_json(folder / "results.json", {**manifest(command), "diagnosis": _record(diagnosis)})
+    written = write_json(folder / "results.json", {**manifest(command, split), "diagnosis": _record(diagnosis)})
     if command.json:
         print(written.read_text(), end="")
         return

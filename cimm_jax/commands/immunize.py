@@ -69,7 +69,7 @@ def run_immunize(command: Immunize) -> None:
     verdicts = {part: definition_3_1(theta, pair, fit_on=split.train.primary)._asdict() for part, pair in parts.items()}
     title = f"{command.method} on {command.data}"
     results: dict[str, Any] = {
-        **manifest(command),
+        **manifest(command, split),
         "rows": {
             part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()
         },

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from cimm_jax import methods
 from cimm_jax.allocation import check_budget
 from cimm_jax.cli import PencilSettings
+from cimm_jax.data import checksums
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import ImmunizationRatio
 
@@ -79,15 +80,31 @@ def check_count(value: int, argument: str) -> None:
         raise InputError(f"{argument}: needs at least 1, got {value}")
 
 
-def manifest(command: Any) -> dict[str, Any]:
-    """How a result was made: the command, its settings, and the versions of what computed it."""
+SCHEMA = 2
+"""Layout of results.json; a folder with another one is not read."""
+
+
+def manifest(command: Any, data: Any = None) -> dict[str, Any]:
+    """How a result was made: the command, its settings, the versions of what computed it, and what it was computed from.
+
+    Args:
+      command: the dataclass that the command line was read into.
+      data: the tasks, of which checksums are taken.
+    """
     packages = ("cimm_jax", "jax", "jaxlib", "optax", "numpy")
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(command).items()}
     return {
+        "schema": SCHEMA,
         "command": type(command).__name__.lower(),
-        "settings": settings,
+        "settings": {key: _as_json(value) for key, value in asdict(command).items()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "data_sha256": checksums(data),
     }
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def ratio_record(ratio: ImmunizationRatio) -> dict[str, Any]:

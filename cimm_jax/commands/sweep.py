@@ -33,7 +33,7 @@ def run_sweep(command: Sweep) -> None:
     split = jax.tree.map(jnp.asarray, split)
     folder = output_folder(command.out)
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
-    described = manifest(command)
+    described = manifest(command, split)
     checkpoint = Checkpoint(folder / "checkpoint", described)
     runs = checkpoint.restore(abstract_runs(chosen, split, keys))
     features = split.train.primary.x.shape[-1]

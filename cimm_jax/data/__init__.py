@@ -1,9 +1,10 @@
 """Data sets: one loader a file, one registry. Loaders import their libraries when they are called."""
 
+from cimm_jax.data.checksums import checksums
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.data.digit_pairs import DigitKind, digit_kind, ordered_pairs, split_pair, sweep_splits
+from cimm_jax.data.digit_pairs import DigitKind, digit_kind, ordered_pairs, split_pair, split_task, sweep_splits
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
-from cimm_jax.data.registry import DATA_SETS, DataSet, load_digit_images, load_pair
+from cimm_jax.data.registry import DATA_SETS, DataSet, load_benign, load_digit_images, load_pair
 
 __all__ = [
     "DATA_SETS",
@@ -14,11 +15,14 @@ __all__ = [
     "DigitVersus",
     "DigitVersusRest",
     "SingleDigit",
+    "checksums",
     "digit_kind",
+    "load_benign",
     "load_digit_images",
     "load_pair",
     "ordered_pairs",
     "parse_digit_task",
     "split_pair",
+    "split_task",
     "sweep_splits",
 ]

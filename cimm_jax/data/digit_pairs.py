@@ -7,7 +7,7 @@ import numpy as np
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, stack_pairs
 
 
 class DigitKind(enum.Enum):
@@ -54,18 +54,26 @@ def split_pair(
       primary: the task to keep easy.
       harmful: the task to make hard.
       rows: training rows a side of each task; all there are if None.
-      heldout_rows: held-out rows a side of each task; all there are if None.
+      heldout_rows: held-out rows a side of each task; if None, as many as `rows`, or all there are.
 
     Raises:
       InputError: if a task has fewer rows than asked for.
     """
+    tasks = [split_task(images, task, rows, heldout_rows) for task in (primary, harmful)]
+    return SplitPair(*(TaskPair(*parts) for parts in zip(*tasks, strict=True)))
 
-    def pair(x: np.ndarray, y: np.ndarray, count: int | None) -> TaskPair:
-        return TaskPair(primary.task(x, y, count), harmful.task(x, y, count))
 
-    return SplitPair(
-        train=pair(images.train_x, images.train_y, rows),
-        heldout=pair(images.heldout_x, images.heldout_y, heldout_rows),
+def split_task(
+    images: DigitImages, task: DigitTask, rows: int | None = None, heldout_rows: int | None = None
+) -> SplitTask:
+    """One task in both parts; arguments and errors as in `split_pair`.
+
+    Without `heldout_rows` the held-out part has all its rows, up to `rows` if that is given.
+    """
+    if rows is not None and heldout_rows is None:
+        heldout_rows = min(rows, task.available(images.heldout_y))
+    return SplitTask(
+        task.task(images.train_x, images.train_y, rows), task.task(images.heldout_x, images.heldout_y, heldout_rows)
     )
 
 

@@ -21,6 +21,10 @@ class SingleDigit:
     def __post_init__(self):
         _check_digit(self.digit, "digit")
 
+    def digits(self) -> set[int]:
+        """Whose images the task has."""
+        return {self.digit}
+
     def available(self, y: np.ndarray) -> int:
         """How many rows the task can have, from the labels y of shape (N,)."""
         return _count(y, self.digit)
@@ -56,6 +60,10 @@ class DigitVersus:
         if self.digit == self.other:
             raise InputError(f"other: is {self.other}, as digit is; give two different digits")
 
+    def digits(self) -> set[int]:
+        """Whose images the task has."""
+        return {self.digit, self.other}
+
     def available(self, y: np.ndarray) -> int:
         """How many rows each side of the task can have, from the labels y of shape (N,)."""
         return min(_count(y, self.digit), _count(y, self.other))
@@ -78,6 +86,10 @@ class DigitVersusRest:
 
     def __post_init__(self):
         _check_digit(self.digit, "digit")
+
+    def digits(self) -> set[int]:
+        """Whose images the task has."""
+        return set(range(10))
 
     def available(self, y: np.ndarray) -> int:
         """How many rows each side of the task can have, from the labels y of shape (N,)."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from cimm_jax.data.reasons import one_line
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair, Task, TaskPair
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PRIMARY_TARGET, HARMFUL_TARGET, ZONE = "LotArea", "SalePrice", "MSZoning"
 COLUMNS, PRIMARY_HOUSES, HARMFUL_HOUSES = 81, 309, 1151
 TRAIN, HELDOUT = slice(0, 200), slice(200, 300)
+BENIGN_TARGET = "OverallQual"
+BENIGN_TRAIN, BENIGN_HELDOUT = slice(300, 500), slice(500, 600)
 OPENML_ID = 42165
 
 
@@ -50,9 +52,7 @@ def load_house_prices(data_dir: Path | None = None) -> SplitPair:
     Raises:
       InputError: if the files are missing, damaged or not the original tables, or OpenML cannot be reached.
     """
-    first, second = _by_zone(_from_openml()) if data_dir is None else _from_folder(data_dir)
-    if list(first.frame.columns) != list(second.frame.columns):
-        raise InputError(f"{second.source} has other columns than D1.csv, or in another order; use the original tables")
+    first, second = _tables(data_dir)
     primary = _standardised(first, PRIMARY_TARGET, PRIMARY_HOUSES)
     harmful = _standardised(second, HARMFUL_TARGET, HARMFUL_HOUSES)
 
@@ -60,6 +60,28 @@ def load_house_prices(data_dir: Path | None = None) -> SplitPair:
         return TaskPair(*(Task(x[rows], y[rows]) for x, y in (primary, harmful)))
 
     return SplitPair(train=pair(TRAIN), heldout=pair(HELDOUT))
+
+
+def load_benign_houses(data_dir: Path | None = None) -> SplitTask:
+    """A third task that neither side of the pair saw: the overall quality of the next 200 and 100 houses of zone RL.
+
+    Its own column is zero among the 79 features. Arguments and errors as in `load_house_prices`.
+    """
+    _, table = _tables(data_dir)
+    if BENIGN_TARGET not in table.frame:
+        raise InputError(f"{table.source} has no column {BENIGN_TARGET}; use the original table")
+    x, _ = _standardised(table, HARMFUL_TARGET, HARMFUL_HOUSES)
+    column = [name for name in table.frame.columns if name not in (PRIMARY_TARGET, HARMFUL_TARGET)].index(BENIGN_TARGET)
+    y = x[:, column].copy()
+    x[:, column] = 0
+    return SplitTask(*(Task(x[rows], y[rows]) for rows in (BENIGN_TRAIN, BENIGN_HELDOUT)))
+
+
+def _tables(data_dir: Path | None) -> tuple[Table, Table]:
+    first, second = _by_zone(_from_openml()) if data_dir is None else _from_folder(data_dir)
+    if list(first.frame.columns) != list(second.frame.columns):
+        raise InputError(f"{second.source} has other columns than D1.csv, or in another order; use the original tables")
+    return first, second
 
 
 def _from_folder(folder: Path) -> tuple[Table, Table]:

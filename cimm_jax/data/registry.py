@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.data.digit_pairs import split_pair
-from cimm_jax.data.digit_tasks import parse_digit_task
+from cimm_jax.data.digit_pairs import split_pair, split_task
+from cimm_jax.data.digit_tasks import DigitVersus, parse_digit_task
 from cimm_jax.data.digits import load_digits_8x8
-from cimm_jax.data.house_prices import load_house_prices
+from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.mnist import load_mnist
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair
+from cimm_jax.tasks import SplitPair, SplitTask
 
 DEFAULT_PRIMARY, DEFAULT_HARMFUL = "0v1", "2v3"
 
@@ -26,18 +26,25 @@ class DataSet:
       description: one line for people.
       digits: loads images of digits from a folder (or without one); None if the data set is a fixed pair.
       pair: loads the fixed pair; None if the data set is images of digits.
+      benign: loads the fixed pair's benign third task; None if there is none.
     """
 
     name: str
     description: str
     digits: Callable[[Path | None], DigitImages] | None = None
     pair: Callable[[Path | None], SplitPair] | None = None
+    benign: Callable[[Path | None], SplitTask] | None = None
 
 
 DATA_SETS = (
     DataSet("digits", "scikit-learn's 8x8 digits, embedded", digits=load_digits_8x8),
     DataSet("mnist", "MNIST, from its IDX files or TensorFlow Datasets", digits=load_mnist),
-    DataSet("house_prices", "House Prices, split by zone, from CSV files or OpenML", pair=load_house_prices),
+    DataSet(
+        "house_prices",
+        "House Prices, split by zone, from CSV files or OpenML",
+        pair=load_house_prices,
+        benign=load_benign_houses,
+    ),
 )
 
 
@@ -47,6 +54,7 @@ def load_pair(
     data_dir: str | os.PathLike[str] | None = None,
     primary: str | None = None,
     harmful: str | None = None,
+    rows: int | None = None,
 ) -> SplitPair:
     """One pair of tasks in a training and a held-out part, numpy float64.
 
@@ -55,19 +63,59 @@ def load_pair(
       data_dir: folder with the data set's files; None downloads what is not embedded.
       primary: primary digit task, as `parse_digit_task` reads it; default 0v1. Only for data sets of digits.
       harmful: harmful digit task; default 2v3.
+      rows: training rows a side of each digit task, and as many held out where there are; None is all.
 
     Raises:
       InputError: if the name or a task is unknown, or the data cannot be had.
     """
     data_set = _data_set(name)
     if data_set.pair is not None:
-        for argument, value in (("primary", primary), ("harmful", harmful)):
-            if value is not None:
-                raise InputError(f"{argument}: {name} is one fixed pair, got {value!r}; leave it out")
+        _check_absent(name, primary=primary, harmful=harmful, rows=rows)
         return data_set.pair(_folder(data_dir))
     primary_task = parse_digit_task(DEFAULT_PRIMARY if primary is None else primary, "primary")
     harmful_task = parse_digit_task(DEFAULT_HARMFUL if harmful is None else harmful, "harmful")
-    return split_pair(load_digit_images(name, data_dir=data_dir), primary_task, harmful_task)
+    return split_pair(load_digit_images(name, data_dir=data_dir), primary_task, harmful_task, rows)
+
+
+def load_benign(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    primary: str | None = None,
+    harmful: str | None = None,
+    benign: str | None = None,
+    rows: int | None = None,
+) -> SplitTask | None:
+    """A benign task that neither side of the pair trains on, numpy float64; None if the data set has none left.
+
+    Args:
+      name: the name of one of `DATA_SETS`.
+      data_dir: as in `load_pair`.
+      primary: as in `load_pair`.
+      harmful: as in `load_pair`.
+      benign: a digit task; None is one digit against another, the first two that neither side names.
+      rows: as in `load_pair`.
+
+    Raises:
+      InputError: as `load_pair`, or if the task asked for shares a digit with the pair.
+    """
+    data_set = _data_set(name)
+    if data_set.digits is None:
+        _check_absent(name, primary=primary, harmful=harmful, benign=benign, rows=rows)
+        return None if data_set.benign is None else data_set.benign(_folder(data_dir))
+    used = set()
+    for text, default, argument in ((primary, DEFAULT_PRIMARY, "primary"), (harmful, DEFAULT_HARMFUL, "harmful")):
+        used |= parse_digit_task(default if text is None else text, argument).digits()
+    free = sorted(set(range(10)) - used)
+    if benign is None:
+        if len(free) < 2:
+            return None
+        task = DigitVersus(*free[:2])
+    else:
+        task = parse_digit_task(benign, "benign")
+        if task.digits() & used:
+            raise InputError(f"benign: {benign} has digits of the pair; choose among {', '.join(map(str, free))}")
+    return split_task(load_digit_images(name, data_dir=data_dir), task, rows)
 
 
 def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> DigitImages:
@@ -77,6 +125,12 @@ def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = No
         known = ", ".join(known.name for known in DATA_SETS if known.digits is not None)
         raise InputError(f"data: {name} has no images of digits; choose one of {known}")
     return data_set.digits(_folder(data_dir))
+
+
+def _check_absent(name: str, **digit_settings: object) -> None:
+    for argument, value in digit_settings.items():
+        if value is not None:
+            raise InputError(f"{argument}: {name} is one fixed pair, got {value!r}; leave it out")
 
 
 def _data_set(name: str) -> DataSet:
