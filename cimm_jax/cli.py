@@ -123,7 +123,7 @@ class Diagnose(Common):
 
 @dataclass(frozen=True)
 class Attack(PencilSettings, Common):
-    """Attack immunized extractors with a sweep of optimizers, learning rates and adaptive attackers, the undefended one alike."""
+    """Attack immunized extractors, and the undefended one alike, with a sweep of optimizers, rates and adaptive attackers."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders of cimm immunize whose extractors to attack, on their own data; without any, --methods immunize --data first."""
@@ -146,7 +146,7 @@ class Attack(PencilSettings, Common):
     learning_rate: float = 3e-3
     """Length of a step relative to the extractor's, of those methods."""
     attackers: tuple[str, ...] = ()
-    """Attackers: optimizers of optax by name, newton, normal equations, also prepared as in "whiten + adam"; all standard ones if left out."""
+    """Attackers: optimizers of optax by name, newton, normal equations, as in "whiten + adam"; the standard ones if left out."""
     attack_steps: int = 1000
     """Steps of each attack."""
     rates: int = 9

@@ -19,7 +19,7 @@ from cimm_jax.spectra import (
     product_amplification,
     rounding_tolerance,
 )
-from cimm_jax.tasks import Task, TaskPair
+from cimm_jax.tasks import Array, Task, TaskPair
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -282,7 +282,7 @@ def proposition_3_2(theta: jax.Array, k: jax.Array) -> Proposition32:
     return Proposition32(values, jnp.linalg.norm(off) / jnp.linalg.norm(h))
 
 
-def check_extractor(theta: jax.Array, pair: TaskPair, name: str) -> None:
+def check_extractor(theta: Array, pair: TaskPair, name: str) -> None:
     """Raises `InputError` unless theta has one row for each of the pair's features."""
     features = np.shape(pair.primary.x)[-1]
     if np.ndim(theta) != 2 or np.shape(theta)[0] != features:

@@ -58,7 +58,8 @@ class Trace(NamedTuple):
       loss: loss on the rows that it fits, shape (records,).
       heldout_loss: loss on held-out rows.
       accuracy: share of held-out rows classified rightly; NaN where the targets are not classes.
-      norm_ratio: ||w - w*||^2 / ||w_0 - w*||^2 with w* the least-squares probe (Eq. 16); NaN for losses other than l2.
+      norm_ratio: ||w - w*||^2 / ||w*||^2 with w* the least-squares probe (Eq. 16 from a zero probe, which a random start is
+        compared with too); NaN for losses other than l2.
       diverged: bool, the loss left the range of numbers or grew a thousandfold; from there on the values are those of the
         record before, or of the zero probe.
     """
@@ -74,7 +75,7 @@ Attack = Callable[[jax.Array, Target, jax.Array], Trace]
 
 
 def log_spaced_steps(steps: int, records: int = 40) -> tuple[int, ...]:
-    """Up to `records` numbers of steps from 1 to `steps`, in about equal ratios, 10, 100, 1000, ... among them."""
+    """About `records` numbers of steps from 1 to `steps`, in about equal ratios, 10, 100, 1000, ... among them."""
     if steps < 1:
         raise InputError(f"steps: needs at least 1, got {steps}")
     powers = {10**power for power in range(1, 1 + int(np.log10(steps)))}
@@ -83,9 +84,11 @@ def log_spaced_steps(steps: int, records: int = 40) -> tuple[int, ...]:
 
 
 def check_target(target: Target, name: str = "target") -> None:
-    """Raises `InputError` unless both parts are usable, have targets and share their number of features."""
+    """Raises `InputError` unless both parts are usable, have targets not all zero and share their number of features."""
     for part, task in (("fit", target.fit), ("heldout", target.heldout)):
         check_task(task, f"{name}.{part}", needs_labels=True)
+        if not np.any(np.asarray(task.y)):
+            raise InputError(f"{name}.{part}.y: is zero everywhere, so there is nothing to learn; check the targets")
     fitted, judged = (np.shape(task.x)[1] for task in (target.fit, target.heldout))
     if fitted != judged:
         raise InputError(f"{name}.heldout.x: has {judged} features and {name}.fit.x {fitted}; make them equal")
@@ -108,7 +111,7 @@ def are_classes(targets) -> bool:
 
 
 def accuracy(scores: jax.Array, targets: jax.Array) -> jax.Array:
-    """Share of rows classified rightly: by sign for targets (N,) of -1 and +1, by the largest score for (N, C)."""
-    if scores.ndim == 1 or scores.shape[1] == 1:
-        return jnp.mean((scores > 0) == (targets > 0), dtype=scores.dtype)
-    return jnp.mean(scores.argmax(1) == targets.argmax(1), dtype=scores.dtype)
+    """Share of rows classified rightly: by sign for targets (N,), by the largest score for (N, C); NaN for no classes."""
+    two_classes = scores.ndim == 1 or scores.shape[1] == 1
+    right = (scores > 0) == (targets > 0) if two_classes else scores.argmax(1) == targets.argmax(1)
+    return jnp.where((jnp.abs(targets) == 1).all(), jnp.mean(right, dtype=scores.dtype), jnp.nan)

@@ -72,13 +72,14 @@ def sweep(
       operators: the attackers, all recording the same steps and judged by the same loss.
       targets: features by extractor, all of one shape, with the same targets; the undefended one by custom first.
       keys: one per seed, shape (seeds,).
-      least_loss: the least loss of any probe on the rows fitted; None is that of the first target's best least-squares probe if
-        the operators' loss is squared, and else the least loss that any of the attacks found.
+      least_loss: the least loss of any probe on the rows fitted; None is the least that any of the attacks found or, if that is
+        less and the loss is squared, that of the first target's best least-squares probe.
       progress: called with the number of operators done. A `KeyboardInterrupt` keeps and returns what was finished; it is
         raised again only if nothing was.
 
     Raises:
-      InputError: if there is no operator, target or key, names repeat, or the targets are unusable or differ in shape.
+      InputError: if there is no operator, target or key, names repeat, the operators' losses differ, or the targets are
+        unusable, differ in shape or are not of one task.
     """
     _check(operators, targets, keys)
     stacked = _stack(targets.values())
@@ -88,12 +89,12 @@ def sweep(
         try:
             trace = _run(operator.attack, keys if operator.random else keys[:1], stacked, rates)
             traces[operator.name] = jax.tree.map(np.asarray, trace)
+            if progress is not None:
+                progress(number + 1)
         except KeyboardInterrupt:
             if not traces:
                 raise
             break
-        if progress is not None:
-            progress(number + 1)
     first = next(iter(targets.values()))
     reference = _reference(operators[0], first, least_loss, traces)
     return {
@@ -106,7 +107,7 @@ def sweep(
 def best(values: np.ndarray, *, largest: bool = False) -> Best:
     """The best rate at each record of values of shape (extractors, rates, seeds, records), judged by the mean over seeds.
 
-    A rate at which one seed diverged is out. NaN everywhere stays NaN.
+    A rate at which one seed diverged is out, as its loss is infinite; of accuracies, that seed's is 0. NaN everywhere stays NaN.
     """
     from scipy.stats import t
 
@@ -125,9 +126,10 @@ def best_so_far(final: np.ndarray) -> np.ndarray:
     """Expected least of 1, 2, ... values drawn in random order without replacement, shape (trials,).
 
     Args:
-      final: excess loss left at the end of every trial, any shape; infinite ones count as nothing learned (1).
+      final: excess loss left at the end of every trial, any shape; above 1, and infinite where it diverged, counts as nothing
+        learned (1), since the attacker has the zero probe too.
     """
-    values = np.sort(np.where(np.isfinite(final), final, 1.0).ravel())
+    values = np.sort(np.minimum(final, 1.0).ravel())
     count = len(values)
     expected = []
     for drawn in range(1, count + 1):
@@ -144,6 +146,8 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
         raise InputError("operators: is empty; give at least one")
     if len({operator.name for operator in operators}) < len(operators):
         raise InputError("operators: two have the same name; name each differently")
+    if len({operator.loss for operator in operators}) > 1:
+        raise InputError("operators: are judged by different losses; sweep each loss alone")
     if not targets:
         raise InputError("targets: is empty; give at least one")
     if np.ndim(keys) != 1 or not len(keys):
@@ -154,6 +158,13 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
         shapes.add(tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)))
     if len(shapes) > 1:
         raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
+    first = next(iter(targets.values()))
+    for name, target in targets.items():
+        for part, task, same in (("fit", target.fit, first.fit), ("heldout", target.heldout, first.heldout)):
+            if not np.array_equal(task.y, same.y):
+                raise InputError(
+                    f"targets[{name!r}].{part}.y: differs from the first target's; attack one task at a time"
+                )
 
 
 def _stack(targets: Iterable[Target]) -> Target:
@@ -189,12 +200,13 @@ def _reference(operator: Operator, first: Target, least: float | None, traces: M
         float(operator.loss(jnp.zeros_like(jnp.asarray(task.y)), jnp.asarray(task.y)))
         for task in (first.fit, first.heldout)
     )
-    if least is None and operator.loss is losses.squared:
-        least = 0.5 * float(probe_loss(first.fit, first.fit))
     if least is None:
-        least = min(
+        found = [
             float(np.min(trace.loss, where=~np.asarray(trace.diverged), initial=zero)) for trace in traces.values()
-        )
+        ]
+        if operator.loss is losses.squared:
+            found.append(0.5 * float(probe_loss(first.fit, first.fit)))
+        least = min(found)
     return _Reference(zero, heldout_zero, least)
 
 
@@ -206,5 +218,6 @@ def _swept(operator: Operator, trace: Trace, reference: _Reference) -> Swept:
     loss, heldout_loss = np.asarray(trace.loss), np.asarray(trace.heldout_loss)
     left = best_until((loss - reference.least) / excess) if excess > 0 else np.zeros_like(loss)
     heldout_left = best_until(heldout_loss / reference.heldout_zero)
-    accuracy = np.where(trace.diverged, 0.0, np.maximum.accumulate(trace.accuracy, axis=-1))
+    accuracy = np.maximum.accumulate(trace.accuracy, axis=-1)
+    accuracy = np.where(trace.diverged & ~np.isnan(accuracy), 0.0, accuracy)
     return Swept(operator, trace, left, heldout_left, accuracy)

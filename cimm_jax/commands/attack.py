@@ -1,45 +1,27 @@
 """`cimm attack`: what every attacker of a sweep gets from immunized extractors, and what the protection costs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Outcome, Swept, Target
 from cimm_jax.attacks.protocol import are_classes, log_spaced_steps
 from cimm_jax.cli import Attack
-from cimm_jax.commands.defences import build_defences, check_run, immunized, read_runs
-from cimm_jax.commands.shared import check_count, manifest, progress_bar, ratio_record
-from cimm_jax.data import load_benign, load_pair
-from cimm_jax.errors import InputError
+from cimm_jax.commands.battlefield import extractors, read_battlefield
+from cimm_jax.commands.runs import read_results
+from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar, ratio_record
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.limits import share_of_pair
-from cimm_jax.methods.run import check_steps
 from cimm_jax.metrics import relative_immunization_ratio
 from cimm_jax.report.attack import attack_plot
 from cimm_jax.report.attack_words import attack_paragraphs, print_attack
 from cimm_jax.spectra import PseudoInverse, ReleasedCode
 from cimm_jax.tasks import SplitPair, SplitTask, Task
 
-UNDEFENDED = "undefended"
 POLICIES = (PseudoInverse(), ReleasedCode())
-
-
-class Battlefield(NamedTuple):
-    """What is attacked.
-
-    Attributes:
-      pair: the pair of tasks.
-      tasks: harmful, primary and, if there is one, benign.
-      thetas: extractors by name, the undefended identity first.
-    """
-
-    pair: SplitPair
-    tasks: dict[str, SplitTask]
-    thetas: dict[str, jax.Array]
 
 
 def run_attack(command: Attack) -> None:
@@ -49,7 +31,7 @@ def run_attack(command: Attack) -> None:
       KeyboardInterrupt: after everything that had been finished was written and printed.
     """
     check_count(command.seeds, "seeds")
-    check_steps(command.immunization_steps, "immunization_steps")
+    check_count(command.immunization_steps, "immunization_steps")
     operators = attacks.standard_operators(
         command.attackers or _for_loss(command.loss),
         steps=command.attack_steps,
@@ -57,16 +39,20 @@ def run_attack(command: Attack) -> None:
         schedules=command.schedules,
         loss=getattr(losses, command.loss),
     )
-    field, data_settings = _battlefield(command)
+    field = read_battlefield(command)
     folder = output_folder(command.out)
-    swept = _sweep(command, field, operators)
+    with blas_threads_for(field.pair.train.primary.x.shape[1]):
+        thetas = extractors(field, seed=command.seed, steps=command.immunization_steps)
+        swept = _sweep(command, field.tasks(), thetas, operators)
     records = log_spaced_steps(command.attack_steps)
-    outcomes = {task: attacks.outcomes(found, list(field.thetas), records) for task, found in swept.items()}
+    outcomes = {task: attacks.outcomes(found, list(thetas), records) for task, found in swept.items()}
     finished = list(swept["harmful"])
     results: dict[str, Any] = {
-        **manifest(command, {"pair": field.pair, "benign": field.tasks.get("benign")}),
-        "data": data_settings,
-        "rows": {task: {part: len(t.x) for part, t in split._asdict().items()} for task, split in field.tasks.items()},
+        **manifest(command, {"pair": field.pair, "benign": field.benign}),
+        "data": field.settings,
+        "rows": {
+            task: {part: len(t.x) for part, t in split._asdict().items()} for task, split in field.tasks().items()
+        },
         "budget": {
             "steps": command.attack_steps,
             "rates": {operator.name: operator.rates if operator.has_rate else [] for operator in operators},
@@ -75,21 +61,22 @@ def run_attack(command: Attack) -> None:
             "attackers": [operator.name for operator in operators],
             "finished": finished,
         },
-        "classes": are_classes(field.tasks["harmful"].train.y),
+        "classes": are_classes(field.pair.train.harmful.y),
         "records": records,
-        "extractors": {name: _measured(theta, field.pair) for name, theta in field.thetas.items()},
+        "extractors": {name: _measured(theta, field.pair) for name, theta in thetas.items()},
         "tasks": {task: _records(found) for task, found in outcomes.items()},
-        "best_so_far": _best_so_far(swept["harmful"], list(field.thetas)),
+        "best_so_far": _best_so_far(swept["harmful"], list(thetas)),
     }
     written = write_json(folder / "results.json", results)
-    picture = write_whole(folder / "attack.png", attack_plot(results))
+    shown = read_results(folder)
+    picture = write_whole(folder / "attack.png", attack_plot(shown))
     if command.json:
         print(written.read_text(), end="")
     else:
-        print_attack(results)
-        print("\n" + "\n\n".join(attack_paragraphs(results)))
+        print_attack(shown)
+        print("\n" + "\n\n".join(attack_paragraphs(shown)))
         print(f"\nPicture: {picture}\nFigures: {written}")
-    if len(finished) < len(operators) or len(swept) < len(field.tasks):
+    if len(finished) < len(operators) or len(swept) < len(field.tasks()):
         raise KeyboardInterrupt(f"{len(finished)} of {len(operators)} attackers were finished, see {written}")
 
 
@@ -102,53 +89,18 @@ def _for_loss(loss: str) -> tuple[str, ...]:
     return (*names, "whiten + lbfgs")
 
 
-def _battlefield(command: Attack) -> tuple[Battlefield, dict[str, Any]]:
-    """What to attack, and the settings that its data came from."""
-    runs = read_runs(command.runs)
-    settings = {name: getattr(command, name) for name in ("data", "data_dir", "primary", "harmful")}
-    methods = {} if runs else build_defences(command.methods, command)
-    if runs:
-        _check_defaults(command)
-        settings = {name: runs[0].settings[name] for name in settings}
-        settings["data_dir"] = settings["data_dir"] if command.data_dir is None else command.data_dir
-    pair = load_pair(settings["data"], rows=command.rows, **{k: v for k, v in settings.items() if k != "data"})
-    benign = load_benign(
-        settings["data"], benign=command.benign, rows=command.rows, **{k: v for k, v in settings.items() if k != "data"}
-    )
-    tasks = {name: SplitTask(*(getattr(part, name) for part in pair)) for name in ("harmful", "primary")}
-    tasks |= {} if benign is None else {"benign": benign}
-    if command.loss != "squared":
-        for name, task in tasks.items():
-            if not are_classes(task.train.y):
-                raise InputError(f"loss: the {name} task has no classes; use --loss squared")
-    pair, tasks = jax.tree.map(jnp.asarray, (pair, tasks))
-    thetas = {UNDEFENDED: jnp.eye(pair.train.primary.x.shape[1])}
-    for run in runs:
-        check_run(run, pair.train)
-        thetas[run.name] = jnp.asarray(run.theta)
-    if methods:
-        with progress_bar("immunizing", len(methods)) as progress:
-            for made, (name, method) in enumerate(methods.items()):
-                thetas[name] = immunized(method, pair.train, seed=command.seed, steps=command.immunization_steps)
-                progress(made + 1)
-    return Battlefield(pair, tasks, thetas), {**settings, "data_dir": str(settings["data_dir"] or "")}
-
-
-def _check_defaults(command: Attack) -> None:
-    """Raises `InputError` for settings that the runs already decided."""
-    for name in ("data", "primary", "harmful", "methods", "immunization_steps", "learning_rate", "ridge", "budget"):
-        if getattr(command, name) != getattr(Attack, name):
-            raise InputError(f"{name}: the runs decide that; leave it out")
-
-
-def _sweep(command: Attack, field: Battlefield, operators: Sequence[Operator]) -> dict[str, dict[str, Swept]]:
+def _sweep(
+    command: Attack, tasks: Mapping[str, SplitTask], thetas: Mapping[str, jax.Array], operators: Sequence[Operator]
+) -> dict[str, dict[str, Swept]]:
     """By task and attacker. Ctrl-C ends it: harmful first, and the other tasks only with the attackers finished there."""
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
     swept = {}
-    for task, split in field.tasks.items():
+    for task, split in tasks.items():
         targets = {
-            name: Target(*(Task(part.x @ theta, part.y) for part in split), theta)
-            for name, theta in field.thetas.items()
+            name: Target(
+                Task(split.train.x @ theta, split.train.y), Task(split.heldout.x @ theta, split.heldout.y), theta
+            )
+            for name, theta in thetas.items()
         }
         with progress_bar(f"attacking the {task} task", len(operators)) as progress:
             try:
