@@ -1,0 +1,46 @@
+"""From bytes of pixels to what a network was trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """(pixel - mean) / deviation, channel by channel, on the scale 0..255.
+
+    Attributes:
+      size: height and width of an image.
+      mean: of each channel; their number is the number of channels.
+      deviation: of each channel.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def of_unit_pixels(cls, size: int, mean: tuple[float, ...], deviation: tuple[float, ...]) -> "Preprocess":
+        """The same with mean and deviation given, as most are published, for pixels in [0, 1]."""
+        return cls(size, tuple(255 * value for value in mean), tuple(255 * value for value in deviation))
+
+    def __call__(self, images: Any) -> jax.Array:
+        """float32 of the shape of `images`, uint8 of shape (N, size, size, channels).
+
+        Raises:
+          InputError: if the images have another dtype or shape.
+        """
+        expected = (self.size, self.size, len(self.mean))
+        if images.dtype != np.uint8:
+            raise InputError(f"images: need uint8 pixels 0..255, got {images.dtype}; give them as they were decoded")
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise InputError(
+                f"images: need shape (N, {', '.join(map(str, expected))}), got {images.shape}; resize and crop them first"
+            )
+        mean, deviation = (jnp.asarray(value, jnp.float32)[None, None, None] for value in (self.mean, self.deviation))
+        return (jnp.asarray(images).astype(jnp.float32) - mean) / deviation

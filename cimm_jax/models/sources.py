@@ -1,0 +1,127 @@
+"""Where published weights come from: an installed package's data file, or the Hugging Face hub."""
+
+import hashlib
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from cimm_jax.errors import InputError
+from cimm_jax.files import output_folder, write_whole
+
+HUB = "https://huggingface.co"
+FILE = "model.safetensors"
+TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """A file of weights that cannot change.
+
+    Attributes:
+      repository: owner/name on the hub.
+      revision: the full hash of a commit: a branch would move.
+      sha256: of the file, in hexadecimal; None if it is not known.
+    """
+
+    repository: str
+    revision: str
+    sha256: str | None = None
+
+
+PUBLISHED: dict[str, HubWeights] = {
+    "resnet18": HubWeights(
+        "microsoft/resnet-18",
+        "65a5785d9156231087c481e0c7dd33a5ff6f7e3e",
+        "1cf00ee468998c23d084361b02cffadabacb5074105564c596b8079f77ecb126",
+    ),
+    "vit_b16": HubWeights("google/vit-base-patch16-224", "3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3"),
+}
+"""What `from_hub` fetches, by the name of the configuration."""
+
+
+def from_package(package: str, name: str) -> Path:
+    """The path of a data file of an installed package.
+
+    Args:
+      package: as it is imported, such as "my_weights"; it is found, and imported only if it is a package.
+      name: the file's path inside it, such as "data/resnet18.safetensors".
+
+    Raises:
+      InputError: if the package is not installed, or has no such file on disk.
+    """
+    try:
+        path = Path(str(resources.files(package).joinpath(name)))
+    except ModuleNotFoundError as error:
+        raise InputError(f"package: {package} is not installed; install it, or give a file") from error
+    if not path.is_file():
+        raise InputError(f"package: {package} has no file {name}; look at what it installs")
+    return path
+
+
+def from_hub(
+    weights: HubWeights | str, *, cache: str | os.PathLike[str] | None = None, endpoint: str = HUB
+) -> Path:
+    """The path of model.safetensors of a repository of the Hugging Face hub, downloaded unless it is in the cache.
+
+    Args:
+      weights: what to fetch, or a name in `PUBLISHED`.
+      cache: folder for downloads; None is cimm_jax in $XDG_CACHE_HOME, or in ~/.cache.
+      endpoint: the hub, or a mirror of it.
+
+    Raises:
+      InputError: if the name is unknown, the revision is no full commit hash, the hub cannot be reached or breaks off,
+        or the file has another checksum. A file with another checksum is never kept.
+    """
+    wanted = _known(weights)
+    if not re.fullmatch(r"[0-9a-f]{40}", wanted.revision):
+        raise InputError(
+            f"revision: need the 40 hexadecimal digits of a commit, got {wanted.revision!r}; branches and tags move"
+        )
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted.repository):
+        raise InputError(f"repository: need owner/name, got {wanted.repository!r}")
+    folder = _cache(cache) / wanted.repository.replace("/", "--") / wanted.revision
+    path = folder / FILE
+    if path.is_file():
+        _check(path.read_bytes(), wanted, f"{path} in the cache", "delete it to download it again")
+        return path
+    url = f"{endpoint}/{wanted.repository}/resolve/{wanted.revision}/{FILE}"
+    content = _download(url)
+    _check(content, wanted, url, "the file was changed on its way, or is another")
+    return write_whole(output_folder(folder, "cache") / FILE, content)
+
+
+def _known(weights: HubWeights | str) -> HubWeights:
+    if isinstance(weights, HubWeights):
+        return weights
+    if weights not in PUBLISHED:
+        raise InputError(f"weights: {weights!r} is unknown; choose one of {', '.join(PUBLISHED)}, or give HubWeights")
+    return PUBLISHED[weights]
+
+
+def _cache(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is not None:
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax"
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            return response.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:  # unreachable, refused, broken off, no URL
+        raise InputError(
+            f"weights: {url} cannot be downloaded ({error}); connect to a network, or give a file that you have"
+        ) from error
+
+
+def _check(content: bytes, wanted: HubWeights, source: str, advice: str) -> None:
+    if wanted.sha256 is None:
+        return
+    got = hashlib.sha256(content).hexdigest()
+    if got != wanted.sha256:
+        raise InputError(f"weights: {source} has SHA-256 {got}, expected {wanted.sha256}; {advice}")
