@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 
 from cimm_jax.models.backbone import Backbone
-from cimm_jax.models.layers import SAME, ConvNorm, GlobalMean, NormSettings
+from cimm_jax.models.layers import SAME, ConvNorm, DepthwiseNorm, GlobalMean, NormSettings
 from cimm_jax.models.preprocess import Preprocess
 
 NORM = NormSettings(epsilon=1e-3, momentum=0.99)
@@ -88,10 +88,8 @@ EFFICIENTNET_LITE0 = EfficientNetConfig()
 class Activated(nnx.Module):
     """A convolution, batch normalisation and ReLU6."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, rngs: nnx.Rngs, stride: int = 1, groups: int = 1):
-        self.inner = ConvNorm(
-            inputs, outputs, kernel, stride=stride, padding=SAME, groups=groups, norm=NORM, rngs=rngs
-        )
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, rngs: nnx.Rngs, stride: int = 1):
+        self.inner = ConvNorm(inputs, outputs, kernel, stride=stride, padding=SAME, norm=NORM, rngs=rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, inputs) -> (N, ceil(height / stride), ceil(width / stride), outputs)."""
@@ -105,11 +103,11 @@ class InvertedResidual(nnx.Module):
         inner = inputs * stage.expand
         self.adds = stride == 1 and inputs == stage.outputs
         self.expand = nnx.data(Activated(inputs, inner, 1, rngs=rngs) if stage.expand != 1 else None)
-        self.depthwise = Activated(inner, inner, stage.kernel, stride=stride, groups=inner, rngs=rngs)
+        self.depthwise = DepthwiseNorm(inner, stage.kernel, stride=stride, norm=NORM, rngs=rngs)
         self.project = ConvNorm(inner, stage.outputs, 1, norm=NORM, rngs=rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, inputs) -> (N, ceil(height / stride), ceil(width / stride), outputs)."""
         y = x if self.expand is None else self.expand(x, training)
-        y = self.project(self.depthwise(y, training), training)
+        y = self.project(jax.nn.relu6(self.depthwise(y, training)), training)
         return x + y if self.adds else y

@@ -7,6 +7,8 @@
         return ... tail(parts._replace(tail=tail_params), activations, "layer4.0") ...
 
     gradient = jax.grad(loss)(parts.tail)
+
+A cut is static: name it among `static_argnames`. The structure travels inside `Split` as static data.
 """
 
 from typing import NamedTuple
@@ -44,9 +46,7 @@ def split(model: Backbone, cut: str | None = None) -> Split:
     in_tail = model.in_tail(model.cuts[0] if cut is None else cut)
     in_head = nnx.PathContains("head")
     return Split(
-        *nnx.split(
-            model, nnx.All(nnx.Param, in_tail), nnx.All(nnx.Param, nnx.Not(in_head)), in_head, nnx.BatchStat
-        )
+        *nnx.split(model, nnx.All(nnx.Param, in_tail), nnx.All(nnx.Param, nnx.Not(in_head)), in_head, nnx.BatchStat)
     )
 
 

@@ -156,9 +156,7 @@ def _vit_embed(class_token: str, position: str, patches: str) -> list[Entry]:
 
 def _transformers_vit(config: VitConfig) -> list[Entry]:
     embed = "vit.embeddings"
-    entries = _vit_embed(
-        f"{embed}.cls_token", f"{embed}.position_embeddings", f"{embed}.patch_embeddings.projection"
-    )
+    entries = _vit_embed(f"{embed}.cls_token", f"{embed}.position_embeddings", f"{embed}.patch_embeddings.projection")
     entries += _layer_norm("vit.layernorm", ("parts", "norm", "norm")) + _linear("classifier", ("head",))
     for block in range(config.depth):
         key, path = f"vit.encoder.layer.{block}", ("parts", f"block{block}")
@@ -192,7 +190,7 @@ def _efficientnet(config: EfficientNetConfig) -> list[Entry]:
     for block, ratio in enumerate(expand):
         prefix, path = f"_blocks.{block}.", ("parts", f"block{block}")
         entries += unit(prefix, "expand_conv", 0, (*path, "expand", "inner")) if ratio != 1 else []
-        entries += unit(prefix, "depthwise_conv", 1, (*path, "depthwise", "inner"))
+        entries += unit(prefix, "depthwise_conv", 1, (*path, "depthwise"))
         entries += unit(prefix, "project_conv", 2, (*path, "project"))
     return entries + _linear("_fc", ("head",))
 

@@ -72,7 +72,10 @@ class Stem(nnx.Module):
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, 3) -> (N, height, width, channels), a quarter the size for ImageNet."""
         x = jax.nn.relu(self.first(x, training))
-        return x if self.cifar else nnx.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        if self.cifar:
+            return x
+        sides = ((0, 0), (1, 1), (1, 1), (0, 0))
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), sides)
 
 
 class BasicBlock(nnx.Module):

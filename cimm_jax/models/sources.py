@@ -63,9 +63,7 @@ def from_package(package: str, name: str) -> Path:
     return path
 
 
-def from_hub(
-    weights: HubWeights | str, *, cache: str | os.PathLike[str] | None = None, endpoint: str = HUB
-) -> Path:
+def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None = None, endpoint: str = HUB) -> Path:
     """The path of model.safetensors of a repository of the Hugging Face hub, downloaded unless it is in the cache.
 
     Args:

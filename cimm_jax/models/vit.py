@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al., 2020): pre-norm blocks on patches and a class token, whose last value is the features."""
+"""Vision transformers (Dosovitskiy et al., 2020): pre-norm blocks on patches and a class token, which ends as the features."""
 
 from dataclasses import dataclass, field
 
@@ -83,9 +83,7 @@ class Embed(nnx.Module):
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         patch = (config.patch, config.patch)
-        self.patches = nnx.Conv(
-            3, config.width, patch, strides=patch, padding="VALID", kernel_init=_INIT, rngs=rngs
-        )
+        self.patches = nnx.Conv(3, config.width, patch, strides=patch, padding="VALID", kernel_init=_INIT, rngs=rngs)
         tokens = 1 + (config.image // config.patch) ** 2
         self.class_token = nnx.Param(jnp.zeros((1, 1, config.width), jnp.float32))
         self.position = nnx.Param(_INIT(rngs.params(), (1, tokens, config.width), jnp.float32))
@@ -96,7 +94,9 @@ class Embed(nnx.Module):
         y = self.patches(x)
         y = y.reshape(len(y), -1, y.shape[-1])
         first = jnp.broadcast_to(self.class_token[...], (len(y), 1, y.shape[-1]))
-        return jnp.concatenate([first, y], axis=1) + jnp.broadcast_to(self.position[...], (len(y), *self.position.shape[1:]))
+        return jnp.concatenate([first, y], axis=1) + jnp.broadcast_to(
+            self.position[...], (len(y), *self.position.shape[1:])
+        )
 
 
 class Block(nnx.Module):

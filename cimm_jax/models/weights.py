@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -59,16 +58,18 @@ def load_weights(config: Config, path: str | os.PathLike[str], *, names: str | N
     config = dataclasses.replace(cast(Any, config), names=key_map.name, **key_map.settings)
     model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))  # shapes alone: no time spent on random numbers
     graphdef, state = nnx.split(model)
-    variables = dict(nnx.to_flat_state(state))
+    variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(state)))
     entries = key_map.entries(config)
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     problems = _problems(entries, shapes, tensors)
     if problems:
-        raise InputError(f"weights: {file} does not fit {type(config).__name__} ({key_map.name}): {'; '.join(problems)}")
+        raise InputError(
+            f"weights: {file} does not fit {type(config).__name__} ({key_map.name}): {'; '.join(problems)}"
+        )
     for entry in entries:
         for target, array in zip(entry.paths, _arrays(entry, tensors[entry.key]), strict=True):
             variables[target] = variables[target].replace(jnp.asarray(array))
-    return nnx.merge(graphdef, nnx.from_flat_state(variables))
+    return nnx.merge(graphdef, nnx.from_flat_state(cast(Any, variables)))
 
 
 def export_weights(model: Backbone, path: str | os.PathLike[str]) -> Path:
@@ -84,7 +85,7 @@ def export_weights(model: Backbone, path: str | os.PathLike[str]) -> Path:
     Raises:
       InputError: if the architecture has no key map of that name, or the file cannot be written.
     """
-    variables = dict(nnx.to_flat_state(nnx.state(model)))
+    variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(nnx.state(model))))
     tensors = {}
     for entry in _named(model.config, model.config.names).entries(model.config):
         arrays = [entry.layout.write(np.asarray(variables[target][...])) for target in entry.paths]
@@ -92,7 +93,9 @@ def export_weights(model: Backbone, path: str | os.PathLike[str]) -> Path:
     try:
         return write_whole(Path(path), save(tensors, {"format": "pt"}))  # without it transformers refuses the file
     except OSError as error:
-        raise InputError(f"path: cannot write {path} ({error.strerror}); choose a folder that exists and is yours") from error
+        raise InputError(
+            f"path: cannot write {path} ({error.strerror}); choose a folder that exists and is yours"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -151,7 +154,10 @@ def _problems(
 
 def _file_shape(entry: Entry, shapes: dict[key_maps.Path, tuple[int, ...]]) -> tuple[int, ...]:
     axes = entry.layout.to_file
-    parts = [shape if axes is None else tuple(shape[axis] for axis in axes) for shape in (shapes[path] for path in entry.paths)]
+    parts = [
+        shape if axes is None else tuple(shape[axis] for axis in axes)
+        for shape in (shapes[path] for path in entry.paths)
+    ]
     return (sum(part[0] for part in parts), *parts[0][1:])
 
 
