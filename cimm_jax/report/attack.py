@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cimm_jax.report.attack_facts import LINE_SEARCH, UNDEFENDED, attackers
+from cimm_jax.report.heatmap import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 LEAST_SHOWN = 1e-6
-DARK_FROM = 0.55
 
 
 def attack_plot(results: Mapping[str, Any]) -> bytes:
@@ -31,19 +32,19 @@ def attack_plot(results: Mapping[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def draw_left(axes: "Axes", results: Mapping[str, Any]) -> None:
+def draw_left(axes: "Axes", results: Mapping[str, Any], cmap: "str | Colormap" = "Greys") -> None:
     """Heat map of the excess harmful loss that each attacker leaves of each extractor."""
     harmful = results["tasks"]["harmful"]
     names, extractors = attackers(results), list(harmful)
     values = np.array([[_number(harmful[e][a]["left"]["mean"], 1.0) for e in extractors] for a in names])
-    axes.imshow(values, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(values, cmap=cmap, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(extractors)), extractors, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
     axes.set_title("excess harmful loss left", fontsize=10)
     for row, column in np.ndindex(values.shape):
         value = max(0.0, values[row, column])
-        ink = "white" if value > DARK_FROM else "black"
+        ink = readable(image.to_rgba(value))
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
     gradient = sum(not harmful[UNDEFENDED][name]["adaptive"] for name in names)
     axes.axhline(gradient - 0.5, color="#b23a48", linewidth=1.2)
@@ -52,13 +53,19 @@ def draw_left(axes: "Axes", results: Mapping[str, Any]) -> None:
 def draw_curves(axes: "Axes", results: Mapping[str, Any], task: str = "harmful") -> None:
     """Excess loss left against steps by exact line search, or by the first attacker where it was not run."""
     by_extractor = results["tasks"][task]
-    name = LINE_SEARCH if LINE_SEARCH in by_extractor[UNDEFENDED] else attackers(results)[0]
+    name = curve_attacker(results, task)
     for extractor, records in by_extractor.items():
         curve = [max(LEAST_SHOWN, _number(value, 1.0)) for value in records[name]["curve"]]
         axes.plot(results["records"], curve, "--" if extractor == UNDEFENDED else "-", label=extractor, linewidth=1.6)
     axes.set(xscale="log", yscale="log", ylim=(LEAST_SHOWN, 1.6), xlabel="steps", ylabel="excess loss left")
     axes.set_title(f"{task} task, {name}", fontsize=10)
     _finish(axes)
+
+
+def curve_attacker(results: Mapping[str, Any], task: str = "harmful") -> str:
+    """Whose curves are drawn: exact line search, as in the paper, or the first attacker where it was not run."""
+    run = results["tasks"][task][UNDEFENDED]
+    return LINE_SEARCH if LINE_SEARCH in run else next(name for name in attackers(results) if name in run)
 
 
 def draw_trials(axes: "Axes", results: Mapping[str, Any]) -> None:

@@ -22,12 +22,14 @@ class Breach(NamedTuple):
       adaptive: whether he goes beyond gradients on the features as they are.
       steps: to that half.
       left: excess loss he leaves in the end.
+      heldout: whether he does so on held-out rows as well.
     """
 
     attacker: str
     adaptive: bool
     steps: float
     left: float
+    heldout: bool
 
 
 class Claim(NamedTuple):
@@ -147,7 +149,7 @@ def _followers(records: Records) -> Records:
 
 def _broken_by(records: Records) -> tuple[Breach, ...]:
     breaches = [
-        Breach(name, record["adaptive"], record["steps"][0], _left(record))
+        Breach(name, record["adaptive"], record["steps"][0], _left(record), record["breaks_heldout"])
         for name, record in records.items()
         if record["breaks"]
     ]

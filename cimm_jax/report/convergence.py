@@ -2,8 +2,12 @@
 
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {"primary": "#2a7f62", "harmful": "#b23a48"}
 
@@ -22,19 +26,24 @@ def convergence_plot(curves: Mapping[str, Mapping[str, np.ndarray]], *, title: s
     figure = Figure(figsize=(4.8 * len(curves), 3.8), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (rows, named) in zip(panels, curves.items(), strict=True):
-        for name, left in named.items():
-            task, state = name.split()
-            style = "-" if state == "immunized" else "--"
-            shown = np.maximum(left, 1e-6)  # the axis ends there
-            axes.plot(np.arange(len(left)) + 1, shown, style, color=COLOURS[task], label=name, linewidth=1.6)
-        axes.set(
-            xscale="log", yscale="log", ylim=(1e-6, 1.6), xlabel="steps + 1, exact line search", title=f"{rows} rows"
-        )
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        draw_convergence(axes, named, title=f"{rows} rows")
     panels[0].set_ylabel("excess loss left")
     panels[-1].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
+
+
+def draw_convergence(
+    axes: "Axes", curves: Mapping[str, np.ndarray], *, title: str = "", colours: Mapping[str, str] = COLOURS
+) -> None:
+    """One panel: curves by "primary undefended" and so on."""
+    for name, left in curves.items():
+        task, state = name.split()
+        style = "-" if state == "immunized" else "--"
+        shown = np.maximum(left, 1e-6)  # the axis ends there
+        axes.plot(np.arange(len(left)) + 1, shown, style, color=colours[task], label=name, linewidth=1.6)
+    axes.set(xscale="log", yscale="log", ylim=(1e-6, 1.6), xlabel="steps + 1, exact line search", title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

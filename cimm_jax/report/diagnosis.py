@@ -17,8 +17,8 @@ def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
 
     figure = Figure(figsize=(14, 4.4), layout="constrained")
     spectrum, front, cosines = figure.subplots(1, 3)
-    _draw_spectrum(spectrum, diagnosis)
-    _draw_front(front, diagnosis)
+    draw_spectrum(spectrum, diagnosis)
+    draw_front(front, diagnosis)
     image = cosines.imshow(diagnosis.alignment.cosines, cmap="Greys", vmin=0, vmax=1)
     cosines.set(
         title=f"alignment {diagnosis.alignment.score:.2f} of {len(diagnosis.alignment.cosines)}",
@@ -32,7 +32,8 @@ def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
     return content.getvalue()
 
 
-def _draw_spectrum(axes, diagnosis: Diagnosis) -> None:
+def draw_spectrum(axes, diagnosis: Diagnosis) -> None:
+    """Generalised eigenvalues, and where the labels of both tasks lie among them."""
     place = np.arange(1, len(diagnosis.mu) + 1)
     positive = diagnosis.mu > 0
     axes.plot(place[positive], diagnosis.mu[positive], color=GREY, label="mu")
@@ -48,7 +49,8 @@ def _draw_spectrum(axes, diagnosis: Diagnosis) -> None:
     labels.legend(frameon=False, fontsize=8, loc="upper right")
 
 
-def _draw_front(axes, diagnosis: Diagnosis) -> None:
+def draw_front(axes, diagnosis: Diagnosis) -> None:
+    """What protection costs the primary task: every allocation that no other beats in both."""
     axes.set(
         xscale="log",
         ylim=(-0.02, 1.02),

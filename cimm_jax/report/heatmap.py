@@ -9,7 +9,10 @@ import numpy as np
 from cimm_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MAX_COLUMNS = 2
 DARK, LIGHT = "#222222", "#ffffff"
@@ -41,35 +44,16 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
 
 def _draw(panels: Mapping[str, np.ndarray], colour_label: str) -> "Figure":
     """The figure of checked panels."""
-    from matplotlib.colors import CenteredNorm
     from matplotlib.figure import Figure
 
-    everything = np.concatenate([np.ravel(values) for values in panels.values()])
-    finite = everything[np.isfinite(everything)]
-    norm = CenteredNorm(0, max(np.abs(finite).max(), 0.1))
+    norm = common_norm(panels)
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.4 * columns + 0.9, 4.9 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     image = None
     for axes, (title, values) in zip(grid.flat, panels.items(), strict=False):
-        shown = np.clip(values, norm.vmin, norm.vmax)  # NaN stays NaN
-        image = axes.imshow(shown, cmap="RdBu", norm=norm)
-        axes.set(xticks=range(10), yticks=range(10), xlabel="primary digit", ylabel="harmful digit")
-        with np.errstate(invalid="ignore"):  # both infinities at once have no mean: NaN
-            axes.set_title(f"{title}   mean {np.nanmean(values):.2f}")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        for row, column in np.argwhere(~np.isnan(values)):
-            axes.text(
-                column,
-                row,
-                f"{values[row, column]:z.1f}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color=_readable(image.to_rgba(shown[row, column])),
-            )
+        image = draw_panel(axes, title, values, norm)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     assert image is not None  # there is at least one panel
@@ -77,7 +61,40 @@ def _draw(panels: Mapping[str, np.ndarray], colour_label: str) -> "Figure":
     return figure
 
 
-def _readable(background) -> str:
+def common_norm(panels: Mapping[str, np.ndarray]) -> "Normalize":
+    """One scale for all panels, with zero in its middle."""
+    from matplotlib.colors import CenteredNorm
+
+    everything = np.concatenate([np.ravel(values) for values in panels.values()])
+    finite = everything[np.isfinite(everything)]
+    return CenteredNorm(0, max(np.abs(finite).max(initial=0), 0.1))
+
+
+def draw_panel(
+    axes: "Axes", title: str, values: np.ndarray, norm: "Normalize", cmap: "str | Colormap" = "RdBu"
+) -> "AxesImage":
+    """One heat map of shape (10, 10) with its values and their mean."""
+    shown = np.clip(values, norm.vmin, norm.vmax)  # NaN stays NaN
+    image = axes.imshow(shown, cmap=cmap, norm=norm)
+    axes.set(xticks=range(10), yticks=range(10), xlabel="primary digit", ylabel="harmful digit")
+    with np.errstate(invalid="ignore"):  # both infinities at once have no mean: NaN
+        axes.set_title(f"{title}   mean {np.nanmean(values):.2f}")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.argwhere(~np.isnan(values)):
+        axes.text(
+            column,
+            row,
+            f"{values[row, column]:z.1f}",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=readable(image.to_rgba(shown[row, column])),
+        )
+    return image
+
+
+def readable(background) -> str:
     """Whichever of DARK and LIGHT has the higher WCAG contrast ratio on the background."""
     return max((DARK, LIGHT), key=lambda ink: _contrast(ink, background))
 
