@@ -146,7 +146,7 @@ class Attack(PencilSettings, Common):
     learning_rate: float = 3e-3
     """Length of a step relative to the extractor's, of those methods."""
     attackers: tuple[str, ...] = ()
-    """Attackers: optimizers of optax by name, newton, normal equations, as in "whiten + adam"; the standard ones if left out."""
+    """Attackers: optimizers of optax by name, newton, normal equations, as in "whiten + adam"; standard ones if left out."""
     attack_steps: int = 1000
     """Steps of each attack."""
     rates: int = 9
@@ -161,10 +161,21 @@ class Attack(PencilSettings, Common):
     """The attackers' loss; the last two need classes."""
 
 
+@dataclass(frozen=True)
+class Report(Common):
+    """Show finished runs on one HTML page that needs no network, with a model card. Nothing is computed again."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders that cimm attack, immunize, sweep or diagnose wrote, in the order to show them."""
+    out: Path = Path("runs/report")
+    """Folder for report.html, model-card.md and results.json; not that of a run."""
+
+
 Command = (
     Annotated[Attack, tyro.conf.subcommand("attack")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Immunize, tyro.conf.subcommand("immunize")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
 )
 
@@ -188,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Attack | Diagnose | Immunize | Sweep) -> None:
+def _run(command: Attack | Diagnose | Immunize | Report | Sweep) -> None:
     import jax
 
     # An application may choose its precision; condition numbers need this one.
@@ -205,6 +216,10 @@ def _run(command: Attack | Diagnose | Immunize | Sweep) -> None:
         from cimm_jax.commands.immunize import run_immunize
 
         run_immunize(command)
+    elif isinstance(command, Report):
+        from cimm_jax.commands.report import run_report
+
+        run_report(command)
     else:
         from cimm_jax.commands.sweep import run_sweep
 

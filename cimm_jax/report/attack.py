@@ -44,7 +44,7 @@ def draw_left(axes: "Axes", results: Mapping[str, Any], cmap: "str | Colormap" =
     axes.set_title("excess harmful loss left", fontsize=10)
     for row, column in np.ndindex(values.shape):
         value = max(0.0, values[row, column])
-        ink = readable(image.to_rgba(value))
+        ink = readable(image.to_rgba(np.asarray(value)))
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
     gradient = sum(not harmful[UNDEFENDED][name]["adaptive"] for name in names)
     axes.axhline(gradient - 0.5, color="#b23a48", linewidth=1.2)

@@ -1,10 +1,16 @@
 """The course of one immunization: loss and condition numbers against steps."""
 
 import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cimm_jax.methods.protocol import Info
+from cimm_jax.report.convergence import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def history_plot(history: Info, *, title: str) -> bytes:
@@ -22,14 +28,21 @@ def history_plot(history: Info, *, title: str) -> bytes:
     left, right = figure.subplots(1, 2)
     left.plot(steps, np.asarray(history.loss), color="#4c5c96")
     left.set(xlabel="recorded step", ylabel="primary loss", yscale="log")
-    right.plot(steps, np.asarray(history.kappa_harmful), color="#b23a48", label="harmful task")
-    right.plot(steps, np.asarray(history.kappa_primary), color="#2a7f62", label="primary task")
-    right.set(xlabel="recorded step", ylabel="condition number of the probe Hessian", yscale="log")
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+    draw_condition_numbers(right, {"harmful": history.kappa_harmful, "primary": history.kappa_primary})
+    left.spines[["top", "right"]].set_visible(False)
+    left.grid(alpha=0.25)
     figure.suptitle(title)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
+
+
+def draw_condition_numbers(axes: "Axes", kappas: Mapping, *, colours: Mapping[str, str] = COLOURS) -> None:
+    """Condition numbers of both tasks, by task, each of shape (records,)."""
+    for task, values in kappas.items():
+        values = np.asarray(values)
+        axes.plot(np.arange(1, len(values) + 1), values, color=colours[task], label=f"{task} task")
+    axes.set(xlabel="recorded step", ylabel="condition number of the probe Hessian", yscale="log")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,80 @@
+"""The figures of an attack on a page."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cimm_jax.report.attack import curve_attacker, draw_curves, draw_left, draw_trials
+from cimm_jax.report.attack_facts import LINE_SEARCH, attackers
+from cimm_jax.report.page_blocks import Figure, Figures
+from cimm_jax.report.page_figures import NARROW, TALL, Scheme, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABEL_WIDTH = 19
+"""Characters in a line of an attacker's name."""
+
+
+def attack_figures(results: Mapping[str, Any]) -> Figures:
+    """Convergence on the harmful and the primary task, luck with trials, and what each attacker leaves."""
+    tasks = [task for task in ("harmful", "primary") if task in results["tasks"]]
+    return Figures([*(_curves(results, task) for task in tasks), _trials(results), _heat_map(results)])
+
+
+def _curves(results: Mapping[str, Any], task: str) -> Figure:
+    name = curve_attacker(results, task)
+    ends = {e: records[name]["curve"][-1] for e, records in results["tasks"][task].items()}
+    who = "gradient descent with exact line search (Figure 1 of the paper)" if name == LINE_SEARCH else name
+    aim = "higher is safer" if task == "harmful" else "lower is better"
+    return figure(
+        lambda axes, _: draw_curves(axes, results, task),
+        size=(NARROW, _tall(len(ends))),
+        alt=f"Excess loss of the {task} task left after {results['records'][-1]} steps of {name}: {_values(ends)}.",
+        caption=f"{task.capitalize()} task: excess loss left by {who}; {aim}.",
+    )
+
+
+def _trials(results: Mapping[str, Any]) -> Figure:
+    best = {extractor: kinds.get("gradient", kinds["all"]) for extractor, kinds in results["best_so_far"].items()}
+    count = max(map(len, best.values()))
+    ends = {extractor: expected[-1] for extractor, expected in best.items()}
+    kind = (
+        "gradient followers" if all("gradient" in kinds for kinds in results["best_so_far"].values()) else "attackers"
+    )
+    return figure(
+        lambda axes, _: draw_trials(axes, results),
+        size=(NARROW, _tall(len(ends))),
+        alt=f"Least excess harmful loss left after {count} trials of {kind}: {_values(ends)}.",
+        caption=f"Harmful task: least excess loss left against trials, an attacker at a rate, of {kind} in random order.",
+    )
+
+
+def _heat_map(results: Mapping[str, Any]) -> Figure:
+    harmful = results["tasks"]["harmful"]
+    names = [textwrap.fill(name, LABEL_WIDTH) for name in attackers(results)]
+
+    def draw(axes: "Axes", scheme: Scheme) -> None:
+        draw_left(axes, results, scheme.colormap("sequential"))
+        axes.set_yticks(range(len(names)), names, fontsize=7.5)
+        axes.tick_params(axis="x", labelsize=7.5)
+
+    height = 1.2 + 0.13 * sum(1 + name.count("\n") for name in names) + 0.05 * len(names)
+    return figure(
+        draw,
+        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), height),
+        alt=f"Heat map of the excess harmful loss that {len(names)} attackers leave of {', '.join(harmful)}; "
+        "every value is in the table below.",
+        caption="Excess harmful loss that each attacker leaves: 1, nothing learned. Above the line, gradient followers; below, "
+        "adaptive attackers.",
+        legend=False,
+    )
+
+
+def _tall(lines: int) -> float:
+    """Inches, with room for a legend in two columns."""
+    return TALL - 0.5 + 0.17 * ((lines + 1) // 2)
+
+
+def _values(ends: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {'diverged' if end is None else f'{max(0.0, end):.2g}'}" for name, end in ends.items())

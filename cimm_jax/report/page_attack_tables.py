@@ -1,0 +1,136 @@
+"""The tables of an attack on a page: attackers by extractors, held-out rows, RFD, condition numbers, the price."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cimm_jax.report.attack_facts import UNDEFENDED, attackers, prices
+from cimm_jax.report.attack_words import times
+from cimm_jax.report.page_blocks import Cell, Section, Table, Text
+from cimm_jax.report.page_tables import percent, ratio_table, steps_text
+
+LEFT = (
+    "Excess loss left at the end: 1, nothing learned; 0, all that can be learned. Below it, the steps to 50 / 80 / 95 % of what the "
+    "best undefended attacker learns; where seeds differ, their 95 % interval. edge: the best learning rate is the least or "
+    "greatest tried. diverged: share of his runs, over all rates and seeds, that did."
+)
+HELDOUT = (
+    "Loss left on rows nobody fitted, over that of a zero probe: above 1 is worse than knowing nothing. Rate and stopping time are "
+    "chosen to the attacker's advantage. Below it, steps to 50 / 80 / 95 % of what the best undefended attacker gains there"
+)
+DEVIATION = (
+    "RFD: how far the attacker's {measure} falls behind his on the undefended extractor, in per cent of it, mean over the records → "
+    "at the last one. Signed, positive means slowed; the absolute value is RFD as published, which rewards an extractor that is "
+    "easier to attack. SGR is the gap at the end, as a share."
+)
+
+
+def attack_tables(results: Mapping[str, Any]) -> list[Section]:
+    """Sections in the order of a page."""
+    heldout = HELDOUT + ("; best accuracy." if results["classes"] else ".")
+    deviation = DEVIATION.format(measure="accuracy" if results["classes"] else "share of held-out loss learned")
+    return [
+        Section(
+            "What each attacker leaves",
+            [_by_attacker(results, _left, "Harmful task, rows fitted"), Text(LEFT, quiet=True)],
+        ),
+        Section(
+            "On held-out rows",
+            [_by_attacker(results, _heldout, "Harmful task, held-out rows"), Text(heldout, quiet=True)],
+        ),
+        Section(
+            "RFD and SGR",
+            [
+                _by_attacker(results, _deviation, "Deviation from the undefended", undefended=False),
+                Text(deviation, quiet=True),
+            ],
+        ),
+        Section("Condition numbers", ratio_table(_with_ratios(results))),
+        Section("The price to other tasks", _price(results)),
+    ]
+
+
+def _by_attacker(
+    results: Mapping[str, Any], cell: Callable[[Mapping[str, Any]], Cell], caption: str, undefended: bool = True
+) -> Table:
+    harmful = {name: r for name, r in results["tasks"]["harmful"].items() if undefended or name != UNDEFENDED}
+    records = results["tasks"]["harmful"][UNDEFENDED]
+    groups = [
+        (f"{name}{' (adaptive)' if records[name]['adaptive'] else ''}", [[cell(r[name]) for r in harmful.values()]])
+        for name in attackers(results)
+    ]
+    return Table(caption, ["attacker", *harmful], groups)
+
+
+def _left(record: Mapping[str, Any]) -> Cell:
+    diverged = record["diverged"] or 0
+    marks = ["edge"] if record["rate_at_edge"] else []
+    if record["left"]["mean"] is None:
+        return Cell("diverged", (), tuple(marks))
+    marks += [f"{percent(diverged)} diverged"] if diverged else []
+    return Cell(_interval_mean(record["left"]), (steps_text(record["steps"]), *_interval(record["left"])), tuple(marks))
+
+
+def _heldout(record: Mapping[str, Any]) -> Cell:
+    if record["heldout_left"]["mean"] is None:
+        return Cell("diverged")
+    lines = [steps_text(record["heldout_steps"]), *_interval(record["heldout_left"])]
+    accuracy = record["accuracy"]["mean"]
+    lines += [] if accuracy is None else [f"accuracy {percent(accuracy)}"]
+    return Cell(_interval_mean(record["heldout_left"]), tuple(lines))
+
+
+def _deviation(record: Mapping[str, Any]) -> Cell:
+    found = record["deviation"]
+    if found is None:
+        return Cell("-")
+    lines = [f"absolute {_points(found['absolute_mean'])} → {_points(found['absolute_final'])}"]
+    lines += [] if record["gap"] is None else [f"SGR {record['gap']:.3g}"]
+    return Cell(f"{_points(found['signed_mean'], '+')} → {_points(found['signed_final'], '+')}", tuple(lines))
+
+
+def _points(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}z.1f}"
+
+
+def _interval_mean(interval: Mapping[str, float]) -> str:
+    return f"{max(0.0, interval['mean']):.2g}"
+
+
+def _interval(interval: Mapping[str, float | None]) -> list[str]:
+    """The interval, if seeds differ in what is shown."""
+    if interval["low"] is None or interval["high"] is None:
+        return []
+    low, high = (f"{max(0.0, end):.2g}" for end in (interval["low"], interval["high"]))
+    return [] if low == high else [f"{low} to {high}"]
+
+
+def _with_ratios(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The undefended extractor is what all are compared to: its ratios are 1."""
+    return {name: parts for name, parts in results["extractors"].items() if name != UNDEFENDED}
+
+
+def _price(results: Mapping[str, Any]) -> list[Table | Text]:
+    cost = prices(results)
+    if not cost:
+        return [Text("No other task was attacked.")]
+    columns = ["task", "extractor", "line search leaves", "best leaves", "held-out", "accuracy", "steps to half"]
+    groups = []
+    for task in dict.fromkeys(price.task for price in cost):
+        rows = [
+            [
+                price.extractor,
+                price.line_search,
+                price.best,
+                price.heldout,
+                price.accuracy,
+                "never" if price.slow_down is None else times(price.slow_down),
+            ]
+            for price in cost
+            if price.task == task
+        ]
+        groups.append((task, rows))
+    text = (
+        "The same gradient followers on the tasks that should stay easy. Shares of each task's own excess loss, held-out loss over "
+        "a zero probe's, best held-out accuracy, and steps to half of what can be learned, over undefended."
+    )
+    return [Table("What gradient followers leave of the other tasks", columns, groups), Text(text, quiet=True)]
