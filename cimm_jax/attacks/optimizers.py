@@ -1,4 +1,4 @@
-"""Optimizers by name: the whole of optax, and those whose step length comes from the Hessian.
+"""Optimizers by name: those of optax that a scheduled rate and gradients suffice for, and some with steps from the Hessian.
 
 A learning rate means what it means in optax for the adaptive ones; for `gd`, `momentum`, `nesterov` and `sgd` it is in units of
 1 / L, L the largest eigenvalue of the loss's Hessian in the probe, so that one grid of rates fits every extractor.
@@ -26,6 +26,9 @@ WITHOUT_RATE = ("line_search", "inverse_smoothness", "optimal_constant", "conjug
 """Exact line search (Eq. 16), constant steps 1 / L and 2 / (L + mu), conjugate gradient, L-BFGS."""
 
 _NOT_OPTIMIZERS = {"lbfgs", "sgd", "noisy_sgd", "dpsgd"}
+_WITHOUT_SCHEDULE = {"optimistic_adam", "rprop", "sm3"}
+_WITH_MORE_THAN_GRADIENTS = {"sophia"}
+_LEFT_OUT = _NOT_OPTIMIZERS | _WITHOUT_SCHEDULE | _WITH_MORE_THAN_GRADIENTS
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Schedule:
         if self.name == "cosine":
             return optax.cosine_decay_schedule(1.0, steps)
         if self.name == "warmup":
-            return optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, steps // 10), steps)
+            return optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, steps // 10), max(2, steps))
         return optax.constant_schedule(1.0)
 
 
@@ -94,11 +97,11 @@ def build(
 
 
 def _from_optax() -> dict[str, Callable]:
-    """Optimizers of optax that work with a learning rate alone, by name."""
+    """Optimizers of optax that work with a learning rate alone, a schedule of it too, by name."""
     found = {}
     for module in (optax, optax.contrib):
         for name, function in vars(module).items():
-            if name.startswith("_") or name in _NOT_OPTIMIZERS or not inspect.isfunction(function):
+            if name.startswith(("_", "scale_by_")) or name in _LEFT_OUT or not inspect.isfunction(function):
                 continue
             parameters = inspect.signature(function).parameters.values()
             needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from cimm_jax import losses
 from cimm_jax.attacks.protocol import Target
+from cimm_jax.errors import InputError
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -75,8 +76,13 @@ def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -
       loss: one of `CURVATURE_BOUND`.
       rows: keep the rows as they are, for minibatches; other losses than the squared one always do.
       axes: keep the axes of the features, for optimizers that look at them.
+
+    Raises:
+      InputError: if the loss is softmax and there is one class, so that every probe is as good as any other.
     """
     x, y = target.fit.x, target.fit.y
+    if loss is losses.softmax and y.shape[1] < 2:
+        raise InputError(f"loss: softmax needs targets of shape (N, C) with C > 1, got C = {y.shape[1]}; use logistic")
     u, sigma, vt = target.decomposed()
     kept = sigma > 2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps) * sigma[0]
     coefficients = product(u.T, y)

@@ -107,7 +107,7 @@ def sweep(
 def best(values: np.ndarray, *, largest: bool = False) -> Best:
     """The best rate at each record of values of shape (extractors, rates, seeds, records), judged by the mean over seeds.
 
-    A rate at which one seed diverged is out, as its loss is infinite; of accuracies, that seed's is 0. NaN everywhere stays NaN.
+    A rate at which one seed diverged is out: its loss is infinite; of accuracies, that seed's is 0. NaN everywhere stays NaN.
     """
     from scipy.stats import t
 
@@ -167,10 +167,13 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
                 )
 
 
+_svd_of_each = jax.jit(jax.vmap(svd))
+
+
 def _stack(targets: Iterable[Target]) -> Target:
     """All targets with their features scaled, and each decomposed once for all attacks."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets))
-    return stacked._replace(factors=Factors(*jax.jit(jax.vmap(svd))(stacked.fit.x)))
+    return stacked._replace(factors=Factors(*_svd_of_each(stacked.fit.x)))
 
 
 def _unit(target: Target) -> Target:
