@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from cimm_jax import InputError, attacks, losses
+from cimm_jax.attacks import Operator, known_optimizers, standard_operators
+from cimm_jax.attacks.optimizers import check_optimizer, has_rate
+
+
+def named(*names, **settings):
+    return {operator.name: operator for operator in standard_operators(names, **settings)}
+
+
+def test_the_standard_attackers_can_be_asked_for_by_name():
+    assert [operator.name for operator in standard_operators()] == list(attacks.STANDARD)
+    assert len(set(attacks.STANDARD)) == len(attacks.STANDARD)
+
+
+def test_every_optimizer_known_is_accepted_and_transformations_are_not_among_them():
+    known = known_optimizers()
+    assert {"adam", "adamw", "muon", "lion", "gd", "sgd", "lbfgs", "line_search", "conjugate_gradient"} <= set(known)
+    assert not [name for name in known if name.startswith(("_", "scale_by_"))]
+    for name in known:
+        check_optimizer(name)
+        assert [operator.name for operator in standard_operators([name])] == [name]
+
+
+def test_rates_are_a_grid_in_equal_ratios_or_those_given():
+    grids = named("gd", "adam", "line_search", rates=5)
+    for name, ends in {"gd": (0.03, 3), "adam": (1e-4, 10)}.items():
+        rates = np.array(grids[name].rates)
+        np.testing.assert_allclose(rates[[0, -1]], ends)
+        np.testing.assert_allclose(rates[1:] / rates[:-1], (ends[1] / ends[0]) ** 0.25)
+    assert grids["line_search"].rates == (1.0,)
+    given = named("standardise + adam", "newton", rates=[1, 0.1])
+    assert (given["standardise + adam"].rates, given["newton"].rates) == ((1.0, 0.1), (1.0,))
+    assert len(named("momentum", rates=1)["momentum"].rates) == 1
+
+
+def test_schedules_are_tried_where_there_is_a_rate():
+    found = named("adam", "lbfgs", "newton", "whiten + sgd", schedules=("constant", "cosine", "warmup"))
+    assert list(found) == [
+        "adam",
+        "adam (cosine)",
+        "adam (warmup)",
+        "lbfgs",
+        "newton",
+        "whiten + sgd",
+        "whiten + sgd (cosine)",
+        "whiten + sgd (warmup)",
+    ]
+
+
+def test_traits():
+    found = named("adam", "sgd", "lbfgs", "random start + adam", "whiten 3 + sgd", "undo the map + newton")
+    traits = {name: (operator.has_rate, operator.random, operator.adaptive) for name, operator in found.items()}
+    assert traits == {
+        "adam": (True, False, False),
+        "sgd": (True, True, False),
+        "lbfgs": (False, False, True),
+        "random start + adam": (True, True, False),
+        "whiten 3 + sgd": (True, True, True),
+        "undo the map + newton": (False, False, True),
+    }
+    assert has_rate("adam")
+    assert not has_rate("optimal_constant")
+
+
+def test_the_loss_is_that_of_every_operator():
+    for operator in named("adam", "newton", "normal equations", loss=losses.logistic).values():
+        assert operator.loss is losses.logistic
+
+
+BAD = {
+    r"attackers: is empty": {"names": ()},
+    r"attackers: 'adamm' is unknown; .*newton.*adam": {"names": ["adamm"]},
+    r"attackers: 'polish' of 'polish \+ adam' is unknown; .*whiten K": {"names": ["polish + adam"]},
+    r"attackers: 'whiten x' of": {"names": ["whiten x + adam"]},
+    r"attackers: 'whiten \+ standardise \+ adam'": {"names": ["whiten + standardise + adam"]},
+    r"attackers: newton has no start": {"names": ["random start + newton"]},
+    r"random_start: lbfgs": {"names": ["random start + lbfgs"]},
+    r"top_k: .*0": {"names": ["whiten 0 + adam"]},
+    r"schedules: is empty": {"schedules": ()},
+    r"schedule: 'linear' is unknown": {"schedules": ["linear"]},
+    r"rates: needs at least 1, got 0": {"rates": 0},
+    r"rates: gd needs positive finite": {"names": ["gd"], "rates": []},
+    r"rates: gd needs .*0\.0": {"names": ["gd"], "rates": [1.0, 0.0]},
+    r"rates: gd needs .*-1\.0": {"names": ["gd"], "rates": [-1.0]},
+    r"rates: gd needs .*inf": {"names": ["gd"], "rates": [float("inf")]},
+    r"rates: gd needs .*nan": {"names": ["gd"], "rates": [float("nan")]},
+    r"steps: .*0": {"steps": 0},
+    r"record_at": {"record_at": (2000,)},
+    r"loss: newton": {"names": ["newton"], "loss": losses.softmax},
+    r"loss: needs": {"loss": "squared"},
+    r"optimizer: line_search is exact": {"loss": losses.logistic},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_requests_are_refused(message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        standard_operators(**BAD[message])
+
+
+def test_an_operator_of_one_s_own_needs_rates_too():
+    with pytest.raises(InputError, match=r"^rates: mine needs .*\(\)"):
+        Operator("mine", lambda key, target, rate: None, rates=())
