@@ -143,6 +143,8 @@ class Attack(PencilSettings, Common):
     """Methods to immunize with; the last two spend the budget where the labels are."""
     immunization_steps: int = 300
     """Optimizer steps of the methods that are not closed forms."""
+    batch_size: int | None = None
+    """Rows of each task per step, whose Hessians those methods then look at, as the released code does; all if left out."""
     learning_rate: float = 3e-3
     """Length of a step relative to the extractor's, of those methods."""
     attackers: tuple[str, ...] = ()
@@ -157,8 +159,8 @@ class Attack(PencilSettings, Common):
     """Courses of the learning rate: constant, cosine, warmup."""
     seeds: int = 5
     """Seeds of each attack that uses randomness."""
-    loss: Literal["squared", "logistic", "softmax"] = "squared"
-    """The attackers' loss; the last two need classes."""
+    loss: Literal["squared", "logistic"] = "squared"
+    """The attackers' loss; logistic needs classes."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Outcome, Swept, Target
+from cimm_jax.attacks.linear_probe import QUADRATIC_ONLY
 from cimm_jax.attacks.protocol import are_classes, log_spaced_steps
 from cimm_jax.cli import Attack
 from cimm_jax.commands.battlefield import extractors, read_battlefield
@@ -33,7 +34,7 @@ def run_attack(command: Attack) -> None:
     check_count(command.seeds, "seeds")
     check_count(command.immunization_steps, "immunization_steps")
     operators = attacks.standard_operators(
-        command.attackers or _for_loss(command.loss),
+        command.attackers or attackers_for(command.loss),
         steps=command.attack_steps,
         rates=command.attack_rates or command.rates,
         schedules=command.schedules,
@@ -42,7 +43,7 @@ def run_attack(command: Attack) -> None:
     field = read_battlefield(command)
     folder = output_folder(command.out)
     with blas_threads_for(field.pair.train.primary.x.shape[1]):
-        thetas = extractors(field, seed=command.seed, steps=command.immunization_steps)
+        thetas = extractors(field, seed=command.seed, steps=command.immunization_steps, batch_size=command.batch_size)
         swept = _sweep(command, field.tasks(), thetas, operators)
     records = log_spaced_steps(command.attack_steps)
     outcomes = {task: attacks.outcomes(found, list(thetas), records) for task, found in swept.items()}
@@ -80,12 +81,11 @@ def run_attack(command: Attack) -> None:
         raise KeyboardInterrupt(f"{len(finished)} of {len(operators)} attackers were finished, see {written}")
 
 
-def _for_loss(loss: str) -> tuple[str, ...]:
+def attackers_for(loss: str) -> tuple[str, ...]:
     """The standard attackers that can minimise the loss."""
     if loss == "squared":
         return attacks.STANDARD
-    exact = ("line_search", "optimal_constant", "conjugate_gradient", *(["newton"] if loss == "softmax" else []))
-    names = [name for name in attacks.STANDARD if name.split(" + ")[-1] not in exact]
+    names = [name for name in attacks.STANDARD if name.split(" + ")[-1] not in QUADRATIC_ONLY]
     return (*names, "whiten + lbfgs")
 
 

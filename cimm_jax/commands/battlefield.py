@@ -12,11 +12,12 @@ from cimm_jax.commands.shared import progress_bar
 from cimm_jax.data import load_benign, load_pair
 from cimm_jax.errors import InputError
 from cimm_jax.methods import Method
+from cimm_jax.methods.run import check_batch_size
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.tasks import SplitPair, SplitTask
 
 DECIDED_BY_RUNS = (
-    *("data", "primary", "harmful", "rows", "methods", "immunization_steps", "learning_rate"),
+    *("data", "primary", "harmful", "rows", "methods", "immunization_steps", "batch_size", "learning_rate"),
     *("ridge", "budget", "rotate", "objective", "horizon", "primary_no_slower_at"),
 )
 """Settings that make no sense beside folders of runs."""
@@ -59,6 +60,7 @@ def read_battlefield(command: Attack) -> Battlefield:
     source = {**{key: value for key, value in settings.items() if key != "data"}, "rows": command.rows}
     pair = load_pair(settings["data"], **source)
     benign = load_benign(settings["data"], benign=command.benign, **source)
+    check_batch_size(command.batch_size, pair.train)
     for run in runs:
         check_run(run, pair.train)
     settings["data_dir"] = None if settings["data_dir"] is None else str(settings["data_dir"])
@@ -71,13 +73,13 @@ def read_battlefield(command: Attack) -> Battlefield:
     return field
 
 
-def extractors(field: Battlefield, *, seed: int, steps: int) -> dict[str, jax.Array]:
+def extractors(field: Battlefield, *, seed: int, steps: int, batch_size: int | None) -> dict[str, jax.Array]:
     """Extractors by name, the undefended identity first; methods are run with a progress bar."""
     thetas = {UNDEFENDED: jnp.eye(field.pair.train.primary.x.shape[1])}
     if field.runs:
         return thetas | {run.name: jnp.asarray(run.theta) for run in field.runs}
     with progress_bar("immunizing", len(field.methods)) as progress:
         for made, (name, method) in enumerate(field.methods.items()):
-            thetas[name] = immunized(method, field.pair.train, seed=seed, steps=steps)
+            thetas[name] = immunized(method, field.pair.train, seed=seed, steps=steps, batch_size=batch_size)
             progress(made + 1)
     return thetas

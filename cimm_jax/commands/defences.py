@@ -42,7 +42,8 @@ def build_defences(names: Sequence[str], command: Attack) -> dict[str, Method]:
     signal_aware = [name for name in names if name in SIGNAL_AWARE]
     # The settings of pencil are for the signal-aware ones too, and then no mistake where it is not asked for itself.
     pencil_settings = command if "pencil" in plain or not signal_aware else PencilSettings()
-    built = build_methods(plain, command.learning_rate, pencil_settings) if plain else {}
+    hessian = None if command.batch_size is None else methods.HessianFrom.BATCH
+    built = build_methods(plain, command.learning_rate, pencil_settings, hessian=hessian) if plain else {}
     for name in signal_aware:
         built[name] = methods.pencil(
             budget="keep" if command.budget is None else parse_budget(command.budget),
@@ -53,9 +54,11 @@ def build_defences(names: Sequence[str], command: Attack) -> dict[str, Method]:
     return {name: built[name] for name in names}
 
 
-def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int) -> jax.Array:
+def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None) -> jax.Array:
     """The extractor that a method makes, shape (d, d)."""
-    return immunize(method, pair, key=jax.random.key(seed), steps=1 if method.closed_form else steps).theta
+    key, steps = jax.random.key(seed), 1 if method.closed_form else steps
+    # One record: the condition numbers on the way are not shown, and with many features cost more than the steps.
+    return immunize(method, pair, key=key, steps=steps, record_every=steps, batch_size=batch_size).theta
 
 
 class ImmunizedRun(NamedTuple):

@@ -24,7 +24,7 @@ from cimm_jax.metrics import ImmunizationRatio
 
 
 def build_methods(
-    names: Sequence[str], learning_rate: float, pencil: PencilSettings, **lambdas: float | None
+    names: Sequence[str], learning_rate: float, pencil: PencilSettings, **others: Any
 ) -> dict[str, methods.Method]:
     """Methods by name: gradient methods with the default optimizer at the given rate, each with the settings it has.
 
@@ -33,7 +33,7 @@ def build_methods(
     """
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate: needs a positive finite number, got {learning_rate}")
-    given = {key: value for key, value in {**lambdas, **_pencil_settings(pencil)}.items() if value is not None}
+    given = {key: value for key, value in {**others, **_pencil_settings(pencil)}.items() if value is not None}
     known = {name: inspect.signature(methods.by_name(name)).parameters.keys() for name in names}
     for key in given:
         if not any(key in parameters for parameters in known.values()):

@@ -1,0 +1,69 @@
+"""What the experiments share: settings, folders of data, and the extractors of every method."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax import methods
+from cimm_jax.allocation import SignalAware
+from cimm_jax.methods import HessianFrom, Method, immunize
+from cimm_jax.tasks import SplitPair
+
+PUBLISHED = ("ill_only", "imma", "opt_kappa", "algorithm1")
+"""The methods of the paper, in the order of its tables."""
+
+LIGHT_RIDGE = 1e-6
+"""Ridge of the signal-aware closed form: a heavier one hides the directions that its budget is spent on."""
+
+
+def parser(description: str | None, out: str) -> argparse.ArgumentParser:
+    """A parser with the settings of every experiment; the description is the module's docstring."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data-dir", type=Path, required=True, help="folder that holds house_prices/ and mnist/")
+    made.add_argument("--out", type=Path, default=Path(out))
+    made.add_argument("--seed", type=int, default=0, help="first seed")
+    return made
+
+
+def every_method(hessian: HessianFrom = HessianFrom.DATA) -> dict[str, Method]:
+    """The paper's methods, and the closed form in its three uses."""
+    gradient: dict[str, Callable[..., Method]] = {name: methods.by_name(name) for name in PUBLISHED}
+    return {
+        **{name: make() if name == "imma" else make(hessian=hessian) for name, make in gradient.items()},
+        "pencil": methods.pencil(),
+        "pencil_signal": methods.pencil(objective=SignalAware(), ridge=LIGHT_RIDGE),
+        "pencil_no_slower": methods.pencil(
+            objective=SignalAware(primary_no_slower_at=(10, 100, 1000)), ridge=LIGHT_RIDGE
+        ),
+    }
+
+
+def extractors(
+    chosen: Mapping[str, Method],
+    split: SplitPair,
+    *,
+    seeds: int,
+    first_seed: int,
+    steps: int,
+    batch_size: int | None = None,
+) -> dict[str, list[jax.Array]]:
+    """By method, one extractor a seed; the undefended identity first. Closed forms do not depend on the batches."""
+    pair = jax.tree.map(jnp.asarray, split.train)
+    found = {"undefended": [jnp.eye(pair.primary.x.shape[1])]}
+    for name, method in chosen.items():
+        found[name] = [
+            # One record: the condition numbers on the way would cost more than the steps.
+            immunize(
+                method,
+                pair,
+                key=jax.random.key(first_seed + seed),
+                steps=steps,
+                record_every=steps,
+                batch_size=batch_size,
+            ).theta
+            for seed in range(seeds)
+        ]
+    return found
