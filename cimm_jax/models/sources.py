@@ -80,7 +80,7 @@ def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None 
         raise InputError(
             f"revision: need the 40 hexadecimal digits of a commit, got {wanted.revision!r}; branches and tags move"
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted.repository):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", wanted.repository):
         raise InputError(f"repository: need owner/name, got {wanted.repository!r}")
     folder = _cache(cache) / wanted.repository.replace("/", "--") / wanted.revision
     path = folder / FILE

@@ -125,7 +125,9 @@ class Block(nnx.Module):
         def by_head(layer: nnx.Linear) -> jax.Array:
             return layer(x).reshape(*x.shape[:2], self.heads, -1)
 
-        mixed = jax.nn.dot_product_attention(*map(by_head, (self.query, self.key, self.value)))
+        query, key, value = map(by_head, (self.query, self.key, self.value))  # (N, tokens, heads, length)
+        scores = jnp.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5
+        mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), value)
         return self.out(mixed.reshape(x.shape))
 
 

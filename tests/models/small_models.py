@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 from cimm_jax.models import EfficientNetConfig, LinearConfig, Preprocess, ResNetConfig, VitConfig
 from cimm_jax.models.efficientnet import Stage
@@ -22,6 +24,20 @@ SMALL = {
     ),
     "linear": LinearConfig(12, 8, 3, preprocess=pixels(2)),
 }
+
+
+def filled(config, seed=0):
+    """A network of the configuration whose arrays all differ, made without compiling an initialisation for each."""
+    rng = np.random.default_rng(seed)
+    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    graphdef, state = nnx.split(model)
+
+    def numbers(path, leaf):
+        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 1
+        values = rng.normal(size=leaf.shape) / np.sqrt(fan_in)
+        return jnp.asarray(1 + 0.3 * np.abs(values) if path[-2].key in ("scale", "var") else values, jnp.float32)
+
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(numbers, state))
 
 
 def images(config, rows=2):

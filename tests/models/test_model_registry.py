@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import jax
+import pytest
+from flax import nnx
+
+from cimm_jax.errors import InputError
+from cimm_jax.models import BY_NAME, build, by_name
+from cimm_jax.models.key_maps import key_maps
+
+PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet20_cifar10": 269_722,
+    "resnet56_cifar10": 853_018,
+    "vit_b16": 86_567_656,
+    "vit_tiny": 5_362_762,
+    "efficientnet_lite0": 4_652_008,
+    "linear": 784 * 784 + 7850,
+}
+FEATURES = {"resnet18": 512, "resnet20_cifar10": 64, "vit_b16": 768, "vit_tiny": 192, "efficientnet_lite0": 1280}
+
+
+def shapes(name):
+    return nnx.eval_shape(lambda: build(name, jax.random.key(0)))
+
+
+def test_every_name_has_its_published_number_of_parameters():
+    assert PARAMETERS.keys() == BY_NAME.keys()
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_network_has_its_size_and_its_key_maps_name_each_array_once(name):
+    model = shapes(name)
+    state = nnx.state(model)
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == PARAMETERS[name]
+    assert model.head.in_features == FEATURES.get(name, model.head.in_features)
+    assert model.head.out_features == BY_NAME[name].classes
+    arrays = sorted(path for path, _ in nnx.to_flat_state(state))
+    maps = {key_map.name: key_map.entries(BY_NAME[name]) for key_map in key_maps(BY_NAME[name])}
+    assert BY_NAME[name].names in maps
+    for entries in maps.values():
+        assert sorted(path for entry in entries for path in entry.paths) == arrays
+        assert len({entry.key for entry in entries}) == len(entries)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"model: 'resnet50' is unknown; choose one of resnet18, resnet34, .*linear"):
+        by_name("resnet50")
+    with pytest.raises(InputError, match="model: 'resnet50' is unknown"):
+        build("resnet50", jax.random.key(0))
+
+
+def test_the_core_does_not_import_flax():
+    code = "import sys, cimm_jax; sys.exit('flax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
