@@ -35,7 +35,9 @@ def print_attack(results: Mapping[str, Any]) -> None:
         print_table(
             columns, rows, title="the harmful task: who learns half of what the undefended extractor gives away"
         )
-        print(f"of {len(attackers(results))} attackers; {_budget(results)}. left: excess loss, 1 = nothing learned.")
+        print(
+            f"of {len(attackers(results))} attackers; {budget_text(results)}. left: excess loss, 1 = nothing learned."
+        )
         print("held-out: loss over a zero probe's on rows nobody saw, the stop chosen by the attacker.\n")
     harmful = results["tasks"]["harmful"]
     print_table(
@@ -80,7 +82,7 @@ def sentence(claim: Claim, results: Mapping[str, Any]) -> str:
         return "There is nothing to protect: the best gradient attacker learns nothing undefended."
     by = slow_down_text(claim)
     return (
-        f"It slows the best attacker who follows gradients ({_budget(results)}) by {by}: {claim.attacker} leaves "
+        f"It slows the best attacker who follows gradients ({budget_text(results)}) by {by}: {claim.attacker} leaves "
         f"{format_number(claim.left)} of the excess harmful loss, and {claim.undefended_attacker} leaves "
         f"{format_number(claim.undefended_left)} undefended; on held-out rows {format_number(claim.heldout_left)} of the loss "
         f"against {format_number(claim.undefended_heldout_left)}."
@@ -138,7 +140,8 @@ def _steps(breach: Breach) -> str:
     return "one step" if breach.steps == 1 else f"{breach.steps:.0f} steps"
 
 
-def _budget(results: Mapping[str, Any]) -> str:
+def budget_text(results: Mapping[str, Any]) -> str:
+    """What every attacker was given."""
     budget = results["budget"]
     rates = max((len(rates) for rates in budget["rates"].values()), default=0)
     return f"{budget['steps']} steps, {max(1, rates)} rates, {budget['seeds']} seeds, {budget['loss']} loss"

@@ -1,13 +1,14 @@
 """A diagnosis as a picture: the pencil with its labels, the price of protection, and how the leading directions align."""
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 
 from cimm_jax.diagnose import PROTECTED, Diagnosis, Protection
 from cimm_jax.report.convergence import COLOURS
 
-GREY = "#777777"
+BLUE, GREY = "#33508a", "#777777"
 
 
 def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
@@ -32,7 +33,7 @@ def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
     return content.getvalue()
 
 
-def draw_spectrum(axes, diagnosis: Diagnosis) -> None:
+def draw_spectrum(axes, diagnosis: Diagnosis, colours: Mapping[str, str] = COLOURS) -> None:
     """Generalised eigenvalues, and where the labels of both tasks lie among them."""
     place = np.arange(1, len(diagnosis.mu) + 1)
     positive = diagnosis.mu > 0
@@ -43,13 +44,13 @@ def draw_spectrum(axes, diagnosis: Diagnosis) -> None:
     if diagnosis.harmful_energy is None or diagnosis.primary_energy is None:
         return
     labels = axes.twinx()
-    labels.bar(place - 0.2, diagnosis.harmful_energy, 0.4, color=COLOURS["harmful"], alpha=0.7, label="harmful labels")
-    labels.bar(place + 0.2, diagnosis.primary_energy, 0.4, color=COLOURS["primary"], alpha=0.7, label="primary labels")
+    labels.bar(place - 0.2, diagnosis.harmful_energy, 0.4, color=colours["harmful"], alpha=0.7, label="harmful labels")
+    labels.bar(place + 0.2, diagnosis.primary_energy, 0.4, color=colours["primary"], alpha=0.7, label="primary labels")
     labels.set_ylabel("share of label energy")
     labels.legend(frameon=False, fontsize=8, loc="upper right")
 
 
-def draw_front(axes, diagnosis: Diagnosis) -> None:
+def draw_front(axes, diagnosis: Diagnosis, colour: str = BLUE) -> None:
     """What protection costs the primary task: every allocation that no other beats in both."""
     axes.set(
         xscale="log",
@@ -61,7 +62,7 @@ def draw_front(axes, diagnosis: Diagnosis) -> None:
     if diagnosis.protection is None or diagnosis.sample_only is None:
         axes.text(0.5, 0.5, "no targets", ha="center", transform=axes.transAxes)
         return
-    _draw_protection(axes, diagnosis.protection, "-", "#33508a")
+    _draw_protection(axes, diagnosis.protection, "-", colour)
     if diagnosis.sample_only is not diagnosis.protection:
         _draw_protection(axes, diagnosis.sample_only, "--", GREY)
     axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")

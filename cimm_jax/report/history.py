@@ -39,8 +39,8 @@ def history_plot(history: Info, *, title: str) -> bytes:
 
 def draw_condition_numbers(axes: "Axes", kappas: Mapping, *, colours: Mapping[str, str] = COLOURS) -> None:
     """Condition numbers of both tasks, by task, each of shape (records,)."""
-    for task, values in kappas.items():
-        values = np.asarray(values)
+    for task, kappa in kappas.items():
+        values = np.asarray(kappa)
         axes.plot(np.arange(1, len(values) + 1), values, color=colours[task], label=f"{task} task")
     axes.set(xlabel="recorded step", ylabel="condition number of the probe Hessian", yscale="log")
     axes.legend(frameon=False)

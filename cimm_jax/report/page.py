@@ -11,6 +11,7 @@ from cimm_jax.report.page_diagnose import diagnose_part
 from cimm_jax.report.page_immunize import immunize_part
 from cimm_jax.report.page_manifest import manifest_sections
 from cimm_jax.report.page_sweep import sweep_part
+from cimm_jax.report.page_text import breakable, prose
 from cimm_jax.report.tables import format_number
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def part_of(run: Run) -> Part:
 def render(parts: Sequence[Part], card: str, version: str) -> str:
     """HTML of the parts in order and the model card; the same for the same input."""
     card_section = Section("Model card fragment", [Code(card)])
-    html = _template().render(parts=parts, card=card_section, version=version)
-    return "\n".join(line.rstrip() for line in html.splitlines() if line.strip()) + "\n"
+    return _template().render(parts=parts, card=card_section, version=version)
 
 
 def card_of(runs: Sequence[Run], parts: Sequence[Part]) -> str:
@@ -68,6 +68,7 @@ def _template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        keep_trailing_newline=True,
     )
-    environment.filters["number"] = format_number
+    environment.filters.update(number=format_number, breakable=breakable, prose=prose)
     return environment.get_template("page.html")

@@ -18,7 +18,7 @@ LABELS: dict[str, tuple[Status, str]] = {
 }
 BREAKS = (
     "An attacker breaks an extractor if he learns at least half of what the best attacker learns of the undefended one, on the "
-    "rows fitted; in brackets, his steps to that half. A dagger (†) marks those who do so on these rows only and not on held-out "
+    "rows fitted; in brackets, his steps to that half. A dagger (†) marks those who do so on these rows only, not on held-out "
     "ones. Gradient followers take the features as they are; adaptive attackers whiten, solve or undo."
 )
 
@@ -34,7 +34,9 @@ def attack_part(results: Mapping[str, Any], folder: str) -> Part:
         [
             Section("Verdict", [Cards([_card(claim) for claim in found]), *_no_claim(found)]),
             Section("Broken by", [*(_broken_by(claim, results) for claim in found), Text(BREAKS, quiet=True)]),
-            Section("Claims", [Items([(claim.extractor, sentence(claim, results)) for claim in found])]),
+            Section(
+                "Claims", [Items([(claim.extractor, sentence(claim, results).removeprefix("It ")) for claim in found])]
+            ),
             Section("Figures", [attack_figures(results)]),
             *attack_tables(results),
             Section("Price in words", [Items(_costs(results, found))]),
@@ -103,7 +105,8 @@ def _no_claim(found: Sequence[Claim]) -> list[Text]:
 
 def _worst(found: Sequence[Claim]) -> Status:
     kinds = {kind_of(claim) for claim in found}
-    return next((LABELS[kind][0] for kind in ("gradient", "adaptive", "nobody") if kind in kinds), "neutral")
+    statuses: list[Status] = [status for kind, (status, _) in LABELS.items() if kind in kinds]
+    return statuses[0] if statuses else "neutral"
 
 
 def _broken_by(claim: Claim, results: Mapping[str, Any]) -> Facts:
@@ -119,13 +122,14 @@ def _broken_by(claim: Claim, results: Mapping[str, Any]) -> Facts:
 
 
 def _breach(breach: Breach) -> str:
-    return f"{breach.attacker}{'' if breach.heldout else '†'} ({breach.steps:.0f})"
+    # The space does not break, so that a number stays with its name.
+    return f"{breach.attacker}{'' if breach.heldout else '†'}\N{NO-BREAK SPACE}({breach.steps:.0f})"
 
 
 def _costs(results: Mapping[str, Any], found: Sequence[Claim]) -> list[tuple[str, str]]:
     cost = prices(results)
     sentences = [(claim.extractor, cost_sentence(claim.extractor, cost)) for claim in found]
-    return [(name, text.removeprefix("The price: ")) for name, text in sentences if text]
+    return [(f"{name}:", text.removeprefix("The price: ")) for name, text in sentences if text]
 
 
 def _and(names: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH = 19
 """Characters in a line of an attacker's name."""
+ROW_HEIGHT = 0.2
+"""Inches."""
 
 
 def attack_figures(results: Mapping[str, Any]) -> Figures:
@@ -56,13 +58,15 @@ def _heat_map(results: Mapping[str, Any]) -> Figure:
 
     def draw(axes: "Axes", scheme: Scheme) -> None:
         draw_left(axes, results, scheme.colormap("sequential"))
-        axes.set_yticks(range(len(names)), names, fontsize=7.5)
-        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(labelsize=7.5)
+        for label in axes.get_yticklabels():
+            two_lines = "\n" in label.get_text()
+            label.set(fontsize=6.3 if two_lines else 7.5, linespacing=0.9)
 
-    height = 1.2 + 0.13 * sum(1 + name.count("\n") for name in names) + 0.05 * len(names)
     return figure(
         draw,
-        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), height),
+        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), 1.1 + ROW_HEIGHT * len(names)),
         alt=f"Heat map of the excess harmful loss that {len(names)} attackers leave of {', '.join(harmful)}; "
         "every value is in the table below.",
         caption="Excess harmful loss that each attacker leaves: 1, nothing learned. Above the line, gradient followers; below, "

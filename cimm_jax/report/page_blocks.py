@@ -71,14 +71,25 @@ class Table:
     Attributes:
       caption: what it shows.
       columns: headers, the first over the row headers.
-      groups: a row header with the rows that it stands for, each as long as `columns` less one. Text is aligned left, numbers
-        and cells right.
+      groups: a row header with the rows that it stands for, each as long as `columns` less one; without rows, a heading over
+        those that follow. Text is aligned left, numbers and cells right.
     """
 
     kind: ClassVar[str] = "table"
     caption: str
     columns: Sequence[str]
     groups: Sequence[tuple[str, Sequence[Sequence[object]]]]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a header stands for several rows."""
+        return any(len(rows) > 1 for _, rows in self.groups)
+
+    @property
+    def classes(self) -> list[str]:
+        """Of each column after the first: "words" if it holds text, "" if figures."""
+        rows = [row for _, group in self.groups for row in group]
+        return ["words" if any(isinstance(cell, str) for cell in column) else "" for column in zip(*rows, strict=True)]
 
 
 @dataclass(frozen=True)

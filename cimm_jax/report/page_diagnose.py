@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 STATUS: dict[str, Status] = {"immunizable": "good", "costly": "warn", "impossible": "bad"}
 NOT_MEASURED = (
-    "Nothing was trained and nobody attacked: this is what a linear extractor could do at best against gradient descent with exact "
-    "line search on a linear probe. It binds no attacker who whitens the features, solves the normal equations or fine-tunes."
+    "Nothing was trained and nobody attacked: this is what a linear extractor could do at best against gradient descent with "
+    "exact line search on a linear probe. It binds no attacker who whitens the features, solves the normal equations or "
+    "fine-tunes."
 )
 
 
@@ -28,8 +29,8 @@ def diagnose_part(results: Mapping[str, Any], folder: str) -> Part:
     verdict, steps = diagnosis["verdict"], diagnosis["watched"][-1]
     status = STATUS.get(verdict, "neutral")
     explained = (
-        f"Harmful left: excess loss after {steps} steps of exact line search, the budget spent where the labels are. Slow-down: "
-        "primary excess loss left, times undefended, at the worst of the watched steps. Training rows."
+        f"Harmful left: excess loss after {steps} steps of exact line search, the budget spent where the labels are. "
+        "Slow-down: primary excess loss left, times undefended, at the worst of the watched steps. Training rows."
     )
     return Part(
         f"Diagnosis of {data_name(results)}",
@@ -91,13 +92,13 @@ def _facts(diagnosis: Mapping[str, Any]) -> list[tuple[str, object]]:
 def _figures(diagnosis: Mapping[str, Any]) -> list[Figure]:
     known = _known(diagnosis)
 
-    def front(axes: "Axes", _: Scheme) -> None:
-        draw_front(axes, known)
+    def front(axes: "Axes", scheme: Scheme) -> None:
+        draw_front(axes, known, scheme.cycle[1])
         axes.set_ylabel("harmful excess loss left")
 
     pictures = [
         figure(
-            lambda axes, _: draw_spectrum(axes, known),
+            lambda axes, scheme: draw_spectrum(axes, known, scheme.tasks),
             alt=f"Generalised eigenvalues mu of {len(known.mu)} pencil directions, from {format_number(float(known.mu[0]))} to "
             f"{format_number(float(known.mu[-1]))}, with each task's label energy on them.",
             caption="The pencil: harmful over primary energy by direction, and where the labels of both tasks lie.",
@@ -109,8 +110,8 @@ def _figures(diagnosis: Mapping[str, Any]) -> list[Figure]:
                 front,
                 alt=f"Harmful excess loss left against the primary task's slow-down; with no slow-down, "
                 f"{format_number(diagnosis['protection']['free'])} is left.",
-                caption=f"Protection and its price: harmful excess loss left after {known.watched[-1]} steps against how much slower "
-                "the primary task becomes (1: as fast as undefended).",
+                caption=f"Protection and its price: harmful excess loss left after {known.watched[-1]} steps against how much "
+                "slower the primary task becomes (1: as fast as undefended).",
             )
         )
     return pictures

@@ -43,7 +43,7 @@ class Scheme:
 
         return LinearSegmentedColormap.from_list(name, getattr(self, name))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[Any, Any]:
         """For matplotlib."""
         from cycler import cycler
 
@@ -68,7 +68,7 @@ class Scheme:
 LIGHT = Scheme(
     "#1d2329",
     "#66707a",
-    ("#66707a", "#0b62a4", "#c2410c", "#1d7a53", "#8a3ffc", "#a3195b", "#8a6d00", "#007c89", "#7a4a2b", "#3f4f9e"),
+    ("#66707a", "#0b62a4", "#c2410c", "#1d7a53", "#8a3ffc", "#a3195b", "#8a6d00", "#6b3d1e", "#007c89", "#3f4f9e"),
     {"primary": "#2a7f62", "harmful": "#b23a48"},
     ("#ffffff", "#8fb4d6", "#1f4a75"),
     ("#a8323f", "#ffffff", "#1f5f9e"),
@@ -76,7 +76,7 @@ LIGHT = Scheme(
 DARK = Scheme(
     "#e4e8ec",
     "#98a3ad",
-    ("#98a3ad", "#6cb6ff", "#ff9e64", "#6fd3a3", "#c8a2ff", "#ff8fb8", "#e3c558", "#5fd4de", "#d3a589", "#a9b8ff"),
+    ("#98a3ad", "#6cb6ff", "#ff9e64", "#6fd3a3", "#c8a2ff", "#ff8fb8", "#e3c558", "#d3a589", "#5fd4de", "#a9b8ff"),
     {"primary": "#6fd3a3", "harmful": "#ff8f9a"},
     ("#1a1f25", "#35597d", "#b5d6f5"),
     ("#f0848f", "#1a1f25", "#74b2f0"),
@@ -84,7 +84,7 @@ DARK = Scheme(
 
 
 def figure(
-    draw: Callable[["Axes", Scheme], None],
+    draw: Callable[["Axes", Scheme], object],
     *,
     alt: str,
     caption: str,
@@ -105,7 +105,7 @@ def figure(
     return Figure(_uri(light), _uri(dark), width, height, alt, caption)
 
 
-def _svg(draw: Callable[["Axes", Scheme], None], scheme: Scheme, size: tuple[float, float], legend: bool) -> bytes:
+def _svg(draw: Callable[["Axes", Scheme], object], scheme: Scheme, size: tuple[float, float], legend: bool) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Drawing
 

@@ -90,8 +90,8 @@ def claim_text(slowed: Slowed) -> str:
     if slowed.undefended_steps is None:
         return f"{start} by nothing that can be said: undefended it does not get half way either; {end}"
     steps = slowed.horizon if slowed.steps is None else slowed.steps
-    more = "more than " if slowed.steps is None else ""
-    return f"{start}, under a budget of {slowed.horizon} steps, by {more}{times(steps / slowed.undefended_steps)} to half; {end}"
+    by = f"{'more than ' if slowed.steps is None else ''}{times(steps / slowed.undefended_steps)}"
+    return f"{start}, under a budget of {slowed.horizon} steps, by {by} to half; {end}"
 
 
 def _half(curve: Sequence[float | None]) -> int | None:

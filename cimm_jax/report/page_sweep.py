@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from cimm_jax.report.heatmap import common_norm, draw_panel
-from cimm_jax.report.page_blocks import Figure, Figures, Part, Section, Table, Text
+from cimm_jax.report.page_blocks import Cell, Figure, Figures, Part, Section, Table, Text
 from cimm_jax.report.page_figures import figure
 from cimm_jax.report.page_tables import POLICIES, ROWS, percent
 from cimm_jax.report.words import sweep_paragraph
 
 MEANS = (
-    "Means over pairs and seeds, ratios geometric, by Eq. 1 under PseudoInverse except in the last column. Immunized: runs that meet "
-    "Definition 3.1."
+    "Means over pairs and seeds, ratios geometric, by Eq. 1 under PseudoInverse except in the last column. Immunized: runs "
+    "that meet Definition 3.1."
 )
 
 
@@ -70,12 +70,12 @@ def _table(methods: Mapping[str, Any]) -> Table:
     for name, m in methods.items():
         row = [
             _mean_log(m.train.ratio.rir),
-            percent(float(np.nanmean(m.share.share))),
+            Cell(percent(float(np.nanmean(m.share.share)))),
             np.exp(_mean_log(m.train.ratio.harmful_ratio)),
             np.exp(_mean_log(m.train.ratio.primary_ratio)),
             _mean_log(m.heldout.ratio.rir),
-            _share(m.train),
-            _share(m.heldout),
+            Cell(_share(m.train)),
+            Cell(_share(m.heldout)),
             _mean_log(m.released.rir),
         ]
         groups.append((name, [row]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cimm_jax.report.page_blocks import Table, Text
+from cimm_jax.report.page_blocks import Cell, Table, Text
 
 ROWS = {"train": "training", "heldout": "held-out"}
 """The two parts of a data set, as people call them."""
@@ -11,8 +11,9 @@ ROWS = {"train": "training", "heldout": "held-out"}
 POLICIES = (
     "Each condition number stands under a named policy: PseudoInverse takes the smallest non-zero singular value (Eq. 1 of the "
     "paper), ReleasedCode is the rule of the paper's released code, here only to compare with published figures. Numbers under "
-    "different policies are not comparable. Share of the limit: log RIR over the log of the largest RIR that any linear extractor "
-    "can have, both as seen in the primary task's range."
+    "different policies are not comparable. Share of the limit: log RIR over the log of the largest RIR that any linear "
+    "extractor can have, both as seen in the primary task's range. Floored: a floor or the arithmetic decided one of the four "
+    "condition numbers."
 )
 
 
@@ -21,7 +22,7 @@ def ratio_table(extractors: Mapping[str, Mapping[str, Any]], first: str = "extra
     with_intervals = any("intervals" in part for parts in extractors.values() for part in parts.values())
     columns = [first, "rows", "policy", "(i) harmful", "(ii) primary", "RIR"]
     columns += ["RIR, 95 % interval"] if with_intervals else []
-    columns += ["share of the limit", "rank, harmful", "rank, primary", "a floor decided"]
+    columns += ["share of the limit", "rank, harmful", "rank, primary", "floored"]
     groups = [
         (
             name,
@@ -48,8 +49,8 @@ def _ratio_row(rows: str, policy: str, measured: Mapping[str, Any], with_interva
     defined = policy == "PseudoInverse"
     row: list[object] = [rows, policy, ratio["harmful_ratio"], ratio["primary_ratio"], ratio["rir"]]
     if with_intervals:
-        row.append("{} to {}".format(*map(_short, measured["intervals"]["rir"])) if defined else "")
-    row.append(percent(measured["limit"]["share"]) if defined else "")
+        row.append(Cell("{} to {}".format(*map(_short, measured["intervals"]["rir"])) if defined else ""))
+    row.append(Cell(percent(measured["limit"]["share"]) if defined else ""))
     row += [_rank(ratio, "harmful"), _rank(ratio, "primary")]
     floored = any(ratio[name]["floored"] for name in _SPECTRA)
     return [*row, "yes" if floored else "no"]
@@ -58,14 +59,16 @@ def _ratio_row(rows: str, policy: str, measured: Mapping[str, Any], with_interva
 _SPECTRA = ("harmful", "harmful_reference", "primary", "primary_reference")
 
 
-def _rank(ratio: Mapping[str, Any], task: str) -> str:
+def _rank(ratio: Mapping[str, Any], task: str) -> Cell:
     after, before = ratio[task]["rank"], ratio[f"{task}_reference"]["rank"]
-    return f"{after}" if after == before else f"{after} (before {before})"
+    return Cell(f"{after}", () if after == before else (f"before {before}",))
 
 
 def percent(value: float | None) -> str:
-    """Like "67 %"."""
-    return "-" if value is None else f"{100 * value:.3g} %" if abs(value) >= 1e-3 else "0 %"
+    """Like "67 %", the space unbreakable."""
+    if value is None:
+        return "-"
+    return f"{100 * value if abs(value) >= 1e-3 else 0:.3g}\N{NO-BREAK SPACE}%"
 
 
 def _short(value: float | None) -> str:
