@@ -173,11 +173,36 @@ class Report(Common):
     """Folder for report.html, model-card.md and results.json; not that of a run."""
 
 
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
+
+    what: tyro.conf.Positional[Literal["table1", "table2", "figure1", "figure2"]]
+    """table1 (House Prices), table2 (90 pairs of MNIST digits), figure1 (convergence) or figure2 (heat maps of table2)."""
+    data_dir: Path | None = None
+    """Folder that holds house_prices/ and mnist/."""
+    seeds: int | None = None
+    """Seeds; 3 if left out."""
+    rows: int | None = None
+    """Images a digit (table2; all if left out) or a side of a task (figure1)."""
+    epochs: int | None = None
+    """Epochs of table2; 30 if left out."""
+    runs: Path | None = None
+    """The folder of table2 that figure2 draws; runs/table2 if left out."""
+    seed: int = 0
+    """First seed."""
+    out: Path | None = None
+    """Folder for results.json and everything else that is written; runs/ and the name if left out."""
+    json: bool = False
+    """Print results.json instead of tables."""
+
+
 Command = (
     Annotated[Attack, tyro.conf.subcommand("attack")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Immunize, tyro.conf.subcommand("immunize")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
 )
 
@@ -201,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Attack | Diagnose | Immunize | Report | Sweep) -> None:
+def _run(command: Attack | Diagnose | Immunize | Report | Reproduce | Sweep) -> None:
     import jax
 
     # An application may choose its precision; condition numbers need this one.
@@ -222,6 +247,10 @@ def _run(command: Attack | Diagnose | Immunize | Report | Sweep) -> None:
         from cimm_jax.commands.report import run_report
 
         run_report(command)
+    elif isinstance(command, Reproduce):
+        from cimm_jax.commands.reproduce import run_reproduce
+
+        run_reproduce(command)
     else:
         from cimm_jax.commands.sweep import run_sweep
 

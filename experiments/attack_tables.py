@@ -1,9 +1,9 @@
 """Who breaks what: every method against every attacker, on House Prices and on six pairs of MNIST tasks.
 
-For each pair `cimm attack` is run with all of its attackers, nine learning rates and five seeds, and its page is made. What is
-printed here is one line an extractor: what the best attacker who follows gradients leaves of the excess harmful loss after 1,000
-steps, how much he is slowed, how many of all attackers break it, and what the primary task pays. The undefended extractor is
-attacked with the same sweep. House Prices is immunized with the Hessians of all rows, MNIST with those of minibatches of 64.
+For each pair `cimm attack` is run with all of its attackers, nine learning rates and five seeds. What is printed here is one
+line an extractor: what the best attacker who follows gradients leaves of the excess harmful loss after 1,000 steps, how much he
+is slowed, how many of all attackers break it, and what the primary task pays. The undefended extractor is attacked with the
+same sweep. House Prices is immunized with the Hessians of all rows, MNIST with those of minibatches of 64.
 
     python -m experiments.attack_tables --data-dir DIR [--rows 300] [--out runs/attack_tables]
 

@@ -2,10 +2,11 @@
 
     ||w_t - w*||^2 / ||w_0 - w*||^2          (Eq. 16)
 
-for the harmful and the primary task, on House Prices and on one pair of MNIST tasks (primary 0v1, harmful 2v3), for every method
-of the paper and the closed form, on the training rows. The paper shows curves without numbers; there immunized features are
-slow on the harmful task and fast on the primary one, and the baselines fail on one of the two. Beside Eq. 16 the excess LOSS
-left is drawn, which is what an attacker cares for: an error along directions without curvature costs him nothing.
+for the harmful and the primary task, on House Prices and on one pair of MNIST tasks (primary 0v1, harmful 2v3), for every
+method of the paper and the closed form, on the training rows. The paper shows curves without numbers; there immunized
+features are slow on the harmful task and fast on the primary one, and the baselines fail on one of the two. Beside Eq. 16
+the excess LOSS left is drawn, which is what an attacker cares for: an error along directions without curvature costs him
+nothing.
 
 House Prices uses the Hessians of all rows. MNIST uses those of minibatches of 64, as the released code does: with 784 features
 the others cost a hundred times more a step.

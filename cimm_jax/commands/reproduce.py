@@ -1,0 +1,66 @@
+"""`cimm reproduce`: the tables and figures of the paper, made by the files of `experiments/`."""
+
+import contextlib
+import importlib
+import io
+import sys
+from pathlib import Path
+
+import cimm_jax
+from cimm_jax.cli import Reproduce
+from cimm_jax.errors import InputError
+
+EXPERIMENTS = {
+    "table1": "table1_house",
+    "table2": "table2_mnist",
+    "figure1": "figure1",
+    "figure2": "figure2",
+}
+FIGURE_2_READS = "figure2 draws what table2 found"
+
+
+def run_reproduce(command: Reproduce) -> None:
+    """Runs the experiment with the settings that were given; it prints, resumes and writes by itself."""
+    if command.data_dir is None and command.what != "figure2":
+        raise InputError("data_dir: is needed; give the folder that holds house_prices/ and mnist/")
+    experiment = _experiment(EXPERIMENTS[command.what])
+    folder = Path("runs") / command.what if command.out is None else command.out
+    arguments = ["--out", str(folder), *_given(command)]
+    if command.json:
+        with contextlib.redirect_stdout(io.StringIO()):
+            experiment.main(arguments)
+        print((folder / "results.json").read_text(), end="")
+    else:
+        experiment.main(arguments)
+
+
+def _given(command: Reproduce) -> list[str]:
+    """The settings that were given, as arguments of the experiment; raises `InputError` for one that it does not have."""
+    numbers = {"seeds": command.seeds, "rows": command.rows, "epochs": command.epochs}
+    if command.what == "figure2":
+        for name, value in {**numbers, "data_dir": command.data_dir}.items():
+            if value is not None:
+                raise InputError(f"{name}: {FIGURE_2_READS}; leave it out")
+        return [] if command.runs is None else ["--runs", str(command.runs)]
+    if command.runs is not None:
+        raise InputError(f"runs: only {FIGURE_2_READS}; leave it out")
+    known = {"table1": ("seeds",), "table2": ("seeds", "rows", "epochs"), "figure1": ("seeds", "rows")}[command.what]
+    arguments = ["--data-dir", str(command.data_dir), "--seed", str(command.seed)]
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        if name not in known:
+            raise InputError(f"{name}: {command.what} has no such setting; leave it out")
+        if value < 1:
+            raise InputError(f"{name}: needs at least 1, got {value}")
+        arguments += [f"--{name}", str(value)]
+    return arguments
+
+
+def _experiment(name: str):
+    root = Path(cimm_jax.__file__).resolve().parents[1]
+    if not (root / "experiments" / f"{name}.py").exists():
+        raise InputError("reproduce: needs a checkout of the repository; clone it and pip install -e . there")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return importlib.import_module(f"experiments.{name}")

@@ -1,0 +1,76 @@
+"""Figure 2 of the paper: log RIR of every ordered pair of MNIST digits as heat maps, beside the published 90 values.
+
+Reads what `experiments.table2_mnist` wrote; nothing is trained here. For every method of that run: the map under `ReleasedCode`
+and the map by the definition, each with Spearman's rho against the published values of the paper's method.
+
+    python -m experiments.figure2 [--runs runs/table2] [--out runs/figure2]
+    cimm reproduce figure2
+
+Result: docs/results.md.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.report.heatmap import heatmap_grid
+from cimm_jax.report.tables import print_table
+from experiments.published import FIGURE_2
+from experiments.table2_mnist import read
+
+MEASURES = {"released_rir": "ReleasedCode", "rir": "PseudoInverse"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draws, correlates, writes results.json and one picture a policy."""
+    from scipy.stats import spearmanr
+
+    settings = _settings(arguments)
+    runs = read(settings.runs)
+    folder = output_folder(settings.out)
+    rows, records = [], {}
+    for measure, policy in MEASURES.items():
+        maps = {name: _map(found, measure) for name, found in runs.items()}
+        pictures = heatmap_grid({"published, paper's method": FIGURE_2, **maps}, colour_label=f"log RIR, {policy}")
+        write_whole(folder / f"figure2_{policy}.png", pictures)
+        for name, values in maps.items():
+            both = np.isfinite(values) & np.isfinite(FIGURE_2)
+            rho, p_value = spearmanr(values[both], FIGURE_2[both])
+            rows.append(
+                [name, policy, int(both.sum()), float(np.mean(values[both])), float(values[both].min()), rho, p_value]
+            )
+            records[f"{name}, {policy}"] = {"map": values, "spearman": rho, "p_value": p_value}
+    write_json(folder / "results.json", {"published": FIGURE_2, "maps": records})
+    published = FIGURE_2[np.isfinite(FIGURE_2)]
+    print_table(
+        ["method", "policy", "pairs", "mean log RIR", "least", "rho with published", "p"],
+        rows,
+        title=f"published: mean {published.mean():.2f}, least {published.min():.2f}",
+    )
+    print(f"\nPictures: {', '.join(str(folder / f'figure2_{policy}.png') for policy in MEASURES.values())}")
+
+
+def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--runs", type=Path, default=Path("runs/table2"), help="folder of experiments.table2_mnist")
+    made.add_argument("--out", type=Path, default=Path("runs/figure2"))
+    return made.parse_args(arguments)
+
+
+def _map(runs: list[dict[str, Any]], measure: str) -> np.ndarray:
+    """Mean log RIR over seeds, shape (10, 10): rows are harmful digits, columns primary ones, NaN where there is none."""
+    logs: dict[tuple[int, int], list[float]] = {}
+    for run in runs:
+        logs.setdefault((run["harmful_digit"], run["primary_digit"]), []).append(float(np.log(run[measure])))
+    values = np.full((10, 10), np.nan)
+    for place, found in logs.items():
+        values[place] = np.mean(found)
+    return values
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What the tables of the paper are filled with, ours: one extractor measured under every policy, and attacked."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from cimm_jax import attacks
+from cimm_jax.attacks import Target
+from cimm_jax.attacks.protocol import log_spaced_steps
+from cimm_jax.limits import share_of_pair
+from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.spectra import PseudoInverse, ReleasedCode
+from cimm_jax.tasks import SplitPair, Task
+
+ATTACKERS = ("line_search", "momentum", "nesterov", "adam", "muon")
+"""The standard sweep of the tables: those who follow gradients and did best in the attack tables."""
+
+
+@jax.jit
+def measured(theta: jax.Array, split: SplitPair) -> dict[str, jax.Array]:
+    """Scalars: log RIR and both ratios, by policy and rows, the share of the limit, and whether a floor decided."""
+    released = relative_immunization_ratio(theta, split.train, ReleasedCode())
+    defined = relative_immunization_ratio(theta, split.train, PseudoInverse())
+    heldout = relative_immunization_ratio(theta, split.heldout, PseudoInverse())
+    return {
+        "released_rir": released.rir,
+        "released_harmful": released.harmful_ratio,
+        "released_primary": released.primary_ratio,
+        "rir": defined.rir,
+        "harmful": defined.harmful_ratio,
+        "primary": defined.primary_ratio,
+        "heldout_rir": heldout.rir,
+        "share": share_of_pair(theta, split.train).share,
+    }
+
+
+def attacked(
+    thetas: Mapping[str, jax.Array], split: SplitPair, *, steps: int = 1000, rates: int = 7, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """By extractor: the harmful excess loss that the best attacker leaves, and how much he is slowed to half of it.
+
+    Args:
+      thetas: extractors by name, the undefended one first.
+      split: the pair; attackers fit on the training rows.
+      steps: of each attack. Where nobody gets half way, the slow-down is that of `steps`, a lower bound.
+      rates: learning rates of each attacker that has one.
+      seed: of nothing but the interface; these attackers are deterministic.
+    """
+    fit, heldout = (part.harmful for part in split)
+    targets = {
+        name: Target(Task(fit.x @ theta, fit.y), Task(heldout.x @ theta, heldout.y)) for name, theta in thetas.items()
+    }
+    records = log_spaced_steps(steps)
+    operators = attacks.standard_operators(ATTACKERS, steps=steps, rates=rates)
+    swept = attacks.sweep(operators, targets, keys=jax.random.split(jax.random.key(seed), 1))
+    found = attacks.outcomes(swept, list(thetas), records)
+    base = _steps(found[next(iter(thetas))].values(), steps)
+    return {
+        name: {
+            "left": min(outcome.left.mean for outcome in outcomes.values()),
+            "slow_down": _steps(outcomes.values(), steps) / base,
+        }
+        for name, outcomes in found.items()
+    }
+
+
+def mean_and_spread(values: Sequence[float] | np.ndarray, *, logs: bool = False) -> str:
+    """Like "12.3 (0.4)": the mean and the standard deviation, of the values or of their logarithms."""
+    array = np.log(np.asarray(values, float)) if logs else np.asarray(values, float)
+    if len(array) == 1:
+        return f"{array[0]:.3g}"
+    return f"{array.mean():.3g} ({array.std(ddof=1):.2g})"
+
+
+def _steps(outcomes, steps: int) -> float:
+    return min(float(steps), *(outcome.steps[0] for outcome in outcomes))

@@ -1,0 +1,145 @@
+"""The paper's methods as the released code runs them, for comparison with published figures only.
+
+Written from its behaviour (commit b749964), where it departs from the paper:
+
+* theta starts at U(-1/sqrt(d), 1/sqrt(d)), PyTorch's default, not at the identity; Adam with a constant rate;
+* Hessians are those of a batch of 64 rows, S = F^T F with F = X theta; p and k are both `size`, the last axis of the raw
+  input (28 for images, 79 for houses);
+* 1e-6 I is added to S and sigma_min is the smallest eigenvalue above 1e-6: with fewer rows than features that is a null
+  direction of about 1e-6, whose square is lost beside ||S||_F^2, so that R_ill is 1 / (||S||_F^2 / (2 size)) here;
+* the preconditioner multiplies by (X^T X + ridge I)^-1 from the side of the features' outputs, where the paper's K^-1 would
+  multiply from the side of the inputs.
+
+Its bias and its gradient are left out. In `Method`'s layout theta is the transpose of PyTorch's weight.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cimm_jax import losses
+from cimm_jax.methods import Info, Method
+from cimm_jax.tasks import TaskPair
+
+FLOOR = 1e-6
+
+
+class Settings(NamedTuple):
+    """What the released configuration files set.
+
+    Attributes:
+      lambda_primary: weight of R_well.
+      lambda_harmful: weight of R_ill.
+      ridge_harmful: ridge of the harmful preconditioner; the primary one's is 1.
+      learning_rate: of Adam.
+      size: p and k.
+      loss: primary loss.
+    """
+
+    lambda_primary: float
+    lambda_harmful: float
+    ridge_harmful: float
+    learning_rate: float
+    size: int
+    loss: losses.Loss
+
+
+HOUSE = Settings(100.0, 1e7, 1.0, 5e-3, 79, lambda scores, targets: 2 * losses.squared(scores, targets))
+MNIST = Settings(1.0, 5e7, 1e-7, 1e-3, 28, losses.logistic)
+
+
+class State(NamedTuple):
+    """Extractor of shape (d, d), primary head of shape (d,), and the optimizer's state."""
+
+    theta: jax.Array
+    omega: jax.Array
+    optimizer: Any
+
+
+Penalty = Callable[[jax.Array, TaskPair], jax.Array]
+"""(theta, batch) -> what is added to the gradient of theta."""
+
+
+def algorithm1(settings: Settings) -> Method:
+    """Both regularizers."""
+    return _method(settings, lambda theta, batch: _well(theta, batch, settings) + _ill(theta, batch, settings))
+
+
+def ill_only(settings: Settings) -> Method:
+    """The harmful regularizer alone."""
+    return _method(settings, lambda theta, batch: _ill(theta, batch, settings))
+
+
+def opt_kappa(settings: Settings, weight: float = 1e-5) -> Method:
+    """1 / log(log kappa(S_H)) + weight log(log kappa(S_P)), as its `kappa_loss` has it: the logarithm is taken twice."""
+
+    def objective(theta: jax.Array, batch: TaskPair) -> jax.Array:
+        primary, harmful = (jnp.log(_log_floored_kappa(task.x @ theta)) for task in batch)
+        return 1 / harmful + weight * primary
+
+    return _method(settings, jax.grad(objective))
+
+
+def _method(settings: Settings, penalty: Penalty) -> Method:
+    optimizer = optax.adam(settings.learning_rate)
+
+    def init(key: jax.Array, pair: TaskPair) -> State:
+        d, dtype = pair.primary.x.shape[-1], pair.primary.x.dtype
+        theta_key, omega_key = jax.random.split(key)
+        theta = jax.random.uniform(theta_key, (d, d), dtype, -(d**-0.5), d**-0.5)
+        omega = jax.random.normal(omega_key, (d,), dtype)
+        return State(theta, omega, optimizer.init((theta, omega)))
+
+    def primary_loss(params: tuple[jax.Array, jax.Array], batch: TaskPair) -> jax.Array:
+        theta, omega = params
+        return settings.loss(batch.primary.x @ theta @ omega, batch.primary.y)
+
+    def step(state: State, batch: TaskPair) -> tuple[State, Info]:
+        params = (state.theta, state.omega)
+        value, (g_theta, g_omega) = jax.value_and_grad(primary_loss)(params, batch)
+        gradient = (g_theta + penalty(state.theta, batch), g_omega)
+        updates, inner = optimizer.update(gradient, state.optimizer, params)
+        theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
+        kappa_primary, kappa_harmful = (jnp.exp(_log_floored_kappa(task.x @ state.theta)) for task in batch)
+        return State(theta, omega, inner), Info(value, kappa_primary, kappa_harmful, jnp.ones((), bool))
+
+    return Method(init, step, lambda state: state.theta)
+
+
+def _well(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
+    """Preconditioned gradient of lambda (sigma_1^2 / 2 - ||S||_F^2 / (2 p)); F v_1 v_1^T = u_1 u_1^T F."""
+    x = batch.primary.x
+    features = x @ theta
+    gram = features @ features.T
+    values, vectors = jnp.linalg.eigh(gram)
+    top = vectors[:, -1]
+    cotangent = 2 * (values[-1] * jnp.outer(top, top @ features) - gram @ features / settings.size)
+    return settings.lambda_primary * _preconditioned(x, cotangent, 1.0)
+
+
+def _ill(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
+    """Preconditioned gradient of lambda / (||S||_F^2 / (2 k))."""
+    x = batch.harmful.x
+    features = x @ theta
+    gram = features @ features.T
+    denominator = jnp.sum(gram**2) / (2 * settings.size)
+    cotangent = -2 * gram @ features / (settings.size * denominator**2)
+    return settings.lambda_harmful * _preconditioned(x, cotangent, settings.ridge_harmful)
+
+
+def _preconditioned(x: jax.Array, cotangent: jax.Array, ridge: float) -> jax.Array:
+    """X^T C (X^T X + ridge I)^-1, the transpose of what multiplies C^T X from the left.
+
+    With X of B < d rows, C (X^T X + r I)^-1 = (C - C X^T (X X^T + r I)^-1 X) / r.
+    """
+    small = x @ x.T + ridge * jnp.eye(len(x), dtype=x.dtype)
+    inner = jax.scipy.linalg.solve(small, x @ cotangent.T, assume_a="pos").T
+    return x.T @ ((cotangent - inner @ x) / ridge)
+
+
+def _log_floored_kappa(features: jax.Array) -> jax.Array:
+    """Log of sigma_max / sigma_min with 1e-6 added, of a rank-deficient S: its sigma_min is the floor itself."""
+    return jnp.log(jnp.linalg.eigvalsh(features @ features.T)[-1] + FLOOR) - jnp.log(FLOOR)
