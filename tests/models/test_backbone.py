@@ -61,15 +61,11 @@ def test_features_change_with_every_parameter_of_the_tail_and_with_none_of_the_t
     parts = functional.split(model, cut)
 
     @jax.jit
-    def gradient(parts):
-        activations = functional.trunk(parts, images(model.config, 4), cut)
+    def gradient(parts, x):
+        activations = functional.trunk(parts, x, cut)
+        return jax.grad(lambda parts: jnp.sum(functional.tail(parts, activations, cut) ** 3))(parts)
 
-        def score(parts):
-            return jnp.sum(functional.tail(parts, activations, cut) ** 3)
-
-        return jax.grad(score)(parts)
-
-    got = gradient(parts)
+    got = gradient(parts, images(model.config, 4))
     for path, leaf in nnx.to_flat_state(got.tail):
         # Softmax does not see what is added to every score of a query, as the bias of the keys is.
         assert path[-2:] == ("key", "bias") or np.any(leaf[...] != 0), path
