@@ -102,31 +102,30 @@ def lbfgs_stepper(loss: losses.Loss) -> Stepper:
 def conjugate_gradient_stepper() -> Stepper:
     """Conjugate gradient for least squares (CGLS), each target with its own step lengths.
 
-    On ill-conditioned features the recurrences go astray once rounding rules; a target whose error stops falling is
-    therefore finished and stays where it is.
+    On ill-conditioned features an error need not fall once rounding rules, and yet falls again later. So the recurrences go
+    on, and the best variable so far is what is reported; stopping at the first rise would leave far more of the loss.
     """
 
     def init(problem: Problem, key: jax.Array):
         del key
         residual = problem.transposed(problem.y)
-        finished = jnp.zeros(problem.y.shape[1:], bool)
-        return problem.start, problem.y, residual, residual, finished
+        return problem.start, problem.y, residual, residual, problem.start, jnp.sum(problem.y**2, axis=0)
 
     def step(problem: Problem, state):
-        variable, error, residual, direction, finished = state
+        variable, error, residual, direction, best, least = state
         image = problem.scores(direction)
         before = jnp.sum(residual**2, axis=0)
-        moved = variable + _divided(before, jnp.sum(image**2, axis=0))[None, :] * direction
-        error_after = problem.y - problem.scores(moved)
-        squares, squares_after = jnp.sum(error**2, axis=0), jnp.sum(error_after**2, axis=0)
-        finished |= ~(squares_after < squares)
-        residual_after = problem.transposed(error_after)
-        beta = _divided(jnp.sum(residual_after**2, axis=0), before)
-        after = (moved, error_after, residual_after, residual_after + beta[None, :] * direction)
-        kept = [jnp.where(finished[None, :], old, new) for old, new in zip(state, after, strict=False)]
-        return (*kept, finished), 0.5 * jnp.sum(squares) / problem.y.size + problem.offset
+        variable = variable + _divided(before, jnp.sum(image**2, axis=0))[None, :] * direction
+        error = problem.y - problem.scores(variable)
+        squares = jnp.sum(error**2, axis=0)
+        residual = problem.transposed(error)
+        beta = _divided(jnp.sum(residual**2, axis=0), before)
+        value = 0.5 * jnp.sum(least) / problem.y.size + problem.offset
+        best = jnp.where((squares < least)[None, :], variable, best)
+        least = jnp.where(squares < least, squares, least)  # NaN, too, is no improvement
+        return (variable, error, residual, residual + beta[None, :] * direction, best, least), value
 
-    return Stepper(init, step, lambda state: state[0])
+    return Stepper(init, step, lambda state: state[4])
 
 
 @contextmanager
