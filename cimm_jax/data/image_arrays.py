@@ -1,0 +1,83 @@
+"""Image sets that come as arrays: a subset of CIFAR-10 in one .npz file, and MNIST in colour."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
+from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
+from cimm_jax.data.reasons import one_line
+from cimm_jax.errors import InputError
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+CIFAR_SIZE = 32
+
+
+def load_cifar10(path: Path, *, rows: int | None = None) -> SplitImages:
+    """CIFAR-10 from an .npz file with x_train, x_test (uint8, (N, 32, 32, 3)) and y_train, y_test (integers, (N,)).
+
+    Args:
+      path: the file.
+      rows: at most how many images of each part; all if None.
+
+    Raises:
+      InputError: if the file cannot be read, lacks an array, or one has another dtype or shape.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = [file[name] for name in ARRAYS]
+    except KeyError as error:
+        raise InputError(f"images: {path} lacks an array ({one_line(error)}); it needs {', '.join(ARRAYS)}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"images: {path} is no whole .npz file ({one_line(error)}); download it again") from error
+    x_train, y_train, x_test, y_test = arrays
+    for name, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        expected = (len(y), CIFAR_SIZE, CIFAR_SIZE, 3)
+        if x.dtype != np.uint8 or x.shape != expected:
+            raise InputError(f"images: x_{name} in {path} needs uint8 {expected}, got {x.dtype} {x.shape}")
+        if not len(y) or y.ndim != 1 or not np.isin(y, np.arange(len(CIFAR10_CLASSES))).all():
+            raise InputError(f"images: y_{name} in {path} needs labels 0 to 9, got {y.dtype} {y.shape}")
+    return SplitImages(
+        *(_image_set(x[:rows], y[:rows], CIFAR10_CLASSES) for x, y in ((x_train, y_train), (x_test, y_test)))
+    )
+
+
+def load_mnist_in_colour(folder: Path, *, rows: int | None = None) -> SplitImages:
+    """MNIST as 32x32 RGB: two black pixels around, the same grey in three channels.
+
+    Args:
+      folder: with the four IDX files.
+      rows: at most how many images of each part; all if None.
+
+    Raises:
+      InputError: as `load_mnist`.
+    """
+    images = load_mnist(folder)
+    digits = tuple(str(digit) for digit in range(10))
+    parts = ((images.train_x, images.train_y), (images.heldout_x, images.heldout_y))
+    return SplitImages(*(_image_set(_coloured(x[:rows]), y[:rows], digits) for x, y in parts))
+
+
+def is_mnist(folder: Path) -> bool:
+    """Whether the folder has one of MNIST's files."""
+    return any((folder / f"{file.name}{suffix}").exists() for file in FILES for suffix in ("", ".gz"))
+
+
+def _coloured(x: np.ndarray) -> np.ndarray:
+    """Normalised rows of 784 pixels back to bytes, (N, 32, 32, 3)."""
+    grey = np.rint((x * DEVIATION + MEAN) * 255).astype(np.uint8).reshape(-1, 28, 28)
+    return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=-1)
+
+
+def _image_set(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
+    labels = labels.astype(np.int64)
+    digest = hashlib.sha256(f"{images.shape} ".encode())
+    digest.update(np.ascontiguousarray(images).tobytes())
+    digest.update(labels.tobytes())
+    return ImageSet(ArrayPixels(images), labels, classes, digest.hexdigest())

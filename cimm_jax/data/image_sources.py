@@ -1,0 +1,38 @@
+"""Images from wherever they are: one function that looks at what it is given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cimm_jax.data.image_arrays import CIFAR_SIZE, is_mnist, load_cifar10, load_mnist_in_colour
+from cimm_jax.data.image_folder import load_image_folder
+from cimm_jax.data.image_set import SplitImages
+from cimm_jax.errors import InputError
+
+
+def load_images(
+    path: Path, *, size: int, classes: Sequence[str] | None = None, rows: int | None = None, strict: bool = False
+) -> SplitImages:
+    """A folder of images, a folder with MNIST's IDX files (in colour, 32x32), or an .npz file of CIFAR-10.
+
+    Args:
+      path: the folder or file.
+      size: height and width that the network takes.
+      classes: of an image folder, names in the order of the labels.
+      rows: of MNIST and CIFAR-10, at most how many images of each part.
+      strict: refuse images that cannot be decoded, which are skipped otherwise.
+
+    Raises:
+      InputError: as the loaders do, or if a setting belongs to another kind, or the network takes another size.
+    """
+    in_memory = path.is_file() or is_mnist(path)
+    if not in_memory:
+        if rows is not None:
+            raise InputError(f"rows: {path} is a folder of images, which is taken whole; leave it out")
+        return load_image_folder(path, size=size, classes=classes, strict=strict)
+    if classes is not None:
+        raise InputError(f"classes: those of {path} are known; leave it out")
+    if rows is not None and rows < 2:
+        raise InputError(f"rows: needs at least 2, got {rows}")
+    if size != CIFAR_SIZE:
+        raise InputError(f"images: {path} has images of {CIFAR_SIZE} pixels, the network takes {size}; choose another")
+    return load_cifar10(path, rows=rows) if path.is_file() else load_mnist_in_colour(path, rows=rows)

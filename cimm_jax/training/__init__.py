@@ -1,0 +1,1 @@
+"""Deep networks: the frozen trunk's outputs, computed once, and what is done with them."""

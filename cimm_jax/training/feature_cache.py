@@ -1,0 +1,158 @@
+"""The frozen trunk's outputs, computed once and kept on disk, memory-mapped.
+
+Each array lies beside a manifest of everything it depends on; its name is the manifest's checksum, so that another model, data
+set, cut or preprocessing is another file. An interrupted computation continues where it was.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cimm_jax.data.image_set import ImageSet
+from cimm_jax.errors import InputError
+from cimm_jax.files import write_json
+from cimm_jax.models import Backbone, functional
+from cimm_jax.models.backbone import FEATURES
+
+BATCH_ROWS = 32
+
+
+def cached_outputs(
+    folder: Path,
+    model: Backbone,
+    images: ImageSet,
+    *,
+    weights_sha256: str,
+    cut: str = FEATURES,
+    batch_rows: int = BATCH_ROWS,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Outputs of the trunk for every image, read from the folder if they are there, or else computed into it.
+
+    One batch is in memory at a time, whatever the size of the data set.
+
+    Args:
+      folder: made if need be.
+      model: the network.
+      images: what to run it on.
+      weights_sha256: checksum of its weights (`weights_checksum`).
+      cut: where the trunk ends; "features" runs the whole network up to its head.
+      batch_rows: images a batch.
+      progress: called with the number of images done.
+
+    Returns:
+      A read-only memory map, float32 of shape (N, ...).
+
+    Raises:
+      InputError: if there is no such cut, the batch is out of range, or the folder cannot be written.
+    """
+    if cut not in model.cuts:
+        raise InputError(f"cut: {cut!r} is unknown; choose one of {', '.join(model.cuts)}")
+    if not 1 <= batch_rows <= len(images):
+        raise InputError(f"batch_rows: needs 1 to {len(images)} (the images there are), got {batch_rows}")
+    manifest = _manifest(model, images, weights_sha256, cut)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entry = Entry(folder, manifest)
+        if not entry.complete():
+            _compute(entry, model, images, cut, batch_rows, progress)
+        if progress is not None:
+            progress(len(images))
+        return np.load(entry.array, mmap_mode="r")
+    except OSError as error:
+        raise InputError(f"cache: cannot use {folder} ({error.strerror}); choose a folder you own") from error
+
+
+class Entry:
+    """One array of the cache.
+
+    Attributes:
+      array: the finished file.
+      partial: the file while it is computed.
+      description: the manifest; beside a partial file, with the number of rows done.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]):
+        self._manifest = manifest
+        name = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:20]
+        self.array, self.partial = folder / f"{name}.npy", folder / f"{name}.partial.npy"
+        self.description = folder / f"{name}.json"
+
+    def complete(self) -> bool:
+        """Whether the array is there, and was made from the same things."""
+        return self.array.exists() and self._described().get("made_from") == self._manifest
+
+    def rows_done(self) -> int:
+        """How many rows an interrupted computation finished."""
+        described = self._described()
+        usable = self.partial.exists() and described.get("made_from") == self._manifest
+        return int(described.get("rows_done", 0)) if usable else 0
+
+    def record(self, rows_done: int) -> None:
+        """Notes how far the computation is."""
+        write_json(self.description, {"made_from": self._manifest, "rows_done": rows_done})
+
+    def finish(self) -> None:
+        """Gives the finished file its name."""
+        os.replace(self.partial, self.array)
+
+    def _described(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.description.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+def weights_checksum(path: Path) -> str:
+    """SHA-256 of a file of weights; raises `InputError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"weights: {path} cannot be read ({error.strerror}); give a safetensors file") from error
+
+
+def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) -> dict[str, Any]:
+    described = {
+        "model": {"type": type(model.config).__name__, **dataclasses.asdict(model.config)},  # pyright: ignore
+        "weights_sha256": weights_sha256,
+        "data_sha256": images.sha256,
+        "rows": len(images),
+        "cut": cut,
+        "dtype": "float32",
+    }
+    return json.loads(json.dumps(described))
+
+
+def _compute(
+    entry: Entry,
+    model: Backbone,
+    images: ImageSet,
+    cut: str,
+    batch_rows: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    parts, run = functional.split(model), jax.jit(functional.trunk, static_argnames="cut")
+    done = entry.rows_done()
+    output: np.memmap | None = np.lib.format.open_memmap(entry.partial, mode="r+") if done else None
+    for pixels in images.batches(batch_rows, start=done):
+        # The last batch is filled up, so that one program serves all.
+        filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
+        rows = np.asarray(run(parts, model.config.preprocess(filled), cut))[: len(pixels)]
+        if output is None:
+            shape = (len(images), *rows.shape[1:])
+            output = np.lib.format.open_memmap(entry.partial, mode="w+", dtype=np.float32, shape=shape)
+        output[done : done + len(rows)] = rows
+        done += len(rows)
+        output.flush()
+        entry.record(done)
+        if progress is not None:
+            progress(done)
+    entry.finish()
