@@ -14,7 +14,7 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 """File names that are taken for images; others are passed over."""
 
 
-class Undecodable(InputError):
+class UndecodableError(InputError):
     """A file that is no whole image."""
 
 
@@ -25,7 +25,7 @@ def decode(path: Path, size: int) -> np.ndarray:
     centre is cut out.
 
     Raises:
-      Undecodable: if the file cannot be read, is damaged or no image.
+      UndecodableError: if the file cannot be read, is damaged or no image.
     """
     from PIL import Image
 
@@ -36,7 +36,7 @@ def decode(path: Path, size: int) -> np.ndarray:
                 rgb = _fitted(rgb, size)
             return np.asarray(rgb)
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them
-        raise Undecodable(
+        raise UndecodableError(
             f"images: {path} cannot be decoded ({one_line(error)}); remove it, or leave --strict out"
         ) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cimm_jax.data.image_decoding import Undecodable, decode, is_image
+from cimm_jax.data.image_decoding import UndecodableError, decode, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.errors import InputError
 
@@ -115,12 +115,12 @@ def _read(
     )
 
 
-def _look(path: Path, size: int) -> tuple[str, Undecodable | None]:
+def _look(path: Path, size: int) -> tuple[str, UndecodableError | None]:
     """Checksum of the file, and what is wrong with it."""
     try:
         decode(path, size)
         return hashlib.sha256(path.read_bytes()).hexdigest(), None
-    except Undecodable as problem:
+    except UndecodableError as problem:
         return "", problem
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 from small_networks import NETWORK, filled
 
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.errors import InputError
+from cimm_jax.models import functional
 from cimm_jax.training import feature_cache
 from cimm_jax.training.feature_cache import cached_outputs, weights_checksum
 
@@ -82,32 +82,29 @@ def test_an_interrupted_computation_goes_on_where_it_was(tmp_path, model, images
         cached(tmp_path, model, images, progress=stop)
     assert [path.name.split(".")[1] for path in tmp_path.glob("*.npy")] == ["partial"], "nothing passes for finished"
 
-    class Watched(ArrayPixels):
-        read = []
+    read = []
 
+    class Watched(ArrayPixels):
         def __getitem__(self, index):
-            self.read.append(index)
+            read.append(index)
             return super().__getitem__(index)
 
     pixels = np.stack([images.pixels[i] for i in range(7)])
     resumed = cached(tmp_path, model, dataclasses.replace(images, pixels=Watched(pixels)))
-    assert Watched.read == [6]
+    assert read == [6]
     np.testing.assert_array_equal(resumed, cached(tmp_path / "other", model, images))
     assert not list(tmp_path.glob("*.partial.npy"))
 
 
-def test_one_program_serves_every_batch(tmp_path, model, images):
-    with jax.log_compiles(False):
-        before = feature_cache.functional.trunk
-        traces = []
+def test_one_program_serves_every_batch(tmp_path, model, images, monkeypatch):
+    trunk, traces = functional.trunk, []
 
-        def traced(parts, x, cut):
-            traces.append(x.shape)
-            return before(parts, x, cut)
+    def traced(parts, x, cut):
+        traces.append(x.shape)
+        return trunk(parts, x, cut)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(feature_cache.functional, "trunk", traced)
-            cached(tmp_path, model, images)
+    monkeypatch.setattr(functional, "trunk", traced)
+    cached(tmp_path, model, images)
     assert traces == [(3, 16, 16, 3)]
 
 
