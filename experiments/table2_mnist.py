@@ -106,7 +106,7 @@ def _run(
     split = jax.tree.map(jnp.asarray, split)
     steps = 1 if method.closed_form else settings.epochs * -(-rows // BATCH)
     theta = immunize(
-        method, split.train, key=jax.random.key(seed), steps=steps, record_every=steps, batch_size=BATCH
+        method, split.train, key=jax.random.key(seed), steps=steps, record_every=steps, batch_size=min(BATCH, rows)
     ).theta
     thetas = {"undefended": jnp.eye(len(theta)), "immunized": theta}
     hit = attacked(thetas, split, steps=ATTACK_STEPS, rates=ATTACK_RATES)["immunized"]
