@@ -137,6 +137,22 @@ def ill_direction(theta: jax.Array, eigen: Eigen, rank: int | None = None) -> ja
     return _right_multiply(theta, eigen, ill_coefficients(eigen.sigma, rank))
 
 
+def well_rows(f: jax.Array) -> jax.Array:
+    """R with K^{-1} grad_theta R_well = theta f^T R, for features f = X theta of fewer rows than columns; shape (..., B, m) of f.
+
+    With f f^T = U diag(sigma) U^T, theta V diag(c_i sigma_i) V^T = theta f^T U diag(c_i) U^T f: the Hessian's eigenvectors V
+    and everything else of shape (m, m) drop out, and what is left are products with B rows.
+    """
+    eigen = eigenpairs(_matmul(f, f.mT))
+    return _combined_rows(f, eigen, well_coefficients(eigen.sigma, f.shape[-1]))
+
+
+def ill_rows(f: jax.Array) -> jax.Array:
+    """R with K^{-1} grad_theta R_ill = theta f^T R, shape (..., B, m); see `well_rows`."""
+    eigen = eigenpairs(_matmul(f, f.mT))
+    return _combined_rows(f, eigen, ill_coefficients(eigen.sigma))
+
+
 def well_gradient(theta: jax.Array, k: jax.Array) -> jax.Array:
     """grad_theta R_well(theta^T K theta) = 2 K theta (sigma_1 v_1 v_1^T - H / m), Theorem 4.2; shape (..., d, m)."""
     return _matmul(k, well_direction(theta, eigenpairs(probe_hessian(theta, k))))
@@ -201,6 +217,13 @@ def _right_multiply(theta: jax.Array, eigen: Eigen, coefficients: jax.Array) -> 
     """Theta V diag(c sigma) V^T."""
     weights = coefficients * eigen.sigma
     return _matmul(_matmul(theta, eigen.vectors) * weights[..., None, :], eigen.vectors.mT)
+
+
+def _combined_rows(f: jax.Array, gram: Eigen, coefficients: jax.Array) -> jax.Array:
+    """U diag(c) U^T f without the zero eigenvalues of f f^T, whose V are not in the range of f^T."""
+    positive = gram.sigma > rounding_tolerance(f.shape[-2], f.dtype) * gram.sigma[..., :1]
+    weights = jnp.where(positive, coefficients, 0)
+    return _matmul(_matmul(gram.vectors * weights[..., None, :], gram.vectors.mT), f)
 
 
 def _kept(sigma: jax.Array, rank: int | None) -> jax.Array:

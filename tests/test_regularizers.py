@@ -10,6 +10,7 @@ from cimm_jax.regularizers import (
     ill_coefficients,
     ill_direction,
     ill_gradient,
+    ill_rows,
     r_ill,
     r_well,
     recurrence,
@@ -19,6 +20,7 @@ from cimm_jax.regularizers import (
     well_direction,
     well_direction_from_top,
     well_gradient,
+    well_rows,
 )
 from cimm_jax.spectra import Route, eigenpairs, feature_condition_number, feature_eigenpairs, largest_eigenpair
 
@@ -153,6 +155,26 @@ def test_directions_of_a_minibatch_are_those_of_its_formed_hessian(rng):
     assert small.sigma.shape[-1] == 4
     for direction in (jax.jit(well_direction), jax.jit(ill_direction)):
         assert prescribed.relative_error(direction(theta, small), direction(theta, formed)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "sigma", [[5.0, 3.0, 2.0, 0.5], [5.0, 5.0, 1.0, 0.0], [2.0, 2.0, 2.0, 2.0], [3.0, 0.5, 0.5, 0.0]]
+)
+def test_rows_of_a_minibatch_give_its_directions_with_ties_and_lost_ranks(rng, sigma):
+    f = jnp.asarray(prescribed.matrix(rng, [np.sqrt(sigma), np.sqrt(sigma)[::-1]], (4, 9)))
+    theta = jnp.asarray(rng.standard_normal((2, 9, 9)))
+    eigen = eigenpairs(f.mT @ f)
+    for rows, direction in ((well_rows, well_direction), (ill_rows, ill_direction)):
+        from_rows, expected = theta @ f.mT @ jax.jit(rows)(f), direction(theta, eigen)
+        np.testing.assert_allclose(from_rows, expected, rtol=1e-8, atol=1e-8 * float(jnp.abs(theta).max()))
+
+
+def test_rows_of_a_minibatch_are_those_of_plain_automatic_differentiation(rng):
+    x, theta = jnp.asarray(rng.standard_normal((4, 9))), jnp.asarray(rng.standard_normal((9, 9)))
+    f = x @ theta
+    for rows, value in ((well_rows, naive_well), (ill_rows, lambda h: naive_ill(h, 4))):
+        gradient = jax.grad(lambda theta, value=value: value(theta.mT @ x.T @ x @ theta))(theta)
+        assert prescribed.relative_error(x.T @ x @ theta @ f.T @ rows(f), gradient) < 1e-8
 
 
 def test_well_direction_from_the_top_pair_alone_is_the_same(rng):

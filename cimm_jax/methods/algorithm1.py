@@ -5,9 +5,9 @@ import optax
 
 from cimm_jax import losses
 from cimm_jax.hessian import probe_hessian
-from cimm_jax.methods.penalised import HessianFrom, Term, View, check_weight, penalised
+from cimm_jax.methods.penalised import HessianFrom, SmallBatch, Term, View, check_weight, penalised
 from cimm_jax.methods.protocol import Method
-from cimm_jax.regularizers import ill_direction, well_direction, well_direction_from_top
+from cimm_jax.regularizers import ill_direction, ill_rows, well_direction, well_direction_from_top, well_rows
 from cimm_jax.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
 
 
@@ -35,14 +35,14 @@ def algorithm1(
       InputError: if a lambda is negative, infinite or NaN.
     """
     terms = [
-        Term(well_primary, check_weight(lambda_primary, "lambda_primary")),
-        Term(ill_harmful, check_weight(lambda_harmful, "lambda_harmful")),
+        Term(well_primary, check_weight(lambda_primary, "lambda_primary"), SmallBatch("primary", well_rows)),
+        Term(ill_harmful, check_weight(lambda_harmful, "lambda_harmful"), SmallBatch("harmful", ill_rows)),
     ]
     return penalised(terms, optimizer=optimizer, loss=loss, hessian=hessian)
 
 
 def well_primary(theta: jax.Array, view: View) -> jax.Array:
-    """K_P^{-1} grad R_well(H_P): from the largest eigenpair alone, or from the batch's small Gram matrix."""
+    """K_P^{-1} grad R_well(H_P): from the largest eigenpair alone, or from those of the batch's features."""
     if view.k_primary is None:
         return well_direction(theta, feature_eigenpairs(view.batch.primary.x @ theta))
     h = probe_hessian(theta, view.k_primary)

@@ -9,10 +9,12 @@ through the optimizer as if they were one gradient.
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cimm_jax import losses
@@ -22,7 +24,7 @@ from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.spectra import condition_number
 from cimm_jax.tasks import TaskPair
 
-_HIGHEST = jax.lax.Precision.HIGHEST
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 DEFAULT_LEARNING_RATE = 3e-3
@@ -53,16 +55,32 @@ class View(NamedTuple):
     k_harmful: jax.Array | None
 
 
+class SmallBatch(NamedTuple):
+    """A direction on the Hessian of a batch of fewer rows than features: theta F^T R(F), F = X theta of shape (B, d).
+
+    All terms of a method that have this form are computed in one pass, three products of theta's size whatever their number.
+
+    Attributes:
+      task: whose rows X are, "primary" or "harmful".
+      rows: R, a function of F of F's shape.
+    """
+
+    task: Literal["primary", "harmful"]
+    rows: Callable[[jax.Array], jax.Array]
+
+
 class Term(NamedTuple):
     """One addition to the gradient of theta.
 
     Attributes:
       direction: (theta, view) -> shape of theta.
       weight: lambda; None balances it, so that at the first step the term is as long as the primary loss's gradient.
+      small_batch: the same direction in the form that small batches allow, if it has one.
     """
 
     direction: Callable[[jax.Array, View], jax.Array]
     weight: float | None
+    small_batch: SmallBatch | None = None
 
 
 class State(NamedTuple):
@@ -116,8 +134,8 @@ def penalised(
 
     def primary_loss(params, batch: TaskPair):
         theta, omega = params
-        features = jnp.matmul(batch.primary.x, theta, precision=_HIGHEST)
-        return loss(jnp.matmul(features, omega, precision=_HIGHEST), batch.primary.y)
+        # theta omega first: with it, scores and gradients need no product of theta's size.
+        return loss(_matmul(batch.primary.x, _matmul(theta, omega)), batch.primary.y)
 
     def view(state: State, batch: TaskPair) -> View:
         if hessian is HessianFrom.BATCH:
@@ -138,9 +156,7 @@ def penalised(
     def step(state: State, batch: TaskPair) -> tuple[State, Info]:
         params = (state.theta, state.omega)
         value, (g_theta, g_omega) = jax.value_and_grad(primary_loss)(params, batch)
-        seen = view(state, batch)
-        for term, weight in zip(terms, state.weights, strict=True):
-            g_theta = g_theta + weight * term.direction(state.theta, seen)
+        g_theta = g_theta + _weighted_sum(terms, state.weights, state.theta, view(state, batch))
         updates, optimizer_state = optimizer.update((g_theta, g_omega), state.optimizer, params)
         theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
         primary = condition_number(probe_hessian(state.theta, state.k_primary))
@@ -156,6 +172,19 @@ def check_weight(weight: float | None, argument: str) -> float | None:
     if weight is not None and not 0 <= weight < float("inf"):
         raise InputError(f"{argument}: needs a finite number of at least 0, got {weight}; leave it out to balance it")
     return weight
+
+
+def _weighted_sum(terms: Sequence[Term], weights: jax.Array, theta: jax.Array, view: View) -> jax.Array:
+    """Sum of lambda_i direction_i(theta), in one pass where all terms allow it."""
+    small = [term.small_batch for term in terms if term.small_batch is not None]
+    parts = [getattr(view.batch, part.task).x for part in small]
+    if view.k_primary is not None or len(small) < len(terms) or any(x.shape[0] >= x.shape[1] for x in parts):
+        directions = [weight * term.direction(theta, view) for term, weight in zip(terms, weights, strict=True)]
+        return cast(jax.Array, sum(directions))
+    features = _matmul(jnp.concatenate(parts), theta)
+    each = jnp.split(features, np.cumsum([len(x) for x in parts])[:-1])
+    rows = [weight * part.rows(f) for part, weight, f in zip(small, weights, each, strict=True)]
+    return _matmul(_matmul(theta, features.mT), jnp.concatenate(rows))
 
 
 def _balance(gradient: jax.Array, term: Term, theta: jax.Array, view: View) -> jax.Array | float:
