@@ -7,17 +7,19 @@ DEMO_OUT ?= runs/demo
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   immunize all 90 pairs of digits with every method: table, heat maps, plain words"
+	@echo "make demo   immunize all 90 pairs of digits with every method, attack one pair, and show both on a page"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  run the benchmarks"
 	@echo "make clean  remove the virtual environments and caches"
 
 demo: .venv-demo/.stamp
-	.venv-demo/bin/cimm sweep --data digits --out $(DEMO_OUT)
+	.venv-demo/bin/cimm sweep --data digits --out $(DEMO_OUT)/sweep
+	.venv-demo/bin/cimm attack --data digits --out $(DEMO_OUT)/attack
+	.venv-demo/bin/cimm report $(DEMO_OUT)/attack $(DEMO_OUT)/sweep --out $(DEMO_OUT)/report
 
 test: .venv-dev/.stamp
-	.venv-dev/bin/python -m pytest
+	.venv-dev/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv-dev/.stamp
 	.venv-dev/bin/ruff check .
