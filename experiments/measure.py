@@ -10,7 +10,7 @@ from cimm_jax.attacks import Target
 from cimm_jax.attacks.protocol import log_spaced_steps
 from cimm_jax.limits import share_of_pair
 from cimm_jax.metrics import relative_immunization_ratio
-from cimm_jax.spectra import PseudoInverse, ReleasedCode
+from cimm_jax.spectra import PseudoInverse, ReleasedCode, Spectrum
 from cimm_jax.tasks import SplitPair, Task
 
 ATTACKERS = ("line_search", "momentum", "nesterov", "adam", "muon")
@@ -19,7 +19,10 @@ ATTACKERS = ("line_search", "momentum", "nesterov", "adam", "muon")
 
 @jax.jit
 def measured(theta: jax.Array, split: SplitPair) -> dict[str, jax.Array]:
-    """Scalars: log RIR and both ratios, by policy and rows, the share of the limit, and whether a floor decided."""
+    """Scalars: RIR and both ratios by policy and rows, the share of the limit, and RIR if every sigma_min were the same.
+
+    The last one tells what a floor does: where a floor decides both sigma_min, RIR is a ratio of spectral norms.
+    """
     released = relative_immunization_ratio(theta, split.train, ReleasedCode())
     defined = relative_immunization_ratio(theta, split.train, PseudoInverse())
     heldout = relative_immunization_ratio(theta, split.heldout, PseudoInverse())
@@ -27,12 +30,18 @@ def measured(theta: jax.Array, split: SplitPair) -> dict[str, jax.Array]:
         "released_rir": released.rir,
         "released_harmful": released.harmful_ratio,
         "released_primary": released.primary_ratio,
+        "norms_rir": _growth(released.harmful, released.harmful_reference)
+        / _growth(released.primary, released.primary_reference),
         "rir": defined.rir,
         "harmful": defined.harmful_ratio,
         "primary": defined.primary_ratio,
         "heldout_rir": heldout.rir,
         "share": share_of_pair(theta, split.train).share,
     }
+
+
+def _growth(after: Spectrum, before: Spectrum) -> jax.Array:
+    return after.sigma_max / before.sigma_max
 
 
 def attacked(

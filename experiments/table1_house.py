@@ -7,7 +7,7 @@ Published (79 features, split by zone, first 200 rows, 100 epochs): (i) harmful 
 
 Ours, in three groups: the methods as the released code runs them (`experiments.released_code`), the same methods as this
 library runs them by default (theta from the identity, Hessians of all rows, steps relative to theta), and the closed form.
-Each with (i), (ii) and RIR under `ReleasedCode`, by the definition (`PseudoInverse`), on held-out rows, the share of the
+Each with (i), (ii) and RIR under `ReleasedCode` and from spectral norms alone, by the definition (`PseudoInverse`), on held-out rows, the share of the
 limit, and what the best attacker of a standard sweep leaves of the harmful excess loss and by how much he is slowed. Mean
 (sd) over seeds.
 
@@ -106,6 +106,7 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
         "ReleasedCode (i)",
         "(ii)",
         "RIR",
+        "by norms",
         "PseudoInverse (i)",
         "(ii)",
         "RIR",
@@ -115,6 +116,7 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
         "released_harmful",
         "released_primary",
         "released_rir",
+        "norms_rir",
         "harmful",
         "primary",
         "rir",
