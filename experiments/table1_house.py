@@ -7,9 +7,9 @@ Published (79 features, split by zone, first 200 rows, 100 epochs): (i) harmful 
 
 Ours, in three groups: the methods as the released code runs them (`experiments.released_code`), the same methods as this
 library runs them by default (theta from the identity, Hessians of all rows, steps relative to theta), and the closed form.
-Each with (i), (ii) and RIR under `ReleasedCode` and from spectral norms alone, by the definition (`PseudoInverse`), on held-out rows, the share of the
-limit, and what the best attacker of a standard sweep leaves of the harmful excess loss and by how much he is slowed. Mean
-(sd) over seeds.
+Each with (i), (ii) and RIR under `ReleasedCode` and from spectral norms alone, by the definition (`PseudoInverse`), on
+held-out rows, the share of the limit, and what the best attacker of a standard sweep leaves of the harmful excess loss and
+by how much he is slowed. Mean (sd) over seeds.
 
     python -m experiments.table1_house --data-dir DIR [--seeds 3] [--out runs/table1]
     cimm reproduce table1 --data-dir DIR
