@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 LEAST_SHOWN = 1e-6
+LONGEST_NAME = 32
+"""Characters of a name in a picture."""
 
 
 def attack_plot(results: Mapping[str, Any]) -> bytes:
@@ -38,8 +40,8 @@ def draw_left(axes: "Axes", results: Mapping[str, Any], cmap: "str | Colormap" =
     names, extractors = attackers(results), list(harmful)
     values = np.array([[_number(harmful[e][a]["left"]["mean"], 1.0) for e in extractors] for a in names])
     image = axes.imshow(values, cmap=cmap, vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(extractors)), extractors, rotation=60, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(extractors)), map(drawn_name, extractors), rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), map(drawn_name, names))
     axes.tick_params(length=0)
     axes.set_title("excess harmful loss left", fontsize=10)
     for row, column in np.ndindex(values.shape):
@@ -56,7 +58,13 @@ def draw_curves(axes: "Axes", results: Mapping[str, Any], task: str = "harmful")
     name = curve_attacker(results, task)
     for extractor, records in by_extractor.items():
         curve = [max(LEAST_SHOWN, _number(value, 1.0)) for value in records[name]["curve"]]
-        axes.plot(results["records"], curve, "--" if extractor == UNDEFENDED else "-", label=extractor, linewidth=1.6)
+        axes.plot(
+            results["records"],
+            curve,
+            "--" if extractor == UNDEFENDED else "-",
+            label=drawn_name(extractor),
+            linewidth=1.6,
+        )
     axes.set(xscale="log", yscale="log", ylim=(LEAST_SHOWN, 1.6), xlabel="steps", ylabel="excess loss left")
     axes.set_title(f"{task} task, {name}", fontsize=10)
     _finish(axes)
@@ -74,11 +82,20 @@ def draw_trials(axes: "Axes", results: Mapping[str, Any]) -> None:
         expected = kinds.get("gradient", kinds["all"])
         shown = [max(LEAST_SHOWN, value) for value in expected]
         style = "--" if extractor == UNDEFENDED else "-"
-        axes.plot(range(1, len(shown) + 1), shown, style, label=extractor, linewidth=1.6)
+        axes.plot(range(1, len(shown) + 1), shown, style, label=drawn_name(extractor), linewidth=1.6)
     axes.set(xscale="log", yscale="log", ylim=(LEAST_SHOWN, 1.6), xlabel="trials, gradient attackers at random")
     axes.set_ylabel("expected least excess loss left")
     axes.set_title("harmful task, best so far", fontsize=10)
     _finish(axes)
+
+
+def drawn_name(name: str) -> str:
+    """A name, often that of a folder, as matplotlib draws it: one line, not too long, no mathematics, shown in legends."""
+    name = " ".join(name.split())
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 11]}…{name[-10:]}"
+    # A legend leaves out names that start with _.
+    return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
 
 
 def _finish(axes: "Axes") -> None:

@@ -1,13 +1,13 @@
 """The figures of an attack on a page."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cimm_jax.report.attack import curve_attacker, draw_curves, draw_left, draw_trials
+from cimm_jax.report.attack import curve_attacker, draw_curves, draw_left, draw_trials, drawn_name
 from cimm_jax.report.attack_facts import LINE_SEARCH, attackers
 from cimm_jax.report.page_blocks import Figure, Figures
-from cimm_jax.report.page_figures import NARROW, TALL, Scheme, figure
+from cimm_jax.report.page_figures import NARROW, TALL, Scheme, figure, legend_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def _curves(results: Mapping[str, Any], task: str) -> Figure:
     aim = "higher is safer" if task == "harmful" else "lower is better"
     return figure(
         lambda axes, _: draw_curves(axes, results, task),
-        size=(NARROW, _tall(len(ends))),
+        size=(NARROW, _tall(ends)),
         alt=f"Excess loss of the {task} task left after {results['records'][-1]} steps of {name}: {_values(ends)}.",
         caption=f"{task.capitalize()} task: excess loss left by {who}; {aim}.",
     )
@@ -46,7 +46,7 @@ def _trials(results: Mapping[str, Any]) -> Figure:
     )
     return figure(
         lambda axes, _: draw_trials(axes, results),
-        size=(NARROW, _tall(len(ends))),
+        size=(NARROW, _tall(ends)),
         alt=f"Least excess harmful loss left after {count} trials of {kind}: {_values(ends)}.",
         caption=f"Harmful task: least excess loss left against trials, an attacker at a rate, of {kind} in random order.",
     )
@@ -54,7 +54,9 @@ def _trials(results: Mapping[str, Any]) -> Figure:
 
 def _heat_map(results: Mapping[str, Any]) -> Figure:
     harmful = results["tasks"]["harmful"]
-    names = [textwrap.fill(name, LABEL_WIDTH) for name in attackers(results)]
+    names = [textwrap.fill(drawn_name(name), LABEL_WIDTH) for name in attackers(results)]
+
+    slanted = 0.055 * max(len(drawn_name(name)) for name in harmful)
 
     def draw(axes: "Axes", scheme: Scheme) -> None:
         draw_left(axes, results, scheme.colormap("sequential"))
@@ -66,7 +68,7 @@ def _heat_map(results: Mapping[str, Any]) -> Figure:
 
     return figure(
         draw,
-        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), 1.1 + ROW_HEIGHT * len(names)),
+        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), 0.2 + slanted + ROW_HEIGHT * len(names)),
         alt=f"Heat map of the excess harmful loss that {len(names)} attackers leave of {', '.join(harmful)}; "
         "every value is in the table below.",
         caption="Excess harmful loss that each attacker leaves: 1, nothing learned. Above the line, gradient followers; below, "
@@ -75,9 +77,10 @@ def _heat_map(results: Mapping[str, Any]) -> Figure:
     )
 
 
-def _tall(lines: int) -> float:
-    """Inches, with room for a legend in two columns."""
-    return TALL - 0.5 + 0.17 * ((lines + 1) // 2)
+def _tall(extractors: Iterable[str]) -> float:
+    """Inches, with room for the legend."""
+    names = list(map(drawn_name, extractors))
+    return TALL - 0.5 + 0.17 * -(-len(names) // legend_columns(names))
 
 
 def _values(ends: Mapping[str, float | None]) -> str:

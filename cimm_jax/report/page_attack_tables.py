@@ -30,23 +30,16 @@ def attack_tables(results: Mapping[str, Any]) -> list[Section]:
     heldout = HELDOUT + ("; best accuracy." if results["classes"] else ".")
     heldout_cell = _heldout_accuracy if results["classes"] else _heldout
     deviation = DEVIATION.format(measure="accuracy" if results["classes"] else "share of held-out loss learned")
+    sections = [
+        ("What each attacker leaves", _by_attacker(results, _left, "Harmful task, rows fitted"), LEFT),
+        ("On held-out rows", _by_attacker(results, heldout_cell, "Harmful task, held-out rows"), heldout),
+    ]
+    if len(results["extractors"]) > 1:
+        table = _by_attacker(results, _deviation, "Deviation from the undefended", undefended=False)
+        sections.append(("RFD and SGR", table, deviation))
     return [
-        Section(
-            "What each attacker leaves",
-            [_by_attacker(results, _left, "Harmful task, rows fitted"), Text(LEFT, quiet=True)],
-        ),
-        Section(
-            "On held-out rows",
-            [_by_attacker(results, heldout_cell, "Harmful task, held-out rows"), Text(heldout, quiet=True)],
-        ),
-        Section(
-            "RFD and SGR",
-            [
-                _by_attacker(results, _deviation, "Deviation from the undefended", undefended=False),
-                Text(deviation, quiet=True),
-            ],
-        ),
-        Section("Condition numbers", ratio_table(_with_ratios(results))),
+        *(Section(title, [table, Text(text, quiet=True)]) for title, table, text in sections),
+        *([Section("Condition numbers", ratio_table(_with_ratios(results)))] if len(results["extractors"]) > 1 else []),
         Section("The price to other tasks", _price(results)),
     ]
 

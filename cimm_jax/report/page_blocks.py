@@ -89,7 +89,10 @@ class Table:
     def classes(self) -> list[str]:
         """Of each column after the first: "words" if it holds text, "" if figures."""
         rows = [row for _, group in self.groups for row in group]
-        return ["words" if any(isinstance(cell, str) for cell in column) else "" for column in zip(*rows, strict=True)]
+        return [
+            "words" if any(isinstance(row[place], str) for row in rows) else ""
+            for place in range(len(self.columns) - 1)
+        ]
 
 
 @dataclass(frozen=True)

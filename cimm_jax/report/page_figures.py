@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 PIXELS_PER_INCH = 96
+WIDEST_OF_TWO = 18
+"""Characters of a label beside another in a legend."""
 NARROW, TALL = 3.6, 3.4
 """Inches; 3.6 are 346 CSS pixels, the width of a phone less its margins."""
 
@@ -129,8 +131,13 @@ def _legend_below(drawing: Any) -> None:
             into.extend(found)
         if axes.get_legend() is not None:
             axes.get_legend().remove()
-    columns = 2 if len(labels) > 1 else 1
+    columns = legend_columns(labels)
     drawing.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """As many as fit the width of a phone."""
+    return 2 if len(labels) > 1 and max(map(len, labels)) <= WIDEST_OF_TWO else 1
 
 
 def _uri(svg: bytes) -> str:
