@@ -1,5 +1,6 @@
 """`cimm reproduce` and the experiments behind it, small, on made-up data of the right shape."""
 
+import importlib
 import json
 
 import jax
@@ -21,7 +22,11 @@ def standard_promotion():
 def one_attacker(monkeypatch):
     from experiments import measure
 
-    monkeypatch.setattr(measure, "ATTACKERS", ("line_search",))
+    def quick(thetas, split, **settings):
+        return measure.attacked(thetas, split, attackers=("line_search",), steps=20)
+
+    for name in ("table1_house", "table2_mnist"):
+        monkeypatch.setattr(importlib.import_module(f"experiments.{name}"), "attacked", quick)
 
 
 @pytest.fixture
