@@ -20,6 +20,7 @@ def test_the_readme_s_example_runs_and_prints_a_verdict(capsys):
     assert "held-out RIR" in printed
     assert "immunized" in printed
     assert printed.count("\n  (") == 3
+    assert "steps of Adam" in printed
 
 
 def test_the_counterexample_to_proposition_3_2_holds():
