@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -208,3 +209,32 @@ def test_in_a_browser(written, tmp_path, scheme, setting):
     shown = Page(re.sub(r"<script>.*?</script>", "", dom, flags=re.DOTALL))
     for text in ("Attack on digits", "Broken by", "slows the best attacker", "Model card fragment"):
         assert text in shown.text
+
+
+@pytest.mark.slow
+def test_real_runs_of_every_command_are_shown(tmp_path):
+    commands = (
+        [
+            "attack",
+            "--rows",
+            "20",
+            "--attackers",
+            "line_search",
+            "sgd",
+            "newton",
+            "--methods",
+            "pencil",
+            "--rates",
+            "2",
+        ],
+        ["immunize", "--steps", "3", "--resamples", "20"],
+        ["diagnose"],
+        ["sweep", "--steps", "1", "--rows", "12", "--heldout-rows", "12"],
+    )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for arguments in commands:
+            assert cli.main([*arguments, "--out", str(tmp_path / arguments[0])]) == 0
+        folders = [str(tmp_path / command) for command, *_ in commands]
+        assert cli.main(["report", *folders, "--out", str(tmp_path / "report")]) == 0
+    shown = Page((tmp_path / "report" / "report.html").read_text())
+    assert len([text for level, text in shown.headings if level == 2]) == len(commands) + 1

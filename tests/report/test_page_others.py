@@ -95,8 +95,8 @@ def test_diagnose_without_targets_or_heldout_rows(diagnosis):
 def test_sweep_counts_the_pairs_that_meet_the_definition(sweep):
     record = sweep["methods"]["ill_only"]
     for part, protected in (("train", 90), ("heldout", 45)):
-        for name in ("harmful_harder", "primary_as_easy", "primary_kept"):
-            record[part][name] = [[index < protected] for index in range(90)]
+        record[part].update(dict.fromkeys(("harmful_harder", "primary_as_easy"), [[True]] * 90))
+        record[part]["primary_kept"] = [[index < protected] for index in range(90)]
     shown = page(sweep).text
     assert "ill_only protected 90 of 90 pairs on the rows it saw and 45 on held-out rows." in shown
     assert "ill_only 50 % (100 % on training rows)" in " ".join(shown.split())
