@@ -1,7 +1,7 @@
 """The command line `cimm`: what can be asked. What is done about it lives in `commands/`, loaded when it is asked for."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,8 +42,25 @@ class PencilSettings:
 
 
 @dataclass(frozen=True)
-class Immunize(PencilSettings, Common):
-    """Immunize a linear extractor on one pair of tasks with one method, and judge it by Definition 3.1."""
+class DeepSettings:
+    """Settings of a network whose features are immunized."""
+
+    model: str | None = None
+    """Network: resnet18, resnet20_cifar10, vit_b16, efficientnet_lite0, ...; --primary and --harmful are then folders of images
+    (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, or an .npz file of CIFAR-10."""
+    weights: Path | None = None
+    """Network: its weights, a safetensors file."""
+    image_rows: int | None = None
+    """Network: at most how many images of each part of MNIST and CIFAR-10; all if left out."""
+    cache: Path | None = None
+    """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
+    strict: bool = False
+    """Network: refuse images that cannot be decoded, which are skipped and counted otherwise."""
+
+
+@dataclass(frozen=True)
+class Immunize(DeepSettings, PencilSettings, Common):
+    """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
     data: str = "digits"
     """Data set: digits (embedded), mnist or house_prices."""
@@ -93,6 +110,8 @@ class Sweep(PencilSettings, Common):
     """Training rows per digit; as many as every digit has if left out."""
     heldout_rows: int | None = None
     """Held-out rows per digit; as many as every digit has if left out."""
+    pairs_at_once: int | None = None
+    """Pairs worked on at once, which does not change the result; as many as memory allows if left out."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +178,8 @@ class Attack(PencilSettings, Common):
     """Courses of the learning rate: constant, cosine, warmup."""
     seeds: int = 5
     """Seeds of each attack that uses randomness."""
-    loss: Literal["squared", "logistic"] = "squared"
-    """The attackers' loss; logistic needs classes."""
+    loss: Literal["squared", "logistic", "softmax"] = "squared"
+    """The attackers' loss; logistic needs classes, softmax more than two of them."""
 
 
 @dataclass(frozen=True)
@@ -233,15 +252,23 @@ def _run(command: Attack | Diagnose | Immunize | Report | Reproduce | Sweep) -> 
     jax.config.update("jax_enable_x64", True)
     if isinstance(command, Attack):
         from cimm_jax.commands.attack import run_attack
+        from cimm_jax.commands.deep_attack import are_deep, run_deep_attack
 
-        run_attack(command)
+        (run_deep_attack if are_deep(command.runs) else run_attack)(command)
     elif isinstance(command, Diagnose):
         from cimm_jax.commands.diagnose import run_diagnose
 
         run_diagnose(command)
+    elif isinstance(command, Immunize) and command.model is not None:
+        from cimm_jax.commands.deep_immunize import run_deep_immunize
+
+        run_deep_immunize(command)
     elif isinstance(command, Immunize):
         from cimm_jax.commands.immunize import run_immunize
 
+        for field in fields(DeepSettings):
+            if getattr(command, field.name) != field.default:
+                raise InputError(f"{field.name}: is a setting of a network; add --model, or leave it out")
         run_immunize(command)
     elif isinstance(command, Report):
         from cimm_jax.commands.report import run_report

@@ -23,7 +23,7 @@ class FilePixels:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int, /) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:
         return decode(self._files[index], self._size)
 
 
@@ -75,7 +75,7 @@ def _split(folder: Path, size: int, classes: Sequence[str] | None, strict: bool)
     for folders in found.values():
         files = [(path, label) for label, name in enumerate(names) for path in folders[name]]
         parts.append(_read(folder, [path for path, _ in files], [label for _, label in files], names, size, strict))
-    return SplitImages(*parts) if HELDOUT in found else SplitImages(*parts, None)
+    return SplitImages(parts[0], parts[1] if HELDOUT in found else None)
 
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:

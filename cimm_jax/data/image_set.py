@@ -18,7 +18,7 @@ class Pixels(Protocol):
         """How many images there are."""
         ...
 
-    def __getitem__(self, index: int, /) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:
         """One image, uint8 of shape (size, size, 3)."""
         ...
 
@@ -74,5 +74,5 @@ class ArrayPixels:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int, /) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:
         return self._images[index]

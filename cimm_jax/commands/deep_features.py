@@ -1,0 +1,146 @@
+"""From the settings of a deep run to features: network, weights, images, cache."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cimm_jax.commands.shared import progress_bar
+from cimm_jax.data.image_set import SplitImages
+from cimm_jax.data.image_sources import load_images
+from cimm_jax.errors import InputError
+from cimm_jax.models import Backbone, by_name
+from cimm_jax.models.weights import load_weights
+from cimm_jax.training.absorbed_head import Head
+from cimm_jax.training.feature_cache import weights_checksum
+from cimm_jax.training.features import DeepFeatures, FeatureSet, feature_set
+
+DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "image_rows")
+"""Settings that decide what the features are; the others of a deep run say what is done with them."""
+
+
+class DeepData(NamedTuple):
+    """A network's features of both tasks.
+
+    Attributes:
+      features: of both tasks.
+      head: the published head.
+      described: what they were made from, for results.json.
+    """
+
+    features: DeepFeatures
+    head: Head
+    described: dict[str, Any]
+
+
+def is_deep(settings: Any) -> bool:
+    """Whether settings, of a command or of a results.json, name a network."""
+    model = settings.get("model") if isinstance(settings, dict) else getattr(settings, "model", None)
+    return model is not None
+
+
+class DeepInputs(NamedTuple):
+    """A network and its images, checked; nothing is computed yet.
+
+    Attributes:
+      network: with its weights.
+      weights_sha256: checksum of their file.
+      images: of the primary and the harmful task.
+    """
+
+    network: Backbone
+    weights_sha256: str
+    images: dict[str, SplitImages]
+
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """Raises `InputError` if the batch is not between 1 and the images of the smaller task."""
+        least = min(len(split.train) for split in self.images.values())
+        if batch_size is not None and not 1 <= batch_size <= least:
+            raise InputError(f"batch_size: needs 1 to {least} (the images of the smaller task), got {batch_size}")
+
+    def data(self, cache: Path | None) -> DeepData:
+        """Features, from the cache or computed with progress bars; None is the user's cache."""
+        folder = default_cache() if cache is None else cache
+        sets = {
+            task: _features(task, self.network, split, self.weights_sha256, folder)
+            for task, split in self.images.items()
+        }
+        head = Head(np.asarray(self.network.head.kernel[...]), np.asarray(self.network.head.bias[...]))  # pyright: ignore
+        described = {
+            "weights_sha256": self.weights_sha256,
+            "features": int(head.kernel.shape[0]),
+            **{task: _described(split) for task, split in self.images.items()},
+        }
+        return DeepData(DeepFeatures(sets["primary"], sets["harmful"]), head, described)
+
+
+def read_deep_inputs(
+    *,
+    model: str,
+    weights: Path | None,
+    primary: str | None,
+    harmful: str | None,
+    image_rows: int | None,
+    strict: bool,
+) -> DeepInputs:
+    """Loads the network and looks at every image once.
+
+    Args:
+      model: name of the network.
+      weights: safetensors file.
+      primary: folder or file of the images that its head is for.
+      harmful: folder or file of the other images.
+      image_rows: of MNIST and CIFAR-10, at most how many images of each part.
+      strict: refuse images that cannot be decoded.
+
+    Raises:
+      InputError: if something is missing, unusable, or the head has other classes than the primary images.
+    """
+    config = by_name(model)
+    given = {"weights": weights, "primary": primary, "harmful": harmful}
+    for name, value in given.items():
+        if value is None:
+            raise InputError(f"{name}: is needed with --model {model}; see cimm immunize --help")
+    path = Path(str(weights))
+    network = load_weights(config, path)
+    images = {
+        task: load_images(Path(str(given[task])), size=config.preprocess.size, rows=image_rows, strict=strict)
+        for task in ("primary", "harmful")
+    }
+    classes = len(images["primary"].train.classes)
+    if classes != config.classes:
+        raise InputError(
+            f"primary: {primary} has {classes} classes and the head of {model} {config.classes}; give the images that "
+            "it was trained for"
+        )
+    return DeepInputs(network, weights_checksum(path), images)
+
+
+def default_cache() -> Path:
+    """cimm_jax/features in $XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
+
+
+def _features(task: str, network: Backbone, images: SplitImages, checksum: str, cache: Path) -> FeatureSet:
+    with ExitStack() as bars:
+
+        def bar(part: str, total: int) -> Callable[[int], None]:
+            return bars.enter_context(progress_bar(f"features of the {task} images, {part}", total))
+
+        return feature_set(network, images, weights_sha256=checksum, cache=cache, progress=bar)
+
+
+def _described(images: SplitImages) -> dict[str, Any]:
+    parts = {name: part for name, part in images._asdict().items() if part is not None}
+    return {
+        name: {
+            "images": len(part),
+            "classes": len(part.classes),
+            "sha256": part.sha256,
+            "skipped": len(part.skipped),
+        }
+        for name, part in parts.items()
+    }

@@ -1,0 +1,194 @@
+"""`cimm immunize --model`: a linear map behind a network's features, the published head absorbing its inverse."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from safetensors.numpy import save
+
+from cimm_jax import methods
+from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
+from cimm_jax.cli import Immunize
+from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, read_deep_inputs
+from cimm_jax.commands.immunize import CURVE_STEPS, NO_COMPARISON, POLICIES, SHOWN_STEPS
+from cimm_jax.commands.shared import blas_threads_for, build_methods, manifest, progress_bar, ratio_record
+from cimm_jax.convergence import excess_curve
+from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.limits import share_of_pair
+from cimm_jax.methods import immunize
+from cimm_jax.methods.run import check_steps
+from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
+from cimm_jax.report.convergence import convergence_plot
+from cimm_jax.report.tables import print_table
+from cimm_jax.tasks import TaskPair, check_pair
+from cimm_jax.training.absorbed_head import UNCHANGED, primary_kept
+from cimm_jax.training.class_targets import sketched
+from cimm_jax.training.grouped_ratio import GROUP_ROWS, GROUPS, grouped_ratio
+
+
+def run_deep_immunize(command: Immunize) -> None:
+    """Computes features, immunizes, measures; writes results.json, theta.safetensors, head.safetensors and a picture."""
+    hessian = None if command.batch_size is None else methods.HessianFrom.BATCH
+    method = build_methods(
+        [command.method],
+        command.learning_rate,
+        command,
+        lambda_primary=command.lambda_primary,
+        lambda_harmful=command.lambda_harmful,
+        hessian=None if command.method in ("imma", "pencil") else hessian,
+    )[command.method]
+    check_steps(command.steps)
+    if command.resamples is not None:
+        check_resamples(command.resamples)
+    inputs = read_deep_inputs(**{name: getattr(command, name) for name in DEEP_SETTINGS}, strict=command.strict)
+    inputs.check_batch_size(command.batch_size)
+    folder = output_folder(command.out)
+    data = inputs.data(command.cache)
+    parts = {part: pair for part in ("train", "heldout") if (pair := data.features.pair(part)) is not None}
+    for part, pair in parts.items():
+        check_pair(pair, part, needs_labels=True)
+    parts = {part: jax.tree.map(jnp.asarray, pair) for part, pair in parts.items()}  # as one tree it would be sorted
+    with blas_threads_for(data.head.kernel.shape[0]):
+        theta = _immunized(command, method, parts["train"])
+        results = {**manifest(command, parts), **_measured(command, data, theta, parts)}
+    write_whole(folder / "theta.safetensors", save({"theta": theta}))
+    write_whole(folder / "head.safetensors", data.head.absorbed(theta).to_bytes())
+    title = f"{command.method} on {command.model}"
+    write_whole(folder / "convergence.png", convergence_plot(results["excess_left"], title=title))
+    written = write_json(folder / "results.json", results)
+    if command.json:
+        print(written.read_text(), end="")
+        return
+    _print(title, results)
+    print(f"\nWrote results.json, theta.safetensors, head.safetensors and convergence.png to {folder}")
+
+
+def _immunized(command: Immunize, method: methods.Method, pair: TaskPair) -> np.ndarray:
+    key, sketch_key = jax.random.split(jax.random.key(command.seed))
+    steps = 1 if method.closed_form else command.steps
+    with progress_bar(f"{command.method} on {command.model}", steps) as progress:
+        result = immunize(
+            method,
+            sketched(pair, sketch_key) if method.closed_form else pair,
+            key=key,
+            steps=steps,
+            batch_size=command.batch_size,
+            # One record: condition numbers of so many features cost more than the steps.
+            record_every=steps,
+            progress=progress,
+        )
+    return np.asarray(result.theta)
+
+
+def _measured(command: Immunize, data: DeepData, theta: np.ndarray, parts: dict[str, TaskPair]) -> dict[str, Any]:
+    mapped, train = jnp.asarray(theta), parts["train"]
+    group_key, bootstrap_key = jax.random.split(jax.random.key(command.seed + 1))
+    spectra = {
+        part: {type(policy).__name__: relative_immunization_ratio(mapped, pair, policy) for policy in POLICIES}
+        for part, pair in parts.items()
+    }
+    rows = min(GROUP_ROWS, *(len(task.x) for task in train))
+    return {
+        "data": {"data": command.model, "primary": command.primary, "harmful": command.harmful},
+        "rows": {
+            part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()
+        },
+        "ratios": {part: {name: ratio_record(r) for name, r in named.items()} for part, named in spectra.items()},
+        "groups": {
+            type(policy).__name__: grouped_ratio(
+                mapped, train, group_key, policy=policy, groups=GROUPS, rows=rows
+            )._asdict()
+            for policy in POLICIES
+        },
+        "limit": {part: share_of_pair(mapped, pair)._asdict() for part, pair in parts.items()},
+        "intervals": {part: _intervals(command, mapped, pair, bootstrap_key)._asdict() for part, pair in parts.items()},
+        "excess_left": {part: _curves(mapped, pair) for part, pair in parts.items()},
+        "verdict": {part: definition_3_1(mapped, pair, fit_on=train.primary)._asdict() for part, pair in parts.items()},
+        # Nothing is recorded on the way; the page draws a history of more than one record only.
+        "history": {"kappa_primary": [], "kappa_harmful": []},
+        "deep": {**data.described, "primary_kept": _kept(data, theta)},
+    }
+
+
+def _kept(data: DeepData, theta: np.ndarray) -> dict[str, Any]:
+    """By part: accuracies of the published head before and after, and how much the logits changed."""
+    absorbed = data.head.absorbed(theta)
+    parts = {"train": data.features.primary.train, "heldout": data.features.primary.heldout}
+    return {
+        name: primary_kept(data.head, absorbed, theta, part.x, part.labels)._asdict()
+        for name, part in parts.items()
+        if part is not None
+    }
+
+
+def _intervals(command: Immunize, theta: jax.Array, pair: TaskPair, key: jax.Array) -> RatioIntervals:
+    """Bootstrap intervals if resamples were asked for: each costs four decompositions of all features."""
+    if command.resamples is None:
+        nothing: Any = (None, None)
+        return RatioIntervals(*[nothing] * len(RatioIntervals._fields))
+    return bootstrap_ratio(key, theta, pair, resamples=command.resamples)
+
+
+def _curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
+    """Excess loss left by exact line search on each task, before and after."""
+    return {
+        f"{name} {state}": np.asarray(
+            excess_curve(task.x if state == "undefended" else task.x @ theta, task.y, CURVE_STEPS)
+        )
+        for name, task in pair._asdict().items()
+        for state in ("undefended", "immunized")
+    }
+
+
+def _print(title: str, results: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    columns = ["rows", "policy", "(i) harmful", "(ii) primary", "RIR", "rank H", "rank P", "a floor decided"]
+    rows = [
+        [
+            f"all {part}",
+            policy,
+            *(float(ratio[key]) for key in ("harmful_ratio", "primary_ratio", "rir")),
+            int(ratio["harmful"]["rank"]),
+            int(ratio["primary"]["rank"]),
+            "yes" if any(bool(ratio[name]["floored"]) for name in ("harmful", "primary")) else "no",
+        ]
+        for part, named in results["ratios"].items()
+        for policy, ratio in named.items()
+    ]
+    for policy, groups in results["groups"].items():
+        means = [_with_error(groups[key]) for key in ("harmful_ratio", "primary_ratio", "rir")]
+        rows.append([f"{groups['groups']} groups of {groups['rows']}", policy, *means, "", "", ""])
+    print_table(columns, rows, title=f"{title}: condition numbers, after over before; groups: mean (standard error)")
+    warning = next(iter(results["groups"].values()))["warning"]
+    console.print(NO_COMPARISON + (f"\nwarning: {warning}" if warning else "") + "\n", markup=False)
+    print_table(
+        ["rows", "task", "extractor", *(f"after {s} steps" for s in SHOWN_STEPS)],
+        [
+            [part, *name.split(), *(float(left[s]) for s in SHOWN_STEPS)]
+            for part, curves in results["excess_left"].items()
+            for name, left in curves.items()
+        ],
+        title="excess loss that gradient descent with exact line search leaves (1 = nothing learned), targets centred",
+    )
+    for part, kept in results["deep"]["primary_kept"].items():
+        console.print(
+            f"\nPrimary accuracy of the published head on {part} images: {kept['accuracy_before']:.4f} before, "
+            f"{kept['accuracy_after']:.4f} after; float32 logits changed by at most {kept['largest_change']:.1e} of their "
+            f"length ({'unchanged' if kept['unchanged'] else 'CHANGED'}: allowed {UNCHANGED:.0e})",
+            markup=False,
+        )
+    for task in ("primary", "harmful"):
+        for part, described in results["deep"][task].items():
+            if described["skipped"]:
+                console.print(f"{described['skipped']} {task} {part} images could not be decoded and were skipped")
+    for part, verdict in results["verdict"].items():
+        outcome = "immunized" if verdict["immunized"] else "NOT immunized"
+        console.print(f"\nVerdict on {part} rows, Definition 3.1 under PseudoInverse: {outcome}")
+        for reason in verdict["reasons"]:
+            console.print(f"  {reason}", markup=False)
+
+
+def _with_error(value: Any) -> str:
+    return f"{value.mean:.3g} ({value.standard_error:.2g})"
