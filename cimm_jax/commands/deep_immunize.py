@@ -52,9 +52,10 @@ def run_deep_immunize(command: Immunize) -> None:
     parts = {part: jax.tree.map(jnp.asarray, pair) for part, pair in parts.items()}  # as one tree it would be sorted
     with blas_threads_for(data.head.kernel.shape[0]):
         theta = _immunized(command, method, parts["train"])
+        # Before the measurements, which take longer.
+        write_whole(folder / "head.safetensors", data.head.absorbed(theta).to_bytes())
+        write_whole(folder / "theta.safetensors", save({"theta": theta}))
         results = {**manifest(command, parts), **_measured(command, data, theta, parts)}
-    write_whole(folder / "theta.safetensors", save({"theta": theta}))
-    write_whole(folder / "head.safetensors", data.head.absorbed(theta).to_bytes())
     title = f"{command.method} on {command.model}"
     write_whole(folder / "convergence.png", convergence_plot(results["excess_left"], title=title))
     written = write_json(folder / "results.json", results)
