@@ -196,10 +196,12 @@ class Report(Common):
 class Reproduce:
     """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
 
-    what: tyro.conf.Positional[Literal["table1", "table2", "figure1", "figure2"]]
-    """table1 (House Prices), table2 (90 pairs of MNIST digits), figure1 (convergence) or figure2 (heat maps of table2)."""
+    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2"]]
+    """table1 (House Prices), table2 (pairs of MNIST digits), table3 (networks), figure1 (convergence), figure2 (table2, drawn)."""
     data_dir: Path | None = None
-    """Folder that holds house_prices/ and mnist/."""
+    """Folder that holds house_prices/ and mnist/, or what the configuration of table3 names."""
+    config: str | None = None
+    """Configuration of table3, such as lite0_cars."""
     seeds: int | None = None
     """Seeds; 3 if left out."""
     rows: int | None = None

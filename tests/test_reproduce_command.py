@@ -151,6 +151,8 @@ def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
         (["table1", "--data-dir", "EMPTY", "--runs", "EMPTY"], "runs"),
         (["figure2", "--runs", "EMPTY"], "results.json"),
         (["figure2", "--seeds", "2"], "seeds"),
+        (["table3", "--data-dir", "EMPTY"], "config"),
+        (["table1", "--data-dir", "EMPTY", "--config", "lite0_cars"], "config"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, named):

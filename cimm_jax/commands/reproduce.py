@@ -13,16 +13,25 @@ from cimm_jax.errors import InputError
 EXPERIMENTS = {
     "table1": "table1_house",
     "table2": "table2_mnist",
+    "table3": "table3_deepnets",
     "figure1": "figure1",
     "figure2": "figure2",
 }
+SETTINGS = {
+    "table1": ("seeds",),
+    "table2": ("seeds", "rows", "epochs"),
+    "table3": ("seeds",),
+    "figure1": ("seeds", "rows"),
+}
+"""Numbers that each experiment lets its users choose."""
+
 FIGURE_2_READS = "figure2 draws what table2 found"
 
 
 def run_reproduce(command: Reproduce) -> None:
     """Runs the experiment with the settings that were given; it prints, resumes and writes by itself."""
     if command.data_dir is None and command.what != "figure2":
-        raise InputError("data_dir: is needed; give the folder that holds house_prices/ and mnist/")
+        raise InputError("data_dir: is needed; give the folder that holds house_prices/, mnist/ and so on")
     experiment = _experiment(EXPERIMENTS[command.what])
     folder = Path("runs") / command.what if command.out is None else command.out
     arguments = ["--out", str(folder), *_given(command)]
@@ -44,12 +53,14 @@ def _given(command: Reproduce) -> list[str]:
         return [] if command.runs is None else ["--runs", str(command.runs)]
     if command.runs is not None:
         raise InputError(f"runs: only {FIGURE_2_READS}; leave it out")
-    known = {"table1": ("seeds",), "table2": ("seeds", "rows", "epochs"), "figure1": ("seeds", "rows")}[command.what]
+    if (command.config is None) is (command.what == "table3"):
+        raise InputError("config: table3 needs one, such as lite0_cars, and the others have none")
     arguments = ["--data-dir", str(command.data_dir), "--seed", str(command.seed)]
+    arguments += [] if command.config is None else ["--config", command.config]
     for name, value in numbers.items():
         if value is None:
             continue
-        if name not in known:
+        if name not in SETTINGS[command.what]:
             raise InputError(f"{name}: {command.what} has no such setting; leave it out")
         if value < 1:
             raise InputError(f"{name}: needs at least 1, got {value}")
