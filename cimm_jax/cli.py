@@ -197,7 +197,7 @@ class Reproduce:
     """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
 
     what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2"]]
-    """table1 (House Prices), table2 (pairs of MNIST digits), table3 (networks), figure1 (convergence), figure2 (table2, drawn)."""
+    """table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 (table2, drawn)."""
     data_dir: Path | None = None
     """Folder that holds house_prices/ and mnist/, or what the configuration of table3 names."""
     config: str | None = None
