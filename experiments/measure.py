@@ -85,8 +85,8 @@ def attacked(
 def mean_and_spread(values: Sequence[float] | np.ndarray, *, logs: bool = False) -> str:
     """Like "12.3 (0.4)": the mean and the standard deviation, of the values or of their logarithms."""
     array = np.log(np.asarray(values, float)) if logs else np.asarray(values, float)
-    if len(array) == 1:
-        return f"{array[0]:.3g}"
+    if len(array) < 2:
+        return f"{array[0]:.3g}" if len(array) else "-"
     return f"{array.mean():.3g} ({array.std(ddof=1):.2g})"
 
 

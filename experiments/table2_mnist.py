@@ -137,7 +137,7 @@ def _print(found: dict[str, list[dict[str, Any]]], settings: argparse.Namespace)
                 mean_and_spread(values["rir"], logs=True),
                 int((values["rir"] <= 1).sum()),
                 mean_and_spread(values["heldout_rir"], logs=True),
-                mean_and_spread(values["share"]),
+                mean_and_spread(values["share"][np.isfinite(values["share"])]),
                 mean_and_spread(values["left"]),
                 mean_and_spread(values["slow_down"]) + "x",
             ]

@@ -102,7 +102,7 @@ def test_table2_saves_every_pair_and_figure2_draws_them(digits, tmp_path, capsys
 
     figure = tmp_path / "figure2"
     assert cli.main(["reproduce", "figure2", "--runs", str(out), "--out", str(figure)]) == 0
-    assert "rho with published" in capsys.readouterr().out
+    assert "axes exchanged" in capsys.readouterr().out
     maps = json.loads((figure / "results.json").read_text())["maps"]
     runs = json.loads((out / "results.json").read_text())["methods"]["algorithm1 as released"]
     values = np.array(maps["algorithm1 as released, ReleasedCode"]["map"], float)
