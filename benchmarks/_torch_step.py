@@ -34,10 +34,10 @@ def well(sigma: torch.Tensor) -> torch.Tensor:
     return sigma[-1] ** 2 / 2 - (sigma**2).sum() / (2 * len(sigma))
 
 
-def ill(sigma: torch.Tensor, rank: int) -> torch.Tensor:
-    """R_ill of eigenvalues in ascending order, `rank` of them not zero."""
-    kept = sigma[len(sigma) - rank :]
-    return 1 / ((kept**2).sum() / (2 * rank) - kept[0] ** 2 / 2)
+def ill(sigma: torch.Tensor) -> torch.Tensor:
+    """R_ill of eigenvalues in ascending order, of which those at rounding level are zero."""
+    kept = sigma[sigma > len(sigma) * torch.finfo(sigma.dtype).eps * sigma[-1]]
+    return 1 / ((kept**2).sum() / (2 * len(kept)) - kept[0] ** 2 / 2)
 
 
 def small_direction(theta: torch.Tensor, x: torch.Tensor, coefficients: Callable[[torch.Tensor], torch.Tensor]):
@@ -58,7 +58,7 @@ def ill_slopes(sigma: torch.Tensor) -> torch.Tensor:
     """c_i of R_ill, ascending."""
     slopes = torch.full_like(sigma, -2 / len(sigma))
     slopes[0] += 2
-    return slopes * ill(sigma, len(sigma)) ** 2
+    return slopes * ill(sigma) ** 2
 
 
 class Step:
@@ -92,11 +92,7 @@ class Step:
         self.optimizer.step()
 
     def _automatic(self, theta: torch.Tensor):
-        rank = len(self.x_harmful)
-        return (
-            automatic_direction(theta, self.x_primary, well),
-            automatic_direction(theta, self.x_harmful, lambda sigma: ill(sigma, min(rank, len(theta)))),
-        )
+        return automatic_direction(theta, self.x_primary, well), automatic_direction(theta, self.x_harmful, ill)
 
     def _small(self, theta: torch.Tensor):
         return (

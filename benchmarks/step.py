@@ -112,7 +112,7 @@ def products_of_numpy(start: Start) -> list[np.ndarray]:
 
 def naive(start: Start) -> Stateful:
     """The step as one would write it down from Algorithm 1: gradients in H by automatic differentiation."""
-    optimizer: optax.GradientTransformation = optax.adam(RATE)
+    optimizer = optax.adam(RATE)
     (x_primary, y), (x_harmful, _) = start.batch
 
     def loss(params):
@@ -164,7 +164,8 @@ def contenders(start: Start, released_code: Path | None) -> dict[str, Contender]
         return found
     from benchmarks._torch_step import Step, Weights
 
-    weights = Weights(*(float(weight) for weight in start.state.weights), RATE)
+    primary, harmful = (float(weight) for weight in start.state.weights)
+    weights = Weights(primary, harmful, RATE)
     batch = (start.batch.primary.x, start.batch.primary.y, start.batch.harmful.x)
     for name, small in (("eager PyTorch", False), ("eager PyTorch, our algebra", True)):
         step = Step(start.state.theta, start.state.omega, batch, weights, small=small)

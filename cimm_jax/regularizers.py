@@ -138,19 +138,22 @@ def ill_direction(theta: jax.Array, eigen: Eigen, rank: int | None = None) -> ja
 
 
 def well_rows(f: jax.Array) -> jax.Array:
-    """R with K^{-1} grad_theta R_well = theta f^T R, for features f = X theta of fewer rows than columns; shape (..., B, m) of f.
+    """R with K^{-1} grad_theta R_well = theta f^T R, for features f = X theta of fewer rows than columns.
 
     With f f^T = U diag(sigma) U^T, theta V diag(c_i sigma_i) V^T = theta f^T U diag(c_i) U^T f: the Hessian's eigenvectors V
-    and everything else of shape (m, m) drop out, and what is left are products with B rows.
+    and everything else of shape (m, m) drop out. Zero eigenvalues need no care, since U^T f is zero where they are.
+
+    Args:
+      f: features, shape (..., B, m), as R.
     """
     eigen = eigenpairs(_matmul(f, f.mT))
-    return _combined_rows(f, eigen, well_coefficients(eigen.sigma, f.shape[-1]))
+    return _combine_rows(f, eigen.vectors, well_coefficients(eigen.sigma, f.shape[-1]))
 
 
 def ill_rows(f: jax.Array) -> jax.Array:
-    """R with K^{-1} grad_theta R_ill = theta f^T R, shape (..., B, m); see `well_rows`."""
+    """R with K^{-1} grad_theta R_ill = theta f^T R; see `well_rows`."""
     eigen = eigenpairs(_matmul(f, f.mT))
-    return _combined_rows(f, eigen, ill_coefficients(eigen.sigma))
+    return _combine_rows(f, eigen.vectors, ill_coefficients(eigen.sigma))
 
 
 def well_gradient(theta: jax.Array, k: jax.Array) -> jax.Array:
@@ -219,11 +222,9 @@ def _right_multiply(theta: jax.Array, eigen: Eigen, coefficients: jax.Array) -> 
     return _matmul(_matmul(theta, eigen.vectors) * weights[..., None, :], eigen.vectors.mT)
 
 
-def _combined_rows(f: jax.Array, gram: Eigen, coefficients: jax.Array) -> jax.Array:
-    """U diag(c) U^T f without the zero eigenvalues of f f^T, whose V are not in the range of f^T."""
-    positive = gram.sigma > rounding_tolerance(f.shape[-2], f.dtype) * gram.sigma[..., :1]
-    weights = jnp.where(positive, coefficients, 0)
-    return _matmul(_matmul(gram.vectors * weights[..., None, :], gram.vectors.mT), f)
+def _combine_rows(f: jax.Array, u: jax.Array, coefficients: jax.Array) -> jax.Array:
+    """U diag(c) U^T f."""
+    return _matmul(_matmul(u * coefficients[..., None, :], u.mT), f)
 
 
 def _kept(sigma: jax.Array, rank: int | None) -> jax.Array:

@@ -113,25 +113,25 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
 
     save = saved.Checkpoint.save
 
-    def save_and_stop(self, runs):
-        save(self, runs)
-        if command.steps_made(runs) >= 3:
+    def save_and_stop(self, progress, size):
+        save(self, progress, size)
+        if progress.steps_made(6) >= 60 * 6 + 30 * 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
         stopped.setattr(saved.Checkpoint, "save", save_and_stop)
-        assert cli.main([*arguments, str(tmp_path / "cut")]) == 130
+        assert cli.main([*arguments, str(tmp_path / "cut"), "--pairs-at-once", "60"]) == 130
     assert "continues" in capsys.readouterr().err
     assert not (tmp_path / "cut" / "results.json").exists()
 
     lengths = []
     sweep = command.sweep
     monkeypatch.setattr(
-        command, "sweep", lambda *a, **k: lengths.append(command.steps_made(k["runs"])) or sweep(*a, **k)
+        command, "sweep", lambda *a, **k: lengths.append(k["progress"].steps_made(6)) or sweep(*a, **k)
     )
     assert cli.main([*arguments, str(tmp_path / "cut")]) == 0
     continued = json.loads(capsys.readouterr().out)
-    assert lengths == [3]
+    assert lengths == [45 * 6 + 45 * 4]
     np.testing.assert_allclose(
         continued["methods"]["ill_only"]["train"]["rir"], whole["methods"]["ill_only"]["train"]["rir"], rtol=1e-9
     )

@@ -1,23 +1,25 @@
 """`cimm sweep`: every ordered pair of digits, several methods and seeds, one table and one picture."""
 
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from cimm_jax.cli import Sweep
 from cimm_jax.commands.checkpoint import Checkpoint
 from cimm_jax.commands.shared import blas_threads_for, build_methods, check_count, manifest, progress_bar, ratio_record
-from cimm_jax.data import digit_kind, load_digit_images, sweep_splits
+from cimm_jax.data import digit_kind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.methods.pairs import pairs_of
 from cimm_jax.methods.run import check_batch_size, check_steps
-from cimm_jax.methods.sweep import Measured, abstract_runs, steps_made, sweep
+from cimm_jax.methods.sweep import Measured, Progress, abstract_progress, sweep
 from cimm_jax.report.heatmap import heatmap_grid
 from cimm_jax.report.tables import print_table
 from cimm_jax.report.words import sweep_paragraph
+from cimm_jax.tasks import TaskPair
 
 
 def run_sweep(command: Sweep) -> None:
@@ -27,45 +29,51 @@ def run_sweep(command: Sweep) -> None:
     check_count(command.seeds, "seeds")
     chosen = build_methods(command.methods, command.learning_rate, command)
     images = load_digit_images(command.data, data_dir=command.data_dir)
-    pairs, split = sweep_splits(images, digit_kind(command.kind), rows=command.rows, heldout_rows=command.heldout_rows)
+    numbers = ordered_pairs()
+    tasks = sweep_tasks(images, digit_kind(command.kind), rows=command.rows, heldout_rows=command.heldout_rows)
+    pairs = pairs_of(tasks, numbers)
     check_steps(command.steps)
-    check_batch_size(command.batch_size, split.train)
-    split = jax.tree.map(jnp.asarray, split)
+    check_batch_size(command.batch_size, TaskPair(tasks.train, tasks.train))
+    if command.pairs_at_once is not None:
+        check_count(command.pairs_at_once, "pairs_at_once")
     folder = output_folder(command.out)
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
-    described = manifest(command, split)
+    described = manifest(command, tasks)
     checkpoint = Checkpoint(folder / "checkpoint", described)
-    runs = checkpoint.restore(abstract_runs(chosen, split, keys))
-    features = split.train.primary.x.shape[-1]
-    title = f"{len(pairs)} pairs x {len(chosen)} methods x {command.seeds} seeds"
-    with blas_threads_for(features), progress_bar(title, command.steps) as progress:
-        progress(0 if runs is None else steps_made(runs))
+    former = checkpoint.restore(partial(abstract_progress, chosen, pairs, keys))
+    features = tasks.train.x.shape[-1]
+    title = f"{len(numbers)} pairs x {len(chosen)} methods x {command.seeds} seeds"
+    with blas_threads_for(features), progress_bar(title, len(numbers) * command.steps) as bar:
+        bar(0 if former is None else former.steps_made(command.steps))
 
-        def report(made: int, runs: Any) -> None:
-            jax.block_until_ready(runs)
-            progress(made)
-            checkpoint.save(runs)
+        def report(progress: Progress) -> None:
+            jax.block_until_ready(progress)
+            bar(progress.steps_made(command.steps))
+            checkpoint.save(progress, progress.at_once)
 
         measured = sweep(
             chosen,
-            split,
+            pairs,
             keys=keys,
             steps=command.steps,
             batch_size=command.batch_size,
             chunks=20,
-            runs=runs,
+            pairs_at_once=command.pairs_at_once,
+            progress=former,
             checkpoint=report,
         )
         jax.block_until_ready(measured)
-    maps = {part: {name: _log_rir_map(pairs, m, part) for name, m in measured.items()} for part in ("train", "heldout")}
+    maps = {
+        part: {name: _log_rir_map(numbers, m, part) for name, m in measured.items()} for part in ("train", "heldout")
+    }
     pictures = [
         write_whole(folder / f"log_rir_{part}.png", heatmap_grid(panels, colour_label=f"log RIR, {part} rows"))
         for part, panels in maps.items()
     ]
     results = {
         **described,
-        "pairs": [{"primary": primary, "harmful": harmful} for primary, harmful in pairs],
-        "rows": {part: np.shape(getattr(split, part).primary.x)[1] for part in maps},
+        "pairs": [{"primary": primary, "harmful": harmful} for primary, harmful in numbers],
+        "rows": {part: getattr(tasks, part).x.shape[1] for part in maps},
         "methods": {name: _record(m) for name, m in measured.items()},
     }
     written = write_json(folder / "results.json", results)
@@ -76,7 +84,7 @@ def run_sweep(command: Sweep) -> None:
     _print(command, measured)
     print("\nPictures: " + ", ".join(str(picture) for picture in pictures))
     print(f"Figures:  {written}\n")
-    Console(soft_wrap=True, highlight=False).print(sweep_paragraph(measured, len(pairs)), markup=False)
+    Console(soft_wrap=True, highlight=False).print(sweep_paragraph(measured, len(numbers)), markup=False)
 
 
 def _log_rir_map(pairs: list[tuple[int, int]], measured: Measured, part: str) -> np.ndarray:

@@ -2,7 +2,15 @@
 
 from cimm_jax.data.checksums import checksums
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.data.digit_pairs import DigitKind, digit_kind, ordered_pairs, split_pair, split_task, sweep_splits
+from cimm_jax.data.digit_pairs import (
+    DigitKind,
+    digit_kind,
+    ordered_pairs,
+    split_pair,
+    split_task,
+    sweep_splits,
+    sweep_tasks,
+)
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
 from cimm_jax.data.registry import DATA_SETS, DataSet, load_benign, load_digit_images, load_pair
 
@@ -25,4 +33,5 @@ __all__ = [
     "split_pair",
     "split_task",
     "sweep_splits",
+    "sweep_tasks",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, stack_pairs
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 
 
 class DigitKind(enum.Enum):
@@ -80,11 +80,10 @@ def split_task(
 def sweep_splits(
     images: DigitImages, kind: DigitKind, rows: int | None = None, heldout_rows: int | None = None
 ) -> tuple[list[tuple[int, int]], SplitPair]:
-    """All 90 ordered pairs, and their tasks stacked along a leading axis.
+    """All 90 ordered pairs, and their tasks stacked along a leading axis: `sweep_tasks` with a copy for every pair.
 
-    Every task is cut to one number of rows, so that the pairs have one shape: x is (90, rows, d), or (90, 2 rows, d)
-    for the kinds with two sides, and y the same without d. All of MNIST is 7 GB for single digits, 14 GB otherwise,
-    and twice that while it is stacked; `rows` and `heldout_rows` cap it.
+    x is (90, rows, d), or (90, 2 rows, d) for the kinds with two sides, and y the same without d. All of MNIST is 7 GB for
+    single digits, 14 GB otherwise, and twice that while it is stacked; `rows` and `heldout_rows` cap it.
 
     Args:
       images: the data set.
@@ -98,19 +97,28 @@ def sweep_splits(
     Raises:
       InputError: if a number of rows is less than 2 or more than every task has.
     """
-    pairs = ordered_pairs()
+    pairs, tasks = ordered_pairs(), sweep_tasks(images, kind, rows, heldout_rows)
+    return pairs, SplitPair(*(_stacked(part, pairs) for part in tasks))
+
+
+def sweep_tasks(
+    images: DigitImages, kind: DigitKind, rows: int | None = None, heldout_rows: int | None = None
+) -> SplitTask:
+    """The ten digits' tasks, stacked along a leading axis and cut to one number of rows; arguments as in `sweep_splits`."""
     tasks = [kind.task_for(digit) for digit in range(10)]
     train = _equal_rows(tasks, images.train_x, images.train_y, rows, "rows")
     heldout = _equal_rows(tasks, images.heldout_x, images.heldout_y, heldout_rows, "heldout_rows")
-    return pairs, SplitPair(train=_stacked(train, pairs), heldout=_stacked(heldout, pairs))
+    return SplitTask(train, heldout)
 
 
-def _equal_rows(tasks: list[DigitTask], x: np.ndarray, y: np.ndarray, rows: int | None, argument: str) -> list[Task]:
+def _equal_rows(tasks: list[DigitTask], x: np.ndarray, y: np.ndarray, rows: int | None, argument: str) -> Task:
     available = min(task.available(y) for task in tasks)
     if rows is not None and not 2 <= rows <= available:
         raise InputError(f"{argument}: every task has {available} rows a side, got {rows}; ask for 2 to {available}")
-    return [task.task(x, y, available if rows is None else rows) for task in tasks]
+    each = [task.task(x, y, available if rows is None else rows) for task in tasks]
+    return Task(np.stack([task.x for task in each]), np.stack([task.y for task in each]))
 
 
-def _stacked(tasks: list[Task], pairs: list[tuple[int, int]]) -> TaskPair:
-    return stack_pairs([TaskPair(tasks[primary], tasks[harmful]) for primary, harmful in pairs])
+def _stacked(tasks: Task, pairs: list[tuple[int, int]]) -> TaskPair:
+    primary, harmful = np.asarray(pairs).T
+    return TaskPair(*(Task(tasks.x[chosen], tasks.y[chosen]) for chosen in (primary, harmful)))

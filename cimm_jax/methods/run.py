@@ -51,13 +51,33 @@ def advance(method: Method, run: Run, pair: TaskPair, *, steps: int, batch_size:
       batch_size: rows of each task per step, drawn with replacement; None gives every step the whole pair.
     """
 
+    def batch(key: jax.Array) -> TaskPair:
+        if batch_size is None:
+            return pair
+        drawn = draw_rows(key, (pair.primary.x.shape[0], pair.harmful.x.shape[0]), batch_size)
+        return TaskPair(*(_rows(task, chosen) for task, chosen in zip(pair, drawn, strict=True)))
+
+    return advance_on(method, run, batch, steps=steps)
+
+
+def advance_on(
+    method: Method, run: Run, batch: Callable[[jax.Array], TaskPair], *, steps: int | jax.Array
+) -> tuple[Run, Info]:
+    """`advance` with batches from anywhere: `batch` is given the key of each step."""
+
     def step(run: Run) -> tuple[Run, Info]:
-        batch = pair if batch_size is None else _draw(jax.random.fold_in(run.key, run.steps), pair, batch_size)
-        state, info = method.step(run.state, batch)
+        state, info = method.step(run.state, batch(jax.random.fold_in(run.key, run.steps)))
         return run._replace(state=state, steps=run.steps + 1), info
 
     run = jax.lax.fori_loop(0, steps - 1, lambda _, run: step(run)[0], run)
     return step(run)
+
+
+def draw_rows(key: jax.Array, rows: tuple[int, int], batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """Numbers of the rows in a step's batch, with replacement, for a primary and a harmful task of so many rows."""
+    keys = jax.random.split(key)
+    primary, harmful = (jax.random.randint(key, (batch_size,), 0, count) for key, count in zip(keys, rows, strict=True))
+    return primary, harmful
 
 
 def immunize(
@@ -127,7 +147,7 @@ def _start(method, key, pair):
     return start(method, key, pair)
 
 
-@partial(jax.jit, static_argnames=("method", "records", "record_every", "batch_size"))
+@partial(jax.jit, static_argnames=("method", "records", "record_every", "batch_size"), donate_argnames="run")
 def _record(method, run, pair, records, record_every, batch_size):
     def record(run, _):
         return advance(method, run, pair, steps=record_every, batch_size=batch_size)
@@ -135,10 +155,5 @@ def _record(method, run, pair, records, record_every, batch_size):
     return jax.lax.scan(record, run, length=records)
 
 
-def _draw(key: jax.Array, pair: TaskPair, batch_size: int) -> TaskPair:
-    def rows(key: jax.Array, task: Task) -> Task:
-        chosen = jax.random.randint(key, (batch_size,), 0, task.x.shape[0])
-        return jax.tree.map(lambda leaf: leaf[chosen], task)
-
-    primary, harmful = jax.random.split(key)
-    return TaskPair(rows(primary, pair.primary), rows(harmful, pair.harmful))
+def _rows(task: Task, chosen: jax.Array) -> Task:
+    return jax.tree.map(lambda leaf: leaf[chosen], task)
