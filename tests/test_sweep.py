@@ -84,7 +84,7 @@ def test_pairs_of_a_stack_of_tasks_equal_stacked_pairs():
     tasks = SplitTask(stack(20), stack(12))
     numbers = [(0, 1), (2, 0), (1, 2)]
     parts = [stack_pairs([TaskPair(*(Task(part.x[i], part.y[i]) for i in pair)) for pair in numbers]) for part in tasks]
-    method = methods.ill_only()
+    method = methods.ill_only(hessian=methods.HessianFrom.BATCH)  # which looks at the harmful rows of the batch
     for batch_size in (None, 3):
         found, expected = (
             sweep({"a": method}, split, keys=KEYS, steps=3, batch_size=batch_size)["a"]
