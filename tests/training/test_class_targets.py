@@ -51,10 +51,13 @@ def test_a_signal_aware_budget_hides_the_classes_only_if_targets_are_centred(rng
     x = means[labels] + 0.5 * rng.normal(size=(rows, features)) + np.where(np.arange(features) == 29, 5.0, 0.0)
     primary = Task(jnp.asarray(rng.normal(size=(400, features))), jnp.asarray(rng.normal(size=400)))
 
+    @jax.jit
+    def solution(pair):
+        return solve(pair, budget=1e4, objective=methods.SignalAware(horizon=100), ridge=1e-6).theta
+
     def accuracy(targets):
         pair = TaskPair(primary, Task(jnp.asarray(x), jnp.asarray(targets)))
-        theta = solve(pair, budget=1e4, objective=methods.SignalAware(horizon=100), ridge=1e-6).theta
-        mapped = np.asarray(x @ theta)
+        mapped = np.asarray(x @ solution(pair))
         probe, step = np.zeros((features, classes)), 1 / np.linalg.norm(mapped, 2) ** 2
         y = one_hot(labels, classes)
         for _ in range(100):

@@ -68,7 +68,7 @@ def test_balanced_weights_bring_gradients_to_one_length(tasks):
     once = Settings(epochs=1, batch_rows=16, learning_rate=1e-9)
     weights = {
         name: train_tail(parts, CUT, primary, harmful, penalties=make(), settings=once).weights
-        for name, make in tail_penalties.BY_NAME.items()
+        for name, make in list(tail_penalties.BY_NAME.items())[:2]
     }
     assert all((w > 0).all() and np.isfinite(w).all() for w in weights.values())
     assert weights["algorithm1"][1] == pytest.approx(weights["ill_only"][0], rel=1e-4)
@@ -85,6 +85,16 @@ def test_the_identity_layer_leaves_coefficients_without_singular_values(rng):
     u, sigma, vt = np.linalg.svd(np.asarray(features), full_matrices=False)
     expected = (u * sigma * np.asarray(well_coefficients(jnp.asarray(sigma**2)))) @ vt
     np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["opt_kappa", "imma"])
+def test_a_step_down_each_baseline_moves_it_the_way_it_means(name, rng):
+    primary, harmful = (jnp.asarray(rng.normal(size=(12, 4)) * np.geomspace(1, 3, 4)) for _ in range(2))
+    targets = jnp.asarray(2.0 * (np.arange(12)[:, None] % 3 == np.arange(3)) - 1)
+    for penalty in tail_penalties.BY_NAME[name]():
+        value, gradient = jax.value_and_grad(lambda f, p=penalty: p.value(Batch(*f, targets)))((primary, harmful))
+        moved = jax.tree.map(lambda x, g: x - 1e-3 * g, (primary, harmful), gradient)
+        assert penalty.value(Batch(*moved, targets)) < value
 
 
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tasks, tmp_path):
