@@ -177,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 found.setdefault(name, []).append(figures)
                 console.print(f"{label}: done", highlight=False)
     results = {"config": dataclasses.asdict(configuration), "data": data.described, "methods": found}
-    write_json(folder / "results.json", results)
+    for place in (folder, settings.out):  # the latter holds the configuration that was run last
+        write_json(place / "results.json", results)
     _print(settings, configuration, found)
 
 
