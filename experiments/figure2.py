@@ -28,8 +28,6 @@ MEASURES = {"released_rir": "ReleasedCode", "rir": "PseudoInverse"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws, correlates, writes results.json and one picture a policy."""
-    from scipy.stats import spearmanr
-
     settings = _settings(arguments)
     runs = read(settings.runs)
     folder = output_folder(settings.out)
@@ -40,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_whole(folder / f"figure2_{policy}.png", pictures)
         for name, values in maps.items():
             both = np.isfinite(values)
-            rho, exchanged = (spearmanr(values[both], published[both])[0] for published in (FIGURE_2, FIGURE_2.T))
+            rho, exchanged = (_spearman(values[both], published[both]) for published in (FIGURE_2, FIGURE_2.T))
             logs = values[both]
-            rows.append([name, policy, len(logs), float(logs.mean()), float(logs.min()), float(rho), float(exchanged)])
+            rows.append([name, policy, len(logs), float(logs.mean()), float(logs.min()), rho, exchanged])
             records[f"{name}, {policy}"] = {"map": values, "spearman": rho, "spearman_exchanged": exchanged}
     write_json(folder / "results.json", {"published": FIGURE_2, "maps": records})
     published = FIGURE_2[np.isfinite(FIGURE_2)]
@@ -59,6 +57,12 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--runs", type=Path, default=Path("runs/table2"), help="folder of experiments.table2_mnist")
     made.add_argument("--out", type=Path, default=Path("runs/figure2"))
     return made.parse_args(arguments)
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(np.asarray(spearmanr(one, other))[0])
 
 
 def _map(runs: list[dict[str, Any]], measure: str) -> np.ndarray:

@@ -54,7 +54,7 @@ def build_defences(names: Sequence[str], command: Attack) -> dict[str, Method]:
     return {name: built[name] for name in names}
 
 
-def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None) -> jax.Array:
+def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None = None) -> jax.Array:
     """The extractor that a method makes, shape (d, d)."""
     key, steps = jax.random.key(seed), 1 if method.closed_form else steps
     # One record: the condition numbers on the way are not shown, and with many features cost more than the steps.
