@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from cimm_jax import attacks, losses
-from cimm_jax.attacks import Operator, Outcome, Swept, Target
+from cimm_jax.attacks import Operator, Swept, Target
 from cimm_jax.attacks.linear_probe import QUADRATIC_ONLY
 from cimm_jax.attacks.protocol import are_classes, log_spaced_steps
 from cimm_jax.cli import Attack
+from cimm_jax.commands.attack_records import best_so_far_records, outcome_records
 from cimm_jax.commands.battlefield import extractors, read_battlefield
 from cimm_jax.commands.runs import read_results
 from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar, ratio_record
@@ -65,8 +65,8 @@ def run_attack(command: Attack) -> None:
         "classes": are_classes(field.pair.train.harmful.y),
         "records": records,
         "extractors": {name: _measured(theta, field.pair) for name, theta in thetas.items()},
-        "tasks": {task: _records(found) for task, found in outcomes.items()},
-        "best_so_far": _best_so_far(swept["harmful"], list(thetas)),
+        "tasks": {task: outcome_records(found) for task, found in outcomes.items()},
+        "best_so_far": best_so_far_records(swept["harmful"], list(thetas)),
     }
     written = write_json(folder / "results.json", results)
     shown = read_results(folder)
@@ -124,32 +124,4 @@ def _measured(theta: jax.Array, pair: SplitPair) -> dict[str, Any]:
             "limit": share_of_pair(theta, tasks)._asdict(),
         }
         for part, tasks in pair._asdict().items()
-    }
-
-
-def _records(outcomes: Mapping[str, Mapping[str, Outcome]]) -> dict[str, Any]:
-    return {
-        extractor: {
-            attacker: {
-                **outcome._asdict(),
-                **{name: getattr(outcome, name)._asdict() for name in ("left", "heldout_left", "accuracy")},
-                "deviation": None if outcome.deviation is None else outcome.deviation._asdict(),
-                "slow_down": attacks.slow_down(outcome),
-            }
-            for attacker, outcome in named.items()
-        }
-        for extractor, named in outcomes.items()
-    }
-
-
-def _best_so_far(swept: Mapping[str, Swept], extractors: Sequence[str]) -> dict[str, Any]:
-    """Expected least excess loss left after 1, 2, ... trials (an attacker at a rate), by extractor and kind of attacker."""
-    kinds = {"gradient": [s for s in swept.values() if not s.operator.adaptive], "all": list(swept.values())}
-    return {
-        extractor: {
-            kind: attacks.best_so_far(np.concatenate([s.left[index, ..., -1].mean(-1) for s in members]))
-            for kind, members in kinds.items()
-            if members
-        }
-        for index, extractor in enumerate(extractors)
     }

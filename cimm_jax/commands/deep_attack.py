@@ -9,7 +9,7 @@ import numpy as np
 from cimm_jax import attacks, losses
 from cimm_jax.attacks.protocol import log_spaced_steps
 from cimm_jax.cli import Attack
-from cimm_jax.commands.attack import _best_so_far, _records
+from cimm_jax.commands.attack_records import best_so_far_records, outcome_records
 from cimm_jax.commands.battlefield import DECIDED_BY_RUNS
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, is_deep, read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun, read_runs
@@ -76,8 +76,8 @@ def run_deep_attack(command: Attack) -> None:
         "classes": True,
         "records": records,
         "extractors": {run.name: _measured(folder) for run, folder in zip(runs, command.runs, strict=True)},
-        "tasks": {"harmful": _records(attacks.outcomes(swept, list(thetas), records))},
-        "best_so_far": _best_so_far(swept, list(thetas)),
+        "tasks": {"harmful": outcome_records(attacks.outcomes(swept, list(thetas), records))},
+        "best_so_far": best_so_far_records(swept, list(thetas)),
     }
     written = write_json(folder / "results.json", results)
     shown = read_results(folder)
