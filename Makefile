@@ -35,7 +35,10 @@ clean:
 
 .venv-demo/.stamp: EXTRAS :=
 .venv-dev/.stamp: EXTRAS := [dev]
-.venv-bench/.stamp: EXTRAS :=
+# PyTorch is what some benchmarks compare with; its build without CUDA is enough. Without it: make bench BENCH_EXTRAS=
+BENCH_EXTRAS ?= [bench]
+.venv-bench/.stamp: EXTRAS = $(BENCH_EXTRAS)
+.venv-bench/.stamp: PIP_FLAGS += --extra-index-url https://download.pytorch.org/whl/cpu
 
 .venv-%/.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

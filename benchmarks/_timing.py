@@ -1,6 +1,7 @@
 """Side-by-side timing: every contender in turn, round after round, so that whatever else the machine does hits all alike."""
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,31 @@ def seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
+
+
+def with_best_threads(call: Callable[[], Any], set_threads: Callable[[int], Any]) -> Callable[[], Any]:
+    """The call with one thread or with all, whichever is faster in a trial: on busy cores threads wait for each other."""
+    trials = {}
+    for threads in (1, os.cpu_count() or 1):
+        set_threads(threads)
+        seconds(call)
+        trials[threads] = min(seconds(call) for _ in range(2))
+    best = min(trials, key=trials.__getitem__)
+
+    def limited():
+        set_threads(best)
+        return call()
+
+    return limited
+
+
+def blas_threads() -> Callable[[int], Any]:
+    """A function that limits the threads of NumPy's linear algebra and of JAX's decompositions, which are SciPy's."""
+    import scipy.linalg  # noqa: F401  (a library is only found once it is loaded)
+    from threadpoolctl import ThreadpoolController
+
+    controller = ThreadpoolController()
+    return lambda threads: controller.limit(limits=threads, user_api="blas")
 
 
 def in_turn(calls: Mapping[str, Callable[[], Any]], rounds: int, *, share: float = 0.0) -> dict[str, Timed]:

@@ -1,75 +1,61 @@
 """The fast paths of the linear algebra against the plain ones, in turn in one run, with their answers compared.
 
-    python -m benchmarks.eigenpairs
+    python -m benchmarks.eigenpairs [--rounds 7] [--out DIR]
 
-Rows: the largest eigenpair alone (Lanczos) against all of them; a minibatch's eigenpairs from the small Gram matrix
-against those of the large one; 90 pairs decomposed one after another against XLA's batched kernel. float64.
+Pairs of rows: all eigenpairs against the largest alone (Lanczos); a minibatch's eigenpairs from the large Gram matrix against
+those from the small one; XLA's batched kernel against 90 pairs decomposed one after another. float64.
 """
 
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks._data import features
+from benchmarks._pictures import bars
+from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
 from cimm_jax.decompositions import eigh
-from cimm_jax.report.tables import print_table
 from cimm_jax.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
 
-ROUNDS = 7
-
-
-def compare(plain: Callable, fast: Callable, argument: jax.Array) -> tuple[float, float, float]:
-    """Median seconds of both, called in turn after a warm-up, and the relative difference of their answers."""
-    plain, fast = jax.jit(plain), jax.jit(fast)
-    reference, answer = np.asarray(plain(argument)), np.asarray(fast(argument))
-    difference = np.linalg.norm(answer - reference) / np.linalg.norm(reference)
-    times: list[list[float]] = [[], []]
-    for _ in range(ROUNDS):
-        for column, function in zip(times, (plain, fast), strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(function(argument))
-            column.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1]), float(difference)
-
-
-def features(rows: int, columns: int, *batch: int) -> jax.Array:
-    """Random features of scales 1 to 1e-3 and, as those of real data, of non-zero mean."""
-    rng = np.random.default_rng(0)
-    return jnp.asarray((0.3 + rng.standard_normal((*batch, rows, columns))) * np.geomspace(1, 1e-3, columns))
+TOLERANCE = 1e-9
 
 
 def main() -> None:
-    """Prints one row per comparison."""
+    """Prints two rows per comparison; with --out, also eigenpairs.json and eigenpairs.png."""
+    asked = arguments(__doc__, rounds=7).parse_args()
     jax.config.update("jax_enable_x64", True)
-    tall, batch = features(2000, 784), features(64, 784)
-    pairs = features(120, 64, 90)
+    tall, batch, pairs = (jnp.asarray(x) for x in (features(2000, 784), features(64, 784), features(120, 64, 90)))
     cases = {
-        "largest eigenpair, d = 784: eigh / Lanczos": (
-            lambda h: eigenpairs(h).sigma[:1],
-            lambda h: largest_eigenpair(h).sigma[None],
+        "largest eigenpair, d = 784": (
             tall.T @ tall,
+            {"Lanczos": lambda h: largest_eigenpair(h).sigma[None], "eigh": lambda h: eigenpairs(h).sigma[:1]},
         ),
-        "64 rows of 784 features: large Gram / small Gram": (
-            lambda f: eigenpairs(f.T @ f).sigma[:64],
-            lambda f: feature_eigenpairs(f).sigma,
+        "64 rows of 784 features": (
             batch,
+            {
+                "small Gram matrix": lambda f: feature_eigenpairs(f).sigma,
+                "large Gram matrix": lambda f: eigenpairs(f.T @ f).sigma[:64],
+            },
         ),
-        "90 matrices of d = 64: batched kernel / loop": (
-            lambda h: jnp.linalg.eigh(h)[0],
-            lambda h: eigh(h)[0],
+        "90 matrices of d = 64": (
             pairs.mT @ pairs,
+            {"loop": lambda h: eigh(h)[0], "batched kernel": lambda h: jnp.linalg.eigh(h)[0]},
         ),
     }
-    rows = []
-    for name, (plain, fast, argument) in cases.items():
-        slow_seconds, fast_seconds, difference = compare(plain, fast, argument)
-        if difference > 1e-9:
-            raise SystemExit(f"{name}: the answers differ by {difference:.1e}")
-        rows.append([name, 1e3 * slow_seconds, 1e3 * fast_seconds, slow_seconds / fast_seconds, f"{difference:.0e}"])
-    print_table(["what", "plain, ms", "fast, ms", "ratio", "answers differ by"], rows, title="Linear algebra")
+    everything = []
+    for title, (argument, functions) in cases.items():
+        calls = {f"{title}: {name}": partial(jax.jit(function), argument) for name, function in functions.items()}
+        fast, plain = calls
+        difference = relative_difference(calls[fast](), np.asarray(calls[plain]()))
+        rows = against(fast, in_turn(calls, asked.rounds), {plain: difference})
+        print_rows(rows, title=title)
+        everything += rows
+    check_agreement(everything, TOLERANCE)
+    record = {"rows": [row._asdict() for row in everything]}
+    save(
+        asked.out, "eigenpairs", record, bars(everything, title="Linear algebra; ratios to the fast path of each pair")
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ Float64 on the CPU; without a folder, random tasks of the same shape (200 rows, 
 * the released code with its loader: what its loop also does, namely four loader processes started anew for every epoch of three
   batches, and a garbage collection at every step. Lightning, logging and checkpoints are still left out.
 
-The PyTorch rows need `pip install -e '.[bench]'`. They get one thread, with which they are fastest at this size. Every
-contender but "warm" runs in a process of its own (`benchmarks._house`), which measures itself without its imports. Answers: on
-the first rows as the only batch, ours and eager PyTorch must arrive at the same theta; the released code's regularizers are
-compared with ours by `benchmarks.step`.
+The PyTorch rows need `pip install -e '.[bench]'`. All get one thread for their linear algebra, with which they are fastest at
+this size. Every contender but "warm" runs in a process of its own (`benchmarks._house`), which measures itself without its
+imports. Answers: on the first rows as the only batch, ours and eager PyTorch must arrive at the same theta; the released code's
+regularizers are compared with ours by `benchmarks.step`.
 """
 
 import importlib.util
@@ -56,7 +56,7 @@ def save_problem(path: Path, pair: TaskPair) -> int:
     arrays = {
         f"{name}_{side}": getattr(getattr(pair, side), name) for side in TaskPair._fields for name in Task._fields
     }
-    np.savez(path, omega=np.asarray(omega), **{name: np.asarray(array) for name, array in arrays.items()})
+    np.savez(path, omega=np.asarray(omega), **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore
     return features
 
 
@@ -98,6 +98,7 @@ def main() -> None:
         features = save_problem(problem, pair)
         run = ours(problem, asked.steps, asked.batch)
         seconds(run.whole)
+        assert run.checked is not None
         expected = np.asarray(run.checked())
         moved = expected - np.eye(len(expected))
         times: dict[str, list[float]] = {WARM: []}

@@ -10,6 +10,7 @@
   (both with `pip install -e '.[bench]'`);
 * the released code, from a checkout of it: its layer, its condition number and Adam, without its loader and its logging.
 
+Linear algebra and PyTorch get one thread or all, whichever is faster for the contender in a trial; JAX's products use all.
 All start at the same theta. What must agree: theta after the step, except for the released code, whose step is another one
 by design; there its two regularizers are compared with ours under its own rule (`ReleasedCode`).
 """
@@ -27,7 +28,17 @@ import optax
 
 from benchmarks._data import pair as synthetic_pair
 from benchmarks._pictures import bars
-from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
+from benchmarks._timing import (
+    against,
+    arguments,
+    blas_threads,
+    check_agreement,
+    in_turn,
+    print_rows,
+    relative_difference,
+    save,
+    with_best_threads,
+)
 from cimm_jax import methods
 from cimm_jax.errors import InputError
 from cimm_jax.spectra import ReleasedCode, condition_number
@@ -152,10 +163,11 @@ def contenders(start: Start, released_code: Path | None) -> dict[str, Contender]
     def apart(other) -> float:
         return relative_difference(np.asarray(other) - np.asarray(start.state.theta), moved)
 
+    blas, naive_difference = blas_threads(), apart(written_naively.state[0][0])
     found = {
-        OURS: Contender(own, float("nan")),
+        OURS: Contender(with_best_threads(own, blas), float("nan")),
         "six matrix products": Contender(products, max(map(relative_difference, products(), products_of_numpy(start)))),
-        "ours, naive": Contender(written_naively, apart(written_naively.state[0][0])),
+        "ours, naive": Contender(with_best_threads(written_naively, blas), naive_difference),
     }
     try:
         import torch
@@ -170,15 +182,18 @@ def contenders(start: Start, released_code: Path | None) -> dict[str, Contender]
     for name, small in (("eager PyTorch", False), ("eager PyTorch, our algebra", True)):
         step = Step(start.state.theta, start.state.omega, batch, weights, small=small)
         step()
-        found[name] = Contender(step, apart(step.theta.detach()))
+        difference = apart(step.theta.detach())
+        found[name] = Contender(with_best_threads(step, torch.set_num_threads), difference)
     if released_code is not None:
         found["released code"] = released(start, released_code)
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"PyTorch {torch.__version__}")
     return found
 
 
 def released(start: Start, folder: Path) -> Contender:
     """The released code's step, and how far its regularizers are from ours under its rule."""
+    import torch
+
     from benchmarks import _released
     from benchmarks._torch_step import tensor
 
@@ -194,7 +209,7 @@ def released(start: Start, folder: Path) -> Contender:
         1 / (jnp.sum(s_harmful**2) / (2 * d) - condition_number(s_harmful, ReleasedCode()).sigma_min ** 2 / 2),
     ]
     apart = max(relative_difference(their, our) for their, our in zip(theirs, expected, strict=True))
-    return Contender(lambda: step(*batch), apart)
+    return Contender(with_best_threads(lambda: step(*batch), torch.set_num_threads), apart)
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cimm_jax import cli
+from cimm_jax import InputError, cli
+from cimm_jax.methods import HessianFrom
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,23 @@ def test_diagnose_json_is_the_file(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [([], {}), (["--hessian", "batch"], {"hessian": HessianFrom.BATCH})]
+)
+def test_sweep_tells_the_methods_whose_hessians_to_look_at(monkeypatch, arguments, expected):
+    from cimm_jax.commands import sweep as command
+
+    told = []
+
+    def build(names, learning_rate, pencil, **others):
+        told.append(others)
+        raise InputError("enough")
+
+    monkeypatch.setattr(command, "build_methods", build)
+    assert cli.main(["sweep", *arguments]) == 2
+    assert told == [expected]
+
+
 def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monkeypatch):
     from cimm_jax.commands import checkpoint as saved
     from cimm_jax.commands import sweep as command
@@ -126,9 +144,7 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
 
     lengths = []
     sweep = command.sweep
-    monkeypatch.setattr(
-        command, "sweep", lambda *a, **k: lengths.append(k["progress"].steps_made(6)) or sweep(*a, **k)
-    )
+    monkeypatch.setattr(command, "sweep", lambda *a, **k: lengths.append(k["progress"].steps_made(6)) or sweep(*a, **k))
     assert cli.main([*arguments, str(tmp_path / "cut")]) == 0
     continued = json.loads(capsys.readouterr().out)
     assert lengths == [45 * 6 + 45 * 4]

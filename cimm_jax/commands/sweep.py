@@ -13,6 +13,7 @@ from cimm_jax.commands.shared import blas_threads_for, build_methods, check_coun
 from cimm_jax.data import digit_kind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.methods import HessianFrom
 from cimm_jax.methods.pairs import pairs_of
 from cimm_jax.methods.run import check_batch_size, check_steps
 from cimm_jax.methods.sweep import Measured, Progress, abstract_progress, sweep
@@ -27,7 +28,9 @@ def run_sweep(command: Sweep) -> None:
     if not command.methods:
         raise InputError("methods: is empty; give at least one")
     check_count(command.seeds, "seeds")
-    chosen = build_methods(command.methods, command.learning_rate, command)
+    from_batch = command.hessian == "batch"
+    hessian = {"hessian": HessianFrom.BATCH} if from_batch else {}
+    chosen = build_methods(command.methods, command.learning_rate, command, **hessian)
     images = load_digit_images(command.data, data_dir=command.data_dir)
     numbers = ordered_pairs()
     tasks = sweep_tasks(images, digit_kind(command.kind), rows=command.rows, heldout_rows=command.heldout_rows)
@@ -41,9 +44,9 @@ def run_sweep(command: Sweep) -> None:
     described = manifest(command, tasks)
     checkpoint = Checkpoint(folder / "checkpoint", described)
     former = checkpoint.restore(partial(abstract_progress, chosen, pairs, keys))
-    features = tasks.train.x.shape[-1]
+    decomposed = command.batch_size if from_batch and command.batch_size else tasks.train.x.shape[-1]
     title = f"{len(numbers)} pairs x {len(chosen)} methods x {command.seeds} seeds"
-    with blas_threads_for(features), progress_bar(title, len(numbers) * command.steps) as bar:
+    with blas_threads_for(decomposed), progress_bar(title, len(numbers) * command.steps) as bar:
         bar(0 if former is None else former.steps_made(command.steps))
 
         def report(progress: Progress) -> None:
