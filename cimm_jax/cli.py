@@ -105,7 +105,7 @@ class Sweep(PencilSettings, Common):
     batch_size: int | None = None
     """Rows of each task per step; all of them if left out."""
     hessian: Literal["data", "batch"] = "data"
-    """Rows whose Hessians the regularizers look at: all, or those of the step, as in the released code; far faster for MNIST."""
+    """Rows whose Hessians the regularizers look at: all, or the batch, as in the released code; far faster for MNIST."""
     learning_rate: float = 3e-3
     """Length of a step relative to the extractor's."""
     rows: int | None = None
