@@ -64,6 +64,7 @@ def test_runs_of_immunize_are_attacked_on_their_own_data(run, tmp_path, capsys):
     assert results["data_sha256"]["pair.train.harmful.x"] == immunized["data_sha256"]["train.harmful.x"]
 
 
+@pytest.mark.slow
 def test_the_logistic_loss_takes_the_attackers_that_can_minimise_it(run, tmp_path):
     arguments = ["attack", str(run), "--loss", "logistic", "--attackers", "lbfgs", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--attack-steps", "20", "--seeds", "1"]) == 0

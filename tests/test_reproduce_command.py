@@ -113,6 +113,7 @@ def test_table2_saves_every_pair_and_figure2_draws_them(digits, tmp_path, capsys
     assert (figure / "figure2_ReleasedCode.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
     arguments = [
         "reproduce",

@@ -48,6 +48,7 @@ def test_batches_pair_rows_and_the_shorter_data_set_restarts():
         next(paired_batches(10, 4, 5, epoch=0, seed=0))
 
 
+@pytest.mark.slow
 def test_plain_training_learns_and_leaves_the_trunk_alone(tasks):
     parts, primary, harmful = tasks
     trained = train_tail(
@@ -97,6 +98,7 @@ def test_a_step_down_each_baseline_moves_it_the_way_it_means(name, rng):
         assert penalty.value(Batch(*moved, targets)) < value
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tasks, tmp_path):
     parts, primary, harmful = tasks
     settings = Settings(epochs=3, batch_rows=8, learning_rate=0.01)
