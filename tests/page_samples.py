@@ -17,9 +17,9 @@ from cimm_jax import cli
 from cimm_jax.attacks.measures import Deviation, steps_to_reach
 from cimm_jax.attacks.outcome import THRESHOLDS, Interval, Outcome
 from cimm_jax.bootstrap import RatioIntervals
-from cimm_jax.commands import attack as attack_command
 from cimm_jax.commands import diagnose as diagnose_command
 from cimm_jax.commands import sweep as sweep_command
+from cimm_jax.commands.attack_records import outcome_records
 from cimm_jax.commands.report import command_line
 from cimm_jax.commands.shared import manifest, ratio_record
 from cimm_jax.diagnose import Alignment, BudgetRow, Diagnosis, Protection
@@ -100,7 +100,7 @@ def _attack() -> dict:
         "classes": True,
         "records": RECORDS,
         "extractors": {name: {part: _measured() for part in ("train", "heldout")} for name in EXTRACTORS},
-        "tasks": {task: attack_command._records(outcomes) for task, outcomes in tasks.items()},
+        "tasks": {task: outcome_records(outcomes) for task, outcomes in tasks.items()},
         "best_so_far": {
             name: {kind: np.exp(-speed * np.arange(1, 8)) for kind in ("gradient", "all")}
             for name, speed in SPEED.items()
