@@ -15,7 +15,8 @@ help:
 
 demo: .venv-demo/.stamp
 	.venv-demo/bin/cimm sweep --data digits --out $(DEMO_OUT)/sweep
-	.venv-demo/bin/cimm attack --data digits --out $(DEMO_OUT)/attack
+	.venv-demo/bin/cimm attack --data digits --methods algorithm1 opt_kappa pencil pencil_no_slower \
+	  --attackers line_search momentum adam lbfgs "whiten + line_search" newton --out $(DEMO_OUT)/attack
 	.venv-demo/bin/cimm report $(DEMO_OUT)/attack $(DEMO_OUT)/sweep --out $(DEMO_OUT)/report
 
 test: .venv-dev/.stamp
