@@ -1,4 +1,4 @@
-"""Pictures of timings: bars of ratios, and growth on logarithmic axes."""
+"""Pictures of timings: contenders side by side, and growth, on logarithmic axes."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 BLUE, GREY = "#33658a", "#9aa5b1"
 
 
-def bars(rows: Sequence[Row], *, title: str) -> bytes:
-    """PNG bytes: the median time of each row beside the first one's, on a logarithmic axis, ratios written out."""
+def dots(rows: Sequence[Row], *, title: str) -> bytes:
+    """PNG bytes: the median time of each row on a logarithmic axis of whole decades, the ratios written out."""
+    times = np.asarray([1e3 * row.median for row in rows])
 
     def draw(axes: "Axes") -> None:
-        places = range(len(rows))[::-1]
-        axes.barh(places, [1e3 * row.median for row in rows], color=[BLUE, *[GREY] * (len(rows) - 1)])
-        for place, row in zip(places, rows, strict=True):
-            axes.annotate(f" {row.median_ratio:.3g} x", (1e3 * row.median, place), va="center")
-        axes.set(xscale="log", xlabel="milliseconds, median", title=title)
-        axes.set_yticks(list(places), [row.what for row in rows])
-        axes.margins(x=0.15)
+        places = np.arange(len(rows))[::-1]
+        axes.scatter(times, places, color=[BLUE, *[GREY] * (len(rows) - 1)], s=60, zorder=2)
+        for place, time, row in zip(places, times, rows, strict=True):
+            axes.annotate(f"{row.median_ratio:.3g} x", (time, place), (0, 8), textcoords="offset points", ha="center")
+        axes.set(xscale="log", xlabel="milliseconds, median", title=title, ylim=(-0.5, len(rows) - 0.3))
+        axes.set_xlim(10 ** np.floor(np.log10(times.min())), 10 ** np.ceil(np.log10(times.max())))
+        axes.set_yticks(places, [row.what for row in rows])
+        axes.grid(axis="x", alpha=0.4)
 
     return _png(draw, (9.5, 1.2 + 0.5 * len(rows)))
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._data import features
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import Row, against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
 from cimm_jax.hessian import covariance, streamed_covariance
 
@@ -72,7 +72,7 @@ def main() -> None:
     everything = [row for part in rows.values() for row in part]
     check_agreement(everything, TOLERANCE)
     record = {title: [row._asdict() for row in part] for title, part in rows.items()}
-    save(asked.out, "covariances", record, bars(everything, title="Covariances; ratios to ours in each group"))
+    save(asked.out, "covariances", record, dots(everything, title="Covariances; ratios to ours in each group"))
 
 
 if __name__ == "__main__":

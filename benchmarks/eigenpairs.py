@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._data import features
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
 from cimm_jax.decompositions import eigh
 from cimm_jax.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
@@ -54,7 +54,7 @@ def main() -> None:
     check_agreement(everything, TOLERANCE)
     record = {"rows": [row._asdict() for row in everything]}
     save(
-        asked.out, "eigenpairs", record, bars(everything, title="Linear algebra; ratios to the fast path of each pair")
+        asked.out, "eigenpairs", record, dots(everything, title="Linear algebra; ratios to the fast path of each pair")
     )
 
 

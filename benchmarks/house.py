@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks._data import pair as synthetic_pair
 from benchmarks._house import CHECKED_STEPS, OURS_COLD, PYTORCH, RELEASED, RELEASED_LOADER, ours
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import (
     Timed,
     against,
@@ -115,7 +115,7 @@ def main() -> None:
     print_rows(rows, title=title)
     print(f"answers: change of theta in {CHECKED_STEPS} steps on one batch, relative to its largest entry")
     check_agreement(rows, TOLERANCE)
-    save(asked.out, "house", {"steps": asked.steps, "rows": [row._asdict() for row in rows]}, bars(rows, title=title))
+    save(asked.out, "house", {"steps": asked.steps, "rows": [row._asdict() for row in rows]}, dots(rows, title=title))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, save
 from cimm_jax.allocation import allowance, largest_kappa
 from cimm_jax.data.digit_pairs import ordered_pairs
@@ -116,7 +116,7 @@ def main() -> None:
     print(f"first call, compiled: {first:.2f} s")
     print(f"mean log mu_max / mu_min with a ridge of {RIDGE:g}: {np.mean([np.log(ratio) for _, ratio in results]):.2f}")
     check_agreement(rows, TOLERANCE)
-    save(asked.out, "pencil", {"rows": [row._asdict() for row in rows]}, bars(rows, title=title))
+    save(asked.out, "pencil", {"rows": [row._asdict() for row in rows]}, dots(rows, title=title))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from benchmarks._data import pair as synthetic_pair
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import (
     against,
     arguments,
@@ -231,7 +231,7 @@ def main() -> None:
     )
     check_agreement(rows, TOLERANCE)
     record = {"d": asked.d, "batch": asked.batch, "rounds": asked.rounds, "rows": [row._asdict() for row in rows]}
-    save(asked.out, "step", record, bars(rows, title=title))
+    save(asked.out, "step", record, dots(rows, title=title))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._data import features
-from benchmarks._pictures import bars
+from benchmarks._pictures import dots
 from benchmarks._timing import (
     Row,
     arguments,
@@ -120,7 +120,7 @@ def measure(pairs: Pairs, sizes: list[int], steps: int, rounds: int) -> tuple[di
 
 def main() -> None:
     """Prints the table and the extrapolation; with --out, also sweep.json and sweep.png."""
-    parser = arguments(__doc__, pairs=4, rows=400, steps=16, rounds=3)
+    parser = arguments(__doc__, pairs=4, rows=400, steps=16, rounds=2)
     parser.add_argument("--at-once", type=positive, nargs="+", default=[1, 2, 4], help="pairs at once, to compare")
     parser.add_argument("--data-dir", type=Path, help="folder with MNIST")
     asked = parser.parse_args()
@@ -153,7 +153,7 @@ def main() -> None:
     extrapolated = extrapolate(costs, asked.rows)
     record = {**vars(asked), "data_dir": str(asked.data_dir), "out": str(asked.out)}
     record |= {"costs": {names[size]: cost._asdict() for size, cost in costs.items()}, "minutes": extrapolated}
-    save(asked.out, "sweep", record, bars(rows, title=f"Sweep of {asked.pairs} pairs, {asked.steps + 2} steps"))
+    save(asked.out, "sweep", record, dots(rows, title=f"Sweep of {asked.pairs} pairs, {asked.steps + 2} steps"))
 
 
 def extrapolate(costs: dict[int, Cost], rows: int) -> dict[str, float]:
