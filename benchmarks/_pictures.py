@@ -1,12 +1,12 @@
 """Pictures of timings: contenders side by side, and growth, on logarithmic axes."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks._timing import Row
+from cimm_jax.report.png import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,13 +50,10 @@ def growth(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]],
 
 
 def _png(draw: Callable[["Axes"], None], size: tuple[float, float]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     draw(axes)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)

@@ -1,6 +1,5 @@
 """What `benchmarks.convergence` prints and draws."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from benchmarks._rates import INVERSE_SMOOTHNESS, LINE_SEARCH, OPTIMAL_CONSTANT
 from cimm_jax.report.convergence import COLOURS
+from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import format_number, print_table
 
 NAN = float("nan")
@@ -195,7 +195,6 @@ def _irrelevant(rows: Sequence[Row]) -> str:
 
 def picture(rows: Sequence[Row], data: str) -> bytes:
     """PNG bytes: measured 1 - rate against the bound; what attains it filled, the labels' last step hollow."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -215,6 +214,4 @@ def picture(rows: Sequence[Row], data: str) -> bytes:
         axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("1 - rate, measured")
     figure.suptitle(f"{data}: contraction a step, measured against the bound")
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)

@@ -17,7 +17,6 @@ An interrupted run continues with the next method when the same command is given
 """
 
 import argparse
-import io
 import json
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.limits import pair_limit
 from cimm_jax.methods.sweep import sweep
+from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs
 
@@ -166,7 +166,6 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 def _picture(known: dict, achieved: dict) -> bytes:
     """One row for alignment and one for the limit, one column per method; House as crosses."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = list(achieved["mnist"])
@@ -185,9 +184,7 @@ def _picture(known: dict, achieved: dict) -> bytes:
     for row in grid:
         row[0].set_ylabel("log RIR achieved")
     grid[0][0].legend(frameon=False)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 def _print(table: list[dict[str, Any]], known: dict, achieved: dict) -> None:

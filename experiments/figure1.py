@@ -18,7 +18,6 @@ Run time and result: docs/results.md.
 """
 
 import argparse
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from cimm_jax.attacks import Operator, Target, linear_probe, log_spaced_steps
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
+from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair, Task
 from experiments.common import every_method, extractors, parser
@@ -133,7 +133,6 @@ def _mean_and_spread(values: np.ndarray) -> str:
 
 
 def _picture(curves: dict[str, Any], records: Sequence[int]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 7.5), layout="constrained")
@@ -154,9 +153,7 @@ def _picture(curves: dict[str, Any], records: Sequence[int]) -> bytes:
     for axes in grid[-1]:
         axes.set_xlabel("steps")
     grid[0, 0].legend(frameon=False, fontsize=8)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """An attack as a picture: what every attacker left, Figure 1 of the paper, and luck with the learning rate."""
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from cimm_jax.report.attack_facts import LINE_SEARCH, UNDEFENDED, attackers
 from cimm_jax.report.heatmap import readable
+from cimm_jax.report.png import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ LONGEST_NAME = 32
 
 def attack_plot(results: Mapping[str, Any]) -> bytes:
     """PNG bytes of three panels, from results as they were written to results.json."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     extractors = list(results["tasks"]["harmful"])
@@ -29,9 +28,7 @@ def attack_plot(results: Mapping[str, Any]) -> bytes:
     draw_left(grid[0], results)
     draw_curves(grid[1], results)
     draw_trials(grid[2], results)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 def draw_left(axes: "Axes", results: Mapping[str, Any], cmap: "str | Colormap" = "Greys") -> None:

@@ -1,10 +1,11 @@
 """How fast a probe learns, before and after: excess loss left against steps."""
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from cimm_jax.report.png import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ def convergence_plot(curves: Mapping[str, Mapping[str, np.ndarray]], *, title: s
         share left after 0, 1, 2, ... steps.
       title: above the panels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.8 * len(curves), 3.8), layout="constrained")
@@ -30,9 +30,7 @@ def convergence_plot(curves: Mapping[str, Mapping[str, np.ndarray]], *, title: s
     panels[0].set_ylabel("excess loss left")
     panels[-1].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 def draw_convergence(

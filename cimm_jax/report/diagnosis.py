@@ -1,19 +1,18 @@
 """A diagnosis as a picture: the pencil with its labels, the price of protection, and how the leading directions align."""
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 
 from cimm_jax.diagnose import PROTECTED, Diagnosis, Protection
 from cimm_jax.report.convergence import COLOURS
+from cimm_jax.report.png import png_bytes
 
 BLUE, GREY = "#33508a", "#777777"
 
 
 def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
     """PNG bytes of three panels: generalised eigenvalues and label energies, the Pareto front, |u_i^T v_j|."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 4.4), layout="constrained")
@@ -28,9 +27,7 @@ def diagnosis_picture(diagnosis: Diagnosis, *, title: str) -> bytes:
     )
     figure.colorbar(image, ax=cosines, shrink=0.8, label="|cosine|")
     figure.suptitle(f"{title}: {diagnosis.verdict}")
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 def draw_spectrum(axes, diagnosis: Diagnosis, colours: Mapping[str, str] = COLOURS) -> None:

@@ -1,12 +1,12 @@
 """Heat maps over ordered pairs of digits, as in the paper's Figure 2."""
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cimm_jax.errors import InputError
+from cimm_jax.report.png import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +35,7 @@ def heatmap_grid(panels: Mapping[str, np.ndarray], *, colour_label: str) -> byte
         if np.shape(values) != (10, 10) or not np.isfinite(values).any():
             raise InputError(f"panels[{title!r}]: needs finite values of shape (10, 10), got shape {np.shape(values)}")
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    content = io.BytesIO()
-    FigureCanvasAgg(_draw(panels, colour_label)).print_png(content)
-    return content.getvalue()
+    return png_bytes(_draw(panels, colour_label))
 
 
 def _draw(panels: Mapping[str, np.ndarray], colour_label: str) -> "Figure":

@@ -1,6 +1,5 @@
 """The course of one immunization: loss and condition numbers against steps."""
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from cimm_jax.methods.protocol import Info
 from cimm_jax.report.convergence import COLOURS
+from cimm_jax.report.png import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ def history_plot(history: Info, *, title: str) -> bytes:
       history: `Immunized.history`, fields of shape (records,).
       title: above the panels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     steps = np.arange(1, len(np.asarray(history.loss)) + 1)
@@ -32,9 +31,7 @@ def history_plot(history: Info, *, title: str) -> bytes:
     left.spines[["top", "right"]].set_visible(False)
     left.grid(alpha=0.25)
     figure.suptitle(title)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return png_bytes(figure)
 
 
 def draw_condition_numbers(axes: "Axes", kappas: Mapping, *, colours: Mapping[str, str] = COLOURS) -> None:
