@@ -53,8 +53,9 @@ from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import BY_NAME
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.spectra import PseudoInverse, feature_condition_number, product_amplification
-from cimm_jax.tasks import SplitPair, Task
+from cimm_jax.tasks import SplitPair, SplitTask, Task
 
 ATTAINED = 1e-6
 """What attains its bound may differ by this share of 1 - rate; on the features themselves, by rounding if that is more."""
@@ -132,7 +133,7 @@ def main() -> int:
 
 def extractors(command: Attack, pair: SplitPair) -> dict[str, jax.Array]:
     """Every method's, the undefended identity first."""
-    thetas = {"undefended": jnp.eye(pair.train.primary.x.shape[1])}
+    thetas = {UNDEFENDED: jnp.eye(pair.train.primary.x.shape[1])}
     methods = build_defences((*BY_NAME, *SIGNAL_AWARE), command)
     with progress_bar("immunizing", len(methods)) as progress:
         for made, (name, method) in enumerate(methods.items()):
@@ -242,11 +243,8 @@ def _rounding(kappa: float) -> float:
 def steps_of_optimizers(task: str, pair: SplitPair, thetas: dict[str, jax.Array], steps: int) -> dict[str, Any]:
     """By extractor and optimizer, at its best of a sweep of rates: steps to 50, 80 and 95 % of the best undefended attacker."""
     operators = attacks.standard_operators(OPTIMIZERS, steps=steps)
-    fit, heldout = (getattr(part, task) for part in pair)
-    targets = {
-        name: attacks.Target(fit._replace(x=fit.x @ theta), heldout._replace(x=heldout.x @ theta))
-        for name, theta in thetas.items()
-    }
+    split_task = SplitTask(*(getattr(part, task) for part in pair))
+    targets = {name: attacks.behind(theta, split_task) for name, theta in thetas.items()}
     with progress_bar(f"optimizers, {task}", len(operators)) as progress:
         swept = attacks.sweep(operators, targets, keys=jax.random.split(jax.random.key(0), 1), progress=progress)
     found = attacks.outcomes(swept, list(thetas), attacks.log_spaced_steps(steps))

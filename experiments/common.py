@@ -9,14 +9,13 @@ import jax.numpy as jnp
 
 from cimm_jax import methods
 from cimm_jax.allocation import SignalAware
-from cimm_jax.methods import HessianFrom, Method, immunize
+from cimm_jax.commands.defences import LIGHT_RIDGE, SIGNAL_AWARE, immunized
+from cimm_jax.methods import HessianFrom, Method
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.tasks import SplitPair
 
 PUBLISHED = ("ill_only", "imma", "opt_kappa", "algorithm1")
 """The methods of the paper, in the order of its tables."""
-
-LIGHT_RIDGE = 1e-6
-"""Ridge of the signal-aware closed form: a heavier one hides the directions that its budget is spent on."""
 
 
 def parser(description: str | None, out: str) -> argparse.ArgumentParser:
@@ -34,10 +33,10 @@ def every_method(hessian: HessianFrom = HessianFrom.DATA) -> dict[str, Method]:
     return {
         **{name: make() if name == "imma" else make(hessian=hessian) for name, make in gradient.items()},
         "pencil": methods.pencil(),
-        "pencil_signal": methods.pencil(objective=SignalAware(), ridge=LIGHT_RIDGE),
-        "pencil_no_slower": methods.pencil(
-            objective=SignalAware(primary_no_slower_at=(10, 100, 1000)), ridge=LIGHT_RIDGE
-        ),
+        **{
+            name: methods.pencil(objective=SignalAware(primary_no_slower_at=steps), ridge=LIGHT_RIDGE)
+            for name, steps in SIGNAL_AWARE.items()
+        },
     }
 
 
@@ -52,18 +51,9 @@ def extractors(
 ) -> dict[str, list[jax.Array]]:
     """By method, one extractor a seed; the undefended identity first. Closed forms do not depend on the batches."""
     pair = jax.tree.map(jnp.asarray, split.train)
-    found = {"undefended": [jnp.eye(pair.primary.x.shape[1])]}
+    found = {UNDEFENDED: [jnp.eye(pair.primary.x.shape[1])]}
     for name, method in chosen.items():
         found[name] = [
-            # One record: the condition numbers on the way would cost more than the steps.
-            immunize(
-                method,
-                pair,
-                key=jax.random.key(first_seed + seed),
-                steps=steps,
-                record_every=steps,
-                batch_size=batch_size,
-            ).theta
-            for seed in range(seeds)
+            immunized(method, pair, seed=first_seed + seed, steps=steps, batch_size=batch_size) for seed in range(seeds)
         ]
     return found

@@ -27,13 +27,14 @@ import numpy as np
 from rich.console import Console
 
 from cimm_jax import attacks
-from cimm_jax.attacks import Operator, Target, linear_probe, log_spaced_steps
+from cimm_jax.attacks import Operator, linear_probe, log_spaced_steps
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
-from cimm_jax.tasks import SplitPair, Task
+from cimm_jax.tasks import SplitPair, SplitTask
 from experiments.common import every_method, extractors, parser
 
 STEPS = 1000
@@ -91,11 +92,8 @@ def _curves(
     operator = Operator("line_search", linear_probe("line_search", steps=STEPS), random=False)
     curves: dict[str, dict[str, Any]] = {}
     for task in ("harmful", "primary"):
-        fit, heldout = (jax.tree.map(jnp.asarray, getattr(part, task)) for part in split)
-        targets = {
-            name: Target(Task(fit.x @ theta, fit.y), Task(heldout.x @ theta, heldout.y))
-            for name, theta in named.items()
-        }
+        split_task = jax.tree.map(jnp.asarray, SplitTask(*(getattr(part, task) for part in split)))
+        targets = {name: attacks.behind(theta, split_task) for name, theta in named.items()}
         swept = attacks.sweep([operator], targets, keys=jax.random.split(jax.random.key(settings.seed), 1))[
             "line_search"
         ]
@@ -142,7 +140,7 @@ def _picture(curves: dict[str, Any], records: Sequence[int]) -> bytes:
         for axes, (task, measure) in zip(row, panels, strict=True):
             for method, found in by_task[task].items():
                 shown = np.maximum(found[measure], LEAST_SHOWN)
-                style = "k--" if method == "undefended" else "-"
+                style = "k--" if method == UNDEFENDED else "-"
                 line = axes.plot(records, shown.mean(0), style, label=method, linewidth=1.5)[0]
                 axes.fill_between(records, shown.min(0), shown.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
             axes.set(

@@ -6,12 +6,10 @@ import jax
 import numpy as np
 
 from cimm_jax import attacks
-from cimm_jax.attacks import Target
-from cimm_jax.attacks.protocol import log_spaced_steps
 from cimm_jax.limits import share_of_pair
 from cimm_jax.metrics import relative_immunization_ratio
 from cimm_jax.spectra import PseudoInverse, ReleasedCode, Spectrum
-from cimm_jax.tasks import SplitPair, Task
+from cimm_jax.tasks import SplitPair, SplitTask
 
 ATTACKERS = ("line_search", "momentum", "nesterov", "adam", "muon")
 """The standard sweep of the tables: those who follow gradients and did best in the attack tables."""
@@ -64,11 +62,9 @@ def attacked(
       steps: of each attack. Where nobody gets half way, the slow-down is that of `steps`, a lower bound.
       rates: learning rates of each attacker that has one.
     """
-    fit, heldout = (part.harmful for part in split)
-    targets = {
-        name: Target(Task(fit.x @ theta, fit.y), Task(heldout.x @ theta, heldout.y)) for name, theta in thetas.items()
-    }
-    records = log_spaced_steps(steps)
+    harmful = SplitTask(*(part.harmful for part in split))
+    targets = {name: attacks.behind(theta, harmful) for name, theta in thetas.items()}
+    records = attacks.log_spaced_steps(steps)
     operators = attacks.standard_operators(attackers, steps=steps, rates=rates)
     swept = attacks.sweep(operators, targets, keys=jax.random.split(jax.random.key(0), 1))  # all deterministic
     found = attacks.outcomes(swept, list(thetas), records)

@@ -27,9 +27,11 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from cimm_jax import methods
+from cimm_jax.commands.defences import immunized
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json
-from cimm_jax.methods import Method, immunize
+from cimm_jax.methods import Method
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair
 from experiments import released_code
@@ -82,18 +84,14 @@ def _rows() -> dict[str, tuple[Method, int | None]]:
 def _runs(
     method: Method, batch_size: int | None, split: SplitPair, settings: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    thetas = {"undefended": jnp.eye(split.train.primary.x.shape[1])}
+    thetas = {UNDEFENDED: jnp.eye(split.train.primary.x.shape[1])}
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        steps = 1 if method.closed_form else settings.steps
-        result = immunize(
-            method, split.train, key=jax.random.key(seed), steps=steps, record_every=steps, batch_size=batch_size
-        )
-        thetas[str(seed)] = result.theta
+        thetas[str(seed)] = immunized(method, split.train, seed=seed, steps=settings.steps, batch_size=batch_size)
     hit = attacked(thetas, split)
     return [
         {**{key: float(value) for key, value in measured(theta, split).items()}, **hit[seed]}
         for seed, theta in thetas.items()
-        if seed != "undefended"
+        if seed != UNDEFENDED
     ]
 
 

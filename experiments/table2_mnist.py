@@ -27,12 +27,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax import methods
+from cimm_jax.commands.defences import immunized
 from cimm_jax.commands.shared import progress_bar
 from cimm_jax.data import SingleDigit, load_digit_images, ordered_pairs, split_pair
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
-from cimm_jax.methods import HessianFrom, Method, immunize
+from cimm_jax.methods import HessianFrom, Method
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from experiments import released_code
 from experiments.common import parser
@@ -104,11 +106,9 @@ def _run(
     rows = settings.rows
     split = split_pair(images, SingleDigit(primary), SingleDigit(harmful), rows, min(rows, HELDOUT))
     split = jax.tree.map(jnp.asarray, split)
-    steps = 1 if method.closed_form else settings.epochs * -(-rows // BATCH)
-    theta = immunize(
-        method, split.train, key=jax.random.key(seed), steps=steps, record_every=steps, batch_size=min(BATCH, rows)
-    ).theta
-    thetas = {"undefended": jnp.eye(len(theta)), "immunized": theta}
+    steps = settings.epochs * -(-rows // BATCH)
+    theta = immunized(method, split.train, seed=seed, steps=steps, batch_size=min(BATCH, rows))
+    thetas = {UNDEFENDED: jnp.eye(len(theta)), "immunized": theta}
     hit = attacked(thetas, split, attackers=QUICK_ATTACKERS)["immunized"]
     figures = {key: float(value) for key, value in measured(theta, split).items()}
     return {"primary_digit": primary, "harmful_digit": harmful, "seed": seed, **figures, **hit}

@@ -40,21 +40,22 @@ from rich.console import Console
 from safetensors.numpy import load_file, save
 
 from cimm_jax import attacks
-from cimm_jax.attacks.protocol import log_spaced_steps
 from cimm_jax.commands.deep_features import DeepData, read_deep_inputs
-from cimm_jax.commands.shared import blas_threads_for
+from cimm_jax.commands.shared import POLICIES, blas_threads_for
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom, Method, immunize
 from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
-from cimm_jax.spectra import PseudoInverse, ReleasedCode
 from cimm_jax.tasks import TaskPair
 from cimm_jax.training.absorbed_head import primary_kept
 from cimm_jax.training.class_targets import sketched
 from cimm_jax.training.feature_attack import attack_features
 from cimm_jax.training.grouped_ratio import GROUP_ROWS, grouped_ratio
 from experiments.common import every_method, parser
+from experiments.measure import mean_and_spread
+from experiments.published import TABLE_3
 
 ATTACKERS = (
     *("gd", "momentum", "adam", "line_search"),
@@ -69,7 +70,6 @@ ATTACKERS = (
 FOLLOWERS = ("gd", "momentum", "adam")
 """Those whose best is compared with the published possibility: at most 0.06 against 0.43 undefended on lite0_cars."""
 
-UNDEFENDED = "undefended"
 MNIST_ROWS = 10_000
 
 Row = tuple[float, float, float, float]
@@ -96,6 +96,7 @@ class Configuration:
     image_rows: int | None = None
 
 
+HARMFUL_FOLDERS = {"cars": "cars196", "country211": "country211"}
 CIFAR = "cifar10/cifar10_subset.npz"
 CONFIGURATIONS = {
     "lite0_cars": Configuration(
@@ -107,54 +108,12 @@ CONFIGURATIONS = {
         )
         for name in ("resnet20", "resnet56")
     },
-    "resnet18_cars": Configuration(
-        "resnet18",
-        "weights/resnet18.safetensors",
-        "imagenet2012",
-        "cars196",
-        {
-            "ill_only": (1.878, 1.786, 1.057, 63.84),
-            "imma": (0.866, 0.889, 0.974, 63.57),
-            "opt_kappa": (1.217, 0.798, 1.527, 63.65),
-            "algorithm1": (2.386, 0.699, 3.467, 62.36),
-        },
-    ),
-    "resnet18_country211": Configuration(
-        "resnet18",
-        "weights/resnet18.safetensors",
-        "imagenet2012",
-        "country211",
-        {
-            "ill_only": (20.727, 20.675, 1.038, 62.17),
-            "imma": (0.791, 0.814, 0.972, 67.03),
-            "opt_kappa": (1.538, 1.053, 1.472, 66.81),
-            "algorithm1": (3.287, 0.399, 8.714, 65.01),
-        },
-    ),
-    "vit_b16_cars": Configuration(
-        "vit_b16",
-        "weights/vit_b16.safetensors",
-        "imagenet2012",
-        "cars196",
-        {
-            "ill_only": (13.121, 4.097, 3.342, 82.21),
-            "imma": (1.422, 2.090, 0.702, 81.89),
-            "opt_kappa": (3.598, 0.171, 26.369, 82.51),
-            "algorithm1": (7.945, 0.323, 34.517, 82.79),
-        },
-    ),
-    "vit_b16_country211": Configuration(
-        "vit_b16",
-        "weights/vit_b16.safetensors",
-        "imagenet2012",
-        "country211",
-        {
-            "ill_only": (69.291, 63.519, 1.122, 80.73),
-            "imma": (6.242, 7.599, 0.845, 82.47),
-            "opt_kappa": (4.589, 0.300, 16.498, 82.79),
-            "algorithm1": (20.894, 0.700, 41.341, 83.17),
-        },
-    ),
+    **{
+        f"{model}_{harmful}": Configuration(
+            model, f"weights/{model}.safetensors", "imagenet2012", HARMFUL_FOLDERS[harmful], published
+        )
+        for (model, harmful), published in TABLE_3.items()
+    },
 }
 
 
@@ -225,9 +184,9 @@ def _theta(name: str, seed: int, pair: TaskPair, path: Path, settings: argparse.
             method,
             sketched(pair, sketch_key) if method.closed_form else pair,
             key=key,
-            steps=1 if method.closed_form else settings.steps,
-            record_every=1 if method.closed_form else settings.steps,
-            batch_size=None if method.closed_form else settings.batch_size,
+            steps=settings.steps,
+            record_every=settings.steps,
+            batch_size=settings.batch_size,
         ).theta
         write_whole(path, save({"theta": np.asarray(theta)}))
     return load_file(path)["theta"]
@@ -263,7 +222,7 @@ def _figures(
                 "left": float(left.mean[0, -1]),
                 "rate": swept_by.operator.rates[int(accuracy.rate[0, -1])],
                 "rates": swept_by.operator.rates,
-                "records": log_spaced_steps(settings.attack_steps),
+                "records": attacks.log_spaced_steps(settings.attack_steps),
                 "accuracy_curve": accuracy.mean[0],
             }
         write_json(path, found)
@@ -273,7 +232,7 @@ def _figures(
 def _measured(theta: np.ndarray, pair: TaskPair, data: DeepData, seed: int) -> dict[str, Any]:
     mapped, rows = jnp.asarray(theta), min(GROUP_ROWS, *(len(task.x) for task in pair))
     measured: dict[str, Any] = {}
-    for policy in (PseudoInverse(), ReleasedCode()):
+    for policy in POLICIES:
         ratio = relative_immunization_ratio(mapped, pair, policy)
         groups = grouped_ratio(mapped, pair, jax.random.key(seed), policy=policy, rows=rows)
         measured[type(policy).__name__] = {
@@ -336,11 +295,8 @@ def _best_follower(run: dict[str, Any]) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> str:
-    """Like "12.3 (0.4)"; a dash where a value is missing."""
-    if any(value is None for value in values):
-        return "-"
-    array = np.asarray(values, float)
-    return f"{array.mean():.3g}" + (f" ({array.std(ddof=1):.2g})" if len(array) > 1 else "")
+    """Of the values, or a dash where one is missing."""
+    return "-" if None in values else mean_and_spread([value for value in values if value is not None])
 
 
 if __name__ == "__main__":

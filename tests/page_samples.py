@@ -19,7 +19,7 @@ from cimm_jax.attacks.outcome import THRESHOLDS, Interval, Outcome
 from cimm_jax.bootstrap import RatioIntervals
 from cimm_jax.commands import diagnose as diagnose_command
 from cimm_jax.commands import sweep as sweep_command
-from cimm_jax.commands.attack_records import outcome_records
+from cimm_jax.commands.attack_shared import outcome_records
 from cimm_jax.commands.report import command_line
 from cimm_jax.commands.shared import manifest, ratio_record
 from cimm_jax.diagnose import Alignment, BudgetRow, Diagnosis, Protection

@@ -74,10 +74,9 @@ def test_the_logistic_loss_takes_the_attackers_that_can_minimise_it(run, tmp_pat
 
 def test_every_standard_attacker_of_other_losses_exists():
     from cimm_jax import losses
-    from cimm_jax.commands.attack import attackers_for
 
-    for loss in ("squared", "logistic"):
-        assert attacks.standard_operators(attackers_for(loss), steps=5, loss=getattr(losses, loss))
+    for loss in (losses.squared, losses.logistic, losses.softmax):
+        assert attacks.standard_operators(attacks.standard_names(loss), steps=5, loss=loss)
 
 
 def test_interrupted_attack_keeps_and_reports_what_it_finished(tmp_path, capsys, monkeypatch):
@@ -118,6 +117,7 @@ def test_interrupted_attack_keeps_and_reports_what_it_finished(tmp_path, capsys,
         (["--methods", "nonsense"], "pencil_signal"),
         (["--methods", "pencil", "pencil"], "methods"),
         (["--benign", "0v5"], "benign"),
+        (["--loss", "softmax"], "use --loss logistic"),
         (["--rows", "100000"], "rows"),
         (["--data", "house_prices", "--rows", "5"], "rows"),
         (["RUN", "--primary", "4v5"], "primary"),
@@ -157,8 +157,8 @@ def test_losses_of_classes_refuse_house_prices(tmp_path, capsys, monkeypatch):
     from cimm_jax.tasks import SplitPair, Task, TaskPair
 
     task = Task(np.eye(3), np.array([0.1, 0.2, 0.3]))
-    monkeypatch.setattr(battlefield, "load_pair", lambda *a, **k: SplitPair(*[TaskPair(task, task)] * 2))
-    monkeypatch.setattr(battlefield, "load_benign", lambda *a, **k: None)
+    pair = SplitPair(*[TaskPair(task, task)] * 2)
+    monkeypatch.setattr(battlefield, "load_pair_and_benign", lambda *a, **k: (pair, None))
     assert cli.main(["attack", "--data", "house_prices", "--loss", "logistic", "--out", str(tmp_path / "out")]) == 2
     assert "loss: the harmful task has no classes" in capsys.readouterr().err
 

@@ -73,7 +73,7 @@ def test_table1_stands_beside_the_published_numbers_and_resumes(houses, tmp_path
     assert runs[0]["released_rir"] != runs[1]["released_rir"], "another seed, another start"
     assert results["methods"]["pencil"][0]["share"] > 0.9
 
-    monkeypatch.setattr(table1_house, "immunize", None)
+    monkeypatch.setattr(table1_house, "immunized", None)
     assert cli.main([*arguments, "--json"]) == 0, "everything is finished, nothing is run again"
     assert json.loads(capsys.readouterr().out) == results
 

@@ -8,9 +8,16 @@ import numpy as np
 
 from cimm_jax import losses
 from cimm_jax.attacks.adaptive import normal_equations, standardised, undone, whitened
-from cimm_jax.attacks.linear_probe import linear_probe
+from cimm_jax.attacks.linear_probe import QUADRATIC_ONLY, linear_probe
 from cimm_jax.attacks.newton import newton
-from cimm_jax.attacks.optimizers import IN_UNITS_OF_CURVATURE, SCHEDULES, Schedule, has_rate, known_optimizers
+from cimm_jax.attacks.optimizers import (
+    IN_UNITS_OF_CURVATURE,
+    SCHEDULES,
+    Schedule,
+    commutes_with_rotations,
+    has_rate,
+    known_optimizers,
+)
 from cimm_jax.attacks.protocol import Attack
 from cimm_jax.errors import InputError
 
@@ -62,6 +69,7 @@ class Operator:
       has_rate: whether the attacker uses it.
       random: whether the attacker uses its key; if not, one seed stands for all.
       adaptive: whether it goes beyond gradients on the features as they are.
+      axes: whether its steps look at the features' axes, and so cost d^2 numbers a target on the smallest problem too.
       loss: what the attack's probes are judged by.
     """
 
@@ -71,11 +79,20 @@ class Operator:
     has_rate: bool = False
     random: bool = True
     adaptive: bool = False
+    axes: bool = False
     loss: losses.Loss = losses.squared
 
     def __post_init__(self):
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
             raise InputError(f"rates: {self.name} needs positive finite learning rates, got {self.rates}")
+
+
+def standard_names(loss: losses.Loss = losses.squared) -> tuple[str, ...]:
+    """The standard attackers that can minimise a loss; without exact line search, L-BFGS is who whitens."""
+    if loss is losses.squared:
+        return STANDARD
+    unable = (*QUADRATIC_ONLY, *(["newton"] if loss is losses.softmax else []))
+    return (*(name for name in STANDARD if name.split(" + ")[-1] not in unable), "whiten + lbfgs")
 
 
 def standard_operators(
@@ -134,6 +151,7 @@ def _by_name(name: str, schedules: Sequence[Schedule], rates: int | Sequence[flo
         "has_rate": has_rate(solver),
         "random": starts_at_random or solver == "sgd",
         "adaptive": solver in ("lbfgs", "conjugate_gradient") or prepared not in ("", "random start"),
+        "axes": has_rate(solver) and not commutes_with_rotations(solver),
         "loss": whole["loss"],
     }
     operators = []
@@ -163,4 +181,4 @@ def _grid(optimizer: str, rates: int | Sequence[float]) -> tuple[float, ...]:
     return tuple(float(rate) for rate in np.geomspace(low, high, rates))
 
 
-__all__ = ["ADAPTIVE", "GRADIENT", "SCHEDULES", "STANDARD", "Operator", "standard_operators"]
+__all__ = ["ADAPTIVE", "GRADIENT", "SCHEDULES", "STANDARD", "Operator", "standard_names", "standard_operators"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import Array, Task, check_task
+from cimm_jax.tasks import Array, SplitTask, Task, check_task
 
 
 class Factors(NamedTuple):
@@ -49,6 +49,12 @@ class Target(NamedTuple):
     def decomposed(self) -> Factors:
         """The factors, made if need be."""
         return Factors(*svd(self.fit.x)) if self.factors is None else self.factors
+
+
+def behind(theta: Array, task: SplitTask) -> Target:
+    """What an attacker of a task sees behind a linear extractor of shape (inputs, d), the extractor included."""
+    fit, heldout = (Task(part.x @ theta, part.y) for part in task)
+    return Target(fit, heldout, theta)
 
 
 class Trace(NamedTuple):

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from cimm_jax.attacks.protocol import are_classes
 from cimm_jax.cli import Attack
+from cimm_jax.commands.attack_shared import check_left_out
 from cimm_jax.commands.defences import ImmunizedRun, build_defences, check_run, immunized, read_runs
 from cimm_jax.commands.shared import progress_bar
-from cimm_jax.data import load_benign, load_pair
+from cimm_jax.data import load_pair_and_benign
 from cimm_jax.errors import InputError
 from cimm_jax.methods import Method
 from cimm_jax.methods.run import check_batch_size
@@ -52,14 +53,11 @@ def read_battlefield(command: Attack) -> Battlefield:
     methods = {} if runs else build_defences(command.methods, command)
     settings = {name: getattr(command, name) for name in ("data", "data_dir", "primary", "harmful")}
     if runs:
-        for name in DECIDED_BY_RUNS:
-            if getattr(command, name) != getattr(Attack, name):
-                raise InputError(f"{name}: the runs decide that; leave it out")
+        check_left_out(command, DECIDED_BY_RUNS)
         settings = {name: runs[0].settings[name] for name in settings}
         settings["data_dir"] = settings["data_dir"] if command.data_dir is None else command.data_dir
-    source = {**{key: value for key, value in settings.items() if key != "data"}, "rows": command.rows}
-    pair = load_pair(settings["data"], **source)
-    benign = load_benign(settings["data"], benign=command.benign, **source)
+    source = {key: value for key, value in settings.items() if key != "data"}
+    pair, benign = load_pair_and_benign(settings["data"], **source, benign=command.benign, rows=command.rows)
     check_batch_size(command.batch_size, pair.train)
     for run in runs:
         check_run(run, pair.train)
@@ -70,6 +68,8 @@ def read_battlefield(command: Attack) -> Battlefield:
         for name, task in field.tasks().items():
             if not are_classes(task.train.y):
                 raise InputError(f"loss: the {name} task has no classes; use --loss squared")
+            if command.loss == "softmax" and task.train.y.ndim == 1:
+                raise InputError(f"loss: the {name} task has two classes; use --loss logistic")
     return field
 
 

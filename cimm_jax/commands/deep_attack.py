@@ -1,25 +1,22 @@
 """`cimm attack` on runs of `cimm immunize --model`: linear probes of the harmful classes on the immunized features."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cimm_jax import attacks, losses
-from cimm_jax.attacks.protocol import log_spaced_steps
 from cimm_jax.cli import Attack
-from cimm_jax.commands.attack_records import best_so_far_records, outcome_records
+from cimm_jax.commands.attack_shared import check_left_out, deliver, operators_of, sweep_records
 from cimm_jax.commands.battlefield import DECIDED_BY_RUNS
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, is_deep, read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun, read_runs
 from cimm_jax.commands.runs import read_results
 from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.report.attack import attack_plot
+from cimm_jax.files import output_folder
 from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.attack_words import attack_paragraphs, print_attack
 from cimm_jax.report.tables import print_table
 from cimm_jax.training.feature_attack import DEEP, attack_features
 
@@ -41,13 +38,7 @@ def run_deep_attack(command: Attack) -> None:
       KeyboardInterrupt: after everything that had been finished was written and printed.
     """
     check_count(command.seeds, "seeds")
-    operators = attacks.standard_operators(
-        command.attackers or _default(command.loss),
-        steps=command.attack_steps,
-        rates=command.attack_rates or command.rates,
-        schedules=command.schedules,
-        loss=getattr(losses, command.loss),
-    )
+    operators = operators_of(command, _standard(command.loss))
     runs = read_runs(command.runs)
     data = _data(command, runs)
     folder = output_folder(command.out)
@@ -59,50 +50,25 @@ def run_deep_attack(command: Attack) -> None:
         progress_bar("attacking the harmful task", len(operators)) as progress,
     ):
         swept = attack_features(data.features.harmful, thetas, operators, keys=keys, progress=progress)
-    records = log_spaced_steps(command.attack_steps)
     results: dict[str, Any] = {
         **manifest(command),
         "data": {"data": runs[0].settings["model"], **{t: runs[0].settings[t] for t in ("primary", "harmful")}},
         "deep": data.described,
         "rows": {"harmful": {part: described["images"] for part, described in data.described["harmful"].items()}},
-        "budget": {
-            "steps": command.attack_steps,
-            "rates": {operator.name: operator.rates if operator.has_rate else [] for operator in operators},
-            "seeds": command.seeds,
-            "loss": command.loss,
-            "attackers": [operator.name for operator in operators],
-            "finished": list(swept),
-        },
         "classes": True,
-        "records": records,
-        "extractors": {run.name: _measured(folder) for run, folder in zip(runs, command.runs, strict=True)},
-        "tasks": {"harmful": outcome_records(attacks.outcomes(swept, list(thetas), records))},
-        "best_so_far": best_so_far_records(swept, list(thetas)),
+        "extractors": {run.name: _measured(run) for run in runs},
+        **sweep_records(command, operators, {"harmful": swept}, list(thetas)),
     }
-    written = write_json(folder / "results.json", results)
-    shown = read_results(folder)
-    picture = write_whole(folder / "attack.png", attack_plot(shown))
-    if command.json:
-        print(written.read_text(), end="")
-    else:
-        print_attack(shown)
-        print(HELDOUT + "\n")
-        _print_accuracy(shown)
-        print("\n" + "\n\n".join(attack_paragraphs(shown)))
-        print(f"\nPicture: {picture}\nFigures: {written}")
-    if len(swept) < len(operators):
-        raise KeyboardInterrupt(f"{len(swept)} of {len(operators)} attackers were finished, see {written}")
+    deliver(command, folder, results, complete=len(swept) == len(operators), print_more=_print_accuracy)
 
 
-def _default(loss: str) -> tuple[str, ...]:
+def _standard(loss: str) -> tuple[str, ...]:
     return DEEP if loss == "squared" else ("gd", "momentum", "nesterov", "adam", "standardise + adam", "lbfgs")
 
 
 def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
     """Features of the runs' images; raises `InputError` for settings that make no sense, or runs that do not fit together."""
-    for name in (*DECIDED_BY_RUNS, "data_dir", "benign"):
-        if getattr(command, name) != getattr(Attack, name):
-            raise InputError(f"{name}: the runs decide that; leave it out")
+    check_left_out(command, (*DECIDED_BY_RUNS, "data_dir", "benign"))
     first = runs[0].settings
     for run in runs:
         for name in DEEP_SETTINGS:
@@ -120,13 +86,14 @@ def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
     return data
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+def _measured(run: ImmunizedRun) -> dict[str, Any]:
     """Condition numbers, as the run itself found them."""
-    results = read_results(folder)
-    return {part: {"ratios": ratios, "limit": results["limit"][part]} for part, ratios in results["ratios"].items()}
+    limits = run.results["limit"]
+    return {part: {"ratios": ratios, "limit": limits[part]} for part, ratios in run.results["ratios"].items()}
 
 
-def _print_accuracy(results: dict[str, Any]) -> None:
+def _print_accuracy(results: Mapping[str, Any]) -> None:
+    print(HELDOUT + "\n")
     harmful = results["tasks"]["harmful"]
     names = list(harmful[UNDEFENDED])
     print_table(

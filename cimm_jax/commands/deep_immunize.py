@@ -12,9 +12,16 @@ from cimm_jax import methods
 from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, read_deep_inputs
-from cimm_jax.commands.immunize import CURVE_STEPS, NO_COMPARISON, POLICIES, SHOWN_STEPS
-from cimm_jax.commands.shared import blas_threads_for, build_methods, manifest, progress_bar, ratio_record
-from cimm_jax.convergence import excess_curve
+from cimm_jax.commands.immunize_shared import NO_COMPARISON, excess_curves, print_excess_left, print_verdicts
+from cimm_jax.commands.shared import (
+    POLICIES,
+    blas_threads_for,
+    build_methods,
+    hessian_for,
+    manifest,
+    progress_bar,
+    ratio_record,
+)
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.limits import share_of_pair
 from cimm_jax.methods import immunize
@@ -30,14 +37,13 @@ from cimm_jax.training.grouped_ratio import GROUP_ROWS, GROUPS, grouped_ratio
 
 def run_deep_immunize(command: Immunize) -> None:
     """Computes features, immunizes, measures; writes results.json, theta.safetensors, head.safetensors and a picture."""
-    hessian = None if command.batch_size is None else methods.HessianFrom.BATCH
     method = build_methods(
         [command.method],
         command.learning_rate,
         command,
         lambda_primary=command.lambda_primary,
         lambda_harmful=command.lambda_harmful,
-        hessian=None if command.method in ("imma", "pencil") else hessian,
+        implied=hessian_for(command.batch_size),
     )[command.method]
     check_steps(command.steps)
     if command.resamples is not None:
@@ -105,7 +111,7 @@ def _measured(command: Immunize, data: DeepData, theta: np.ndarray, parts: dict[
         },
         "limit": {part: share_of_pair(mapped, pair)._asdict() for part, pair in parts.items()},
         "intervals": {part: _intervals(command, mapped, pair, bootstrap_key)._asdict() for part, pair in parts.items()},
-        "excess_left": {part: _curves(mapped, pair) for part, pair in parts.items()},
+        "excess_left": {part: excess_curves(mapped, pair) for part, pair in parts.items()},
         "verdict": {part: definition_3_1(mapped, pair, fit_on=train.primary)._asdict() for part, pair in parts.items()},
         # Nothing is recorded on the way; the page draws a history of more than one record only.
         "history": {"kappa_primary": [], "kappa_harmful": []},
@@ -132,17 +138,6 @@ def _intervals(command: Immunize, theta: jax.Array, pair: TaskPair, key: jax.Arr
     return bootstrap_ratio(key, theta, pair, resamples=command.resamples)
 
 
-def _curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
-    """Excess loss left by exact line search on each task, before and after."""
-    return {
-        f"{name} {state}": np.asarray(
-            excess_curve(task.x if state == "undefended" else task.x @ theta, task.y, CURVE_STEPS)
-        )
-        for name, task in pair._asdict().items()
-        for state in ("undefended", "immunized")
-    }
-
-
 def _print(title: str, results: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     columns = ["rows", "policy", "(i) harmful", "(ii) primary", "RIR", "rank H", "rank P", "a floor decided"]
@@ -164,15 +159,7 @@ def _print(title: str, results: dict[str, Any]) -> None:
     print_table(columns, rows, title=f"{title}: condition numbers, after over before; groups: mean (standard error)")
     warning = next(iter(results["groups"].values()))["warning"]
     console.print(NO_COMPARISON + (f"\nwarning: {warning}" if warning else "") + "\n", markup=False)
-    print_table(
-        ["rows", "task", "extractor", *(f"after {s} steps" for s in SHOWN_STEPS)],
-        [
-            [part, *name.split(), *(float(left[s]) for s in SHOWN_STEPS)]
-            for part, curves in results["excess_left"].items()
-            for name, left in curves.items()
-        ],
-        title="excess loss that gradient descent with exact line search leaves (1 = nothing learned), targets centred",
-    )
+    print_excess_left(results["excess_left"], note=", targets centred")
     for part, kept in results["deep"]["primary_kept"].items():
         console.print(
             f"\nPrimary accuracy of the published head on {part} images: {kept['accuracy_before']:.4f} before, "
@@ -184,11 +171,7 @@ def _print(title: str, results: dict[str, Any]) -> None:
         for part, described in results["deep"][task].items():
             if described["skipped"]:
                 console.print(f"{described['skipped']} {task} {part} images could not be decoded and were skipped")
-    for part, verdict in results["verdict"].items():
-        outcome = "immunized" if verdict["immunized"] else "NOT immunized"
-        console.print(f"\nVerdict on {part} rows, Definition 3.1 under PseudoInverse: {outcome}")
-        for reason in verdict["reasons"]:
-            console.print(f"  {reason}", markup=False)
+    print_verdicts(console, results["verdict"])
 
 
 def _with_error(value: Any) -> str:

@@ -13,7 +13,7 @@ from cimm_jax import methods
 from cimm_jax.allocation import SignalAware
 from cimm_jax.cli import Attack, PencilSettings
 from cimm_jax.commands.runs import read_results
-from cimm_jax.commands.shared import build_methods, parse_budget
+from cimm_jax.commands.shared import build_methods, hessian_for, parse_budget
 from cimm_jax.errors import InputError
 from cimm_jax.methods import Method, immunize
 from cimm_jax.metrics import check_extractor
@@ -42,8 +42,8 @@ def build_defences(names: Sequence[str], command: Attack) -> dict[str, Method]:
     signal_aware = [name for name in names if name in SIGNAL_AWARE]
     # The settings of pencil are for the signal-aware ones too, and then no mistake where it is not asked for itself.
     pencil_settings = command if "pencil" in plain or not signal_aware else PencilSettings()
-    hessian = None if command.batch_size is None else methods.HessianFrom.BATCH
-    built = build_methods(plain, command.learning_rate, pencil_settings, hessian=hessian) if plain else {}
+    implied = hessian_for(command.batch_size)
+    built = build_methods(plain, command.learning_rate, pencil_settings, implied=implied) if plain else {}
     for name in signal_aware:
         built[name] = methods.pencil(
             budget="keep" if command.budget is None else parse_budget(command.budget),
@@ -56,7 +56,7 @@ def build_defences(names: Sequence[str], command: Attack) -> dict[str, Method]:
 
 def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None = None) -> jax.Array:
     """The extractor that a method makes, shape (d, d)."""
-    key, steps = jax.random.key(seed), 1 if method.closed_form else steps
+    key = jax.random.key(seed)
     # One record: the condition numbers on the way are not shown, and with many features cost more than the steps.
     return immunize(method, pair, key=key, steps=steps, record_every=steps, batch_size=batch_size).theta
 
@@ -66,13 +66,18 @@ class ImmunizedRun(NamedTuple):
 
     Attributes:
       name: the folder's.
-      settings: of the command that wrote it.
+      results: its results.json.
       theta: extractor, shape (d, m).
     """
 
     name: str
-    settings: dict[str, Any]
+    results: dict[str, Any]
     theta: np.ndarray
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the command that wrote it."""
+        return self.results["settings"]
 
 
 DATA_SETTINGS = ("data", "data_dir", "primary", "harmful")
@@ -114,4 +119,4 @@ def _read_run(folder: Path) -> ImmunizedRun:
         theta = load_file(path)["theta"]
     except (OSError, KeyError, SafetensorError) as error:
         raise InputError(f"runs: {path} is missing or damaged ({error}); immunize again") from error
-    return ImmunizedRun(folder.resolve().name, results["settings"], theta.astype(np.float64))
+    return ImmunizedRun(folder.resolve().name, results, theta.astype(np.float64))

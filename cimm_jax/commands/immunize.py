@@ -10,8 +10,8 @@ from safetensors.numpy import save
 
 from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
-from cimm_jax.commands.shared import build_methods, manifest, progress_bar, ratio_record
-from cimm_jax.convergence import excess_curve
+from cimm_jax.commands.immunize_shared import NO_COMPARISON, excess_curves, print_excess_left, print_verdicts
+from cimm_jax.commands.shared import POLICIES, build_methods, manifest, progress_bar, ratio_record
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.limits import Share, share_of_pair
@@ -21,16 +21,8 @@ from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.report.convergence import convergence_plot
 from cimm_jax.report.history import history_plot
 from cimm_jax.report.tables import print_table
-from cimm_jax.spectra import PseudoInverse, ReleasedCode
 from cimm_jax.tasks import TaskPair, check_pair
 
-POLICIES = (PseudoInverse(), ReleasedCode())
-NO_COMPARISON = (
-    "Numbers under different policies are not comparable; ReleasedCode is shown to compare with published figures. The share "
-    "of the limit is log RIR over the log of the largest RIR of any linear extractor, both in the primary's range."
-)
-CURVE_STEPS = 1000
-SHOWN_STEPS = (10, 100, 1000)
 LARGE = 1e8
 
 
@@ -65,7 +57,7 @@ def run_immunize(command: Immunize) -> None:
         part: bootstrap_ratio(bootstrap_key, theta, pair, resamples=_resamples(command, pair))
         for part, pair in parts.items()
     }
-    curves = {part: _curves(theta, pair) for part, pair in parts.items()}
+    curves = {part: excess_curves(theta, pair) for part, pair in parts.items()}
     verdicts = {part: definition_3_1(theta, pair, fit_on=split.train.primary)._asdict() for part, pair in parts.items()}
     title = f"{command.method} on {command.data}"
     results: dict[str, Any] = {
@@ -99,18 +91,6 @@ def _resamples(command: Immunize, pair: TaskPair) -> int:
         return command.resamples
     rows, features = pair.harmful.x.shape
     return 200 if rows * features**2 <= LARGE else 20
-
-
-def _curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
-    """Excess loss left after 0, 1, ... steps of exact line search on each task, before and after; {} without targets."""
-    return {
-        f"{name} {state}": np.asarray(
-            excess_curve(task.x if state == "undefended" else task.x @ theta, task.y, CURVE_STEPS)
-        )
-        for name, task in pair._asdict().items()
-        if task.y is not None
-        for state in ("undefended", "immunized")
-    }
 
 
 def _print(
@@ -152,18 +132,5 @@ def _print(
     print_table(columns, rows, title=f"{title}: condition numbers, after over before")
     console = Console(soft_wrap=True, highlight=False)
     console.print(NO_COMPARISON + "\n")
-    steps = [
-        [part, *name.split(), *(float(left[s]) for s in SHOWN_STEPS)]
-        for part in curves
-        for name, left in curves[part].items()
-    ]
-    print_table(
-        ["rows", "task", "extractor", *(f"after {s} steps" for s in SHOWN_STEPS)],
-        steps,
-        title="excess loss that gradient descent with exact line search leaves (1 = nothing learned)",
-    )
-    for part, verdict in verdicts.items():
-        outcome = "immunized" if verdict["immunized"] else "NOT immunized"
-        console.print(f"\nVerdict on {part} rows, Definition 3.1 under PseudoInverse: {outcome}")
-        for reason in verdict["reasons"]:
-            console.print(f"  {reason}", markup=False)
+    print_excess_left(curves)
+    print_verdicts(console, verdicts)

@@ -3,11 +3,12 @@
 import inspect
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,28 @@ from cimm_jax.cli import PencilSettings
 from cimm_jax.data import checksums
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import ImmunizationRatio
+from cimm_jax.spectra import PseudoInverse, ReleasedCode
+
+POLICIES = (PseudoInverse(), ReleasedCode())
+"""Under which every extractor is measured: the definition, and the rule of published figures."""
 
 
 def build_methods(
-    names: Sequence[str], learning_rate: float, pencil: PencilSettings, **others: Any
+    names: Sequence[str],
+    learning_rate: float,
+    pencil: PencilSettings,
+    *,
+    implied: Mapping[str, Any] = MappingProxyType({}),
+    **others: Any,
 ) -> dict[str, methods.Method]:
     """Methods by name: gradient methods with the default optimizer at the given rate, each with the settings it has.
+
+    Args:
+      names: of `methods.BY_NAME`.
+      learning_rate: of the default optimizer.
+      pencil: settings of the closed form.
+      implied: settings for those methods that have them; the person did not ask for them by name.
+      others: settings that the person gave; None is none.
 
     Raises:
       InputError: if a method is unknown, the rate is not positive, or a setting that was given belongs to none of them.
@@ -38,11 +55,16 @@ def build_methods(
     for key in given:
         if not any(key in parameters for parameters in known.values()):
             raise InputError(f"{key}: {' and '.join(names)} have no such setting; leave it out")
-    settings = {"optimizer": methods.default_optimizer(learning_rate), **given}
+    settings = {"optimizer": methods.default_optimizer(learning_rate), **implied, **given}
     return {
         name: methods.by_name(name)(**{key: value for key, value in settings.items() if key in known[name]})
         for name in names
     }
+
+
+def hessian_for(batch_size: int | None) -> dict[str, Any]:
+    """Where batches are asked for, their Hessians are looked at, as the released code does."""
+    return {} if batch_size is None else {"hessian": methods.HessianFrom.BATCH}
 
 
 def _pencil_settings(settings: PencilSettings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def run_sweep(command: Sweep) -> None:
         raise InputError("methods: is empty; give at least one")
     check_count(command.seeds, "seeds")
     from_batch = command.hessian == "batch"
-    hessian = {"hessian": HessianFrom.BATCH} if from_batch else {}
+    hessian: dict[str, Any] = {"hessian": HessianFrom.BATCH} if from_batch else {}
     chosen = build_methods(command.methods, command.learning_rate, command, **hessian)
     images = load_digit_images(command.data, data_dir=command.data_dir)
     numbers = ordered_pairs()

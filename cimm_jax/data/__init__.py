@@ -12,7 +12,7 @@ from cimm_jax.data.digit_pairs import (
     sweep_tasks,
 )
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
-from cimm_jax.data.registry import DATA_SETS, DataSet, load_benign, load_digit_images, load_pair
+from cimm_jax.data.registry import DATA_SETS, DataSet, load_digit_images, load_pair, load_pair_and_benign
 
 __all__ = [
     "DATA_SETS",
@@ -25,9 +25,9 @@ __all__ = [
     "SingleDigit",
     "checksums",
     "digit_kind",
-    "load_benign",
     "load_digit_images",
     "load_pair",
+    "load_pair_and_benign",
     "ordered_pairs",
     "parse_digit_task",
     "split_pair",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_pairs import split_pair, split_task
-from cimm_jax.data.digit_tasks import DigitVersus, parse_digit_task
+from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, parse_digit_task
 from cimm_jax.data.digits import load_digits_8x8
 from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.mnist import load_mnist
@@ -72,12 +72,11 @@ def load_pair(
     if data_set.pair is not None:
         _check_absent(name, primary=primary, harmful=harmful, rows=rows)
         return data_set.pair(_folder(data_dir))
-    primary_task = parse_digit_task(DEFAULT_PRIMARY if primary is None else primary, "primary")
-    harmful_task = parse_digit_task(DEFAULT_HARMFUL if harmful is None else harmful, "harmful")
-    return split_pair(load_digit_images(name, data_dir=data_dir), primary_task, harmful_task, rows)
+    tasks = _digit_tasks(primary, harmful)
+    return split_pair(load_digit_images(name, data_dir=data_dir), *tasks, rows)
 
 
-def load_benign(
+def load_pair_and_benign(
     name: str,
     *,
     data_dir: str | os.PathLike[str] | None = None,
@@ -85,8 +84,8 @@ def load_benign(
     harmful: str | None = None,
     benign: str | None = None,
     rows: int | None = None,
-) -> SplitTask | None:
-    """A benign task that neither side of the pair trains on, numpy float64; None if the data set has none left.
+) -> tuple[SplitPair, SplitTask | None]:
+    """A pair, and a benign task that neither side of it trains on (None if the data set has none left), numpy float64.
 
     Args:
       name: the name of one of `DATA_SETS`.
@@ -97,25 +96,17 @@ def load_benign(
       rows: as in `load_pair`.
 
     Raises:
-      InputError: as `load_pair`, or if the task asked for shares a digit with the pair.
+      InputError: as `load_pair`, or if the benign task asked for shares a digit with the pair.
     """
     data_set = _data_set(name)
-    if data_set.digits is None:
+    if data_set.pair is not None:
         _check_absent(name, primary=primary, harmful=harmful, benign=benign, rows=rows)
-        return None if data_set.benign is None else data_set.benign(_folder(data_dir))
-    used = set()
-    for text, default, argument in ((primary, DEFAULT_PRIMARY, "primary"), (harmful, DEFAULT_HARMFUL, "harmful")):
-        used |= parse_digit_task(default if text is None else text, argument).digits()
-    free = sorted(set(range(10)) - used)
-    if benign is None:
-        if len(free) < 2:
-            return None
-        task = DigitVersus(*free[:2])
-    else:
-        task = parse_digit_task(benign, "benign")
-        if task.digits() & used:
-            raise InputError(f"benign: {benign} has digits of the pair; choose among {', '.join(map(str, free))}")
-    return split_task(load_digit_images(name, data_dir=data_dir), task, rows)
+        folder = _folder(data_dir)
+        return data_set.pair(folder), None if data_set.benign is None else data_set.benign(folder)
+    tasks = _digit_tasks(primary, harmful)
+    third = _benign_task(benign, tasks)
+    images = load_digit_images(name, data_dir=data_dir)
+    return split_pair(images, *tasks, rows), None if third is None else split_task(images, third, rows)
 
 
 def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> DigitImages:
@@ -125,6 +116,26 @@ def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = No
         known = ", ".join(known.name for known in DATA_SETS if known.digits is not None)
         raise InputError(f"data: {name} has no images of digits; choose one of {known}")
     return data_set.digits(_folder(data_dir))
+
+
+def _digit_tasks(primary: str | None, harmful: str | None) -> tuple[DigitTask, DigitTask]:
+    """Both tasks from their texts, or the default ones."""
+    return (
+        parse_digit_task(DEFAULT_PRIMARY if primary is None else primary, "primary"),
+        parse_digit_task(DEFAULT_HARMFUL if harmful is None else harmful, "harmful"),
+    )
+
+
+def _benign_task(text: str | None, pair: tuple[DigitTask, DigitTask]) -> DigitTask | None:
+    """The task asked for, or one digit against another of those that the pair leaves; None if it leaves fewer than two."""
+    used = pair[0].digits() | pair[1].digits()
+    free = sorted(set(range(10)) - used)
+    if text is None:
+        return DigitVersus(*free[:2]) if len(free) > 1 else None
+    task = parse_digit_task(text, "benign")
+    if task.digits() & used:
+        raise InputError(f"benign: {text} has digits of the pair; choose among {', '.join(map(str, free))}")
+    return task
 
 
 def _check_absent(name: str, **digit_settings: object) -> None:

@@ -38,16 +38,28 @@ def imma(
 
     def harmful_loss_reached(theta: jax.Array, view: View) -> jax.Array:
         x, y = view.batch.harmful
-        features = x @ theta
-        rate = x.shape[0] / largest_eigenpair(smaller_gram(jax.lax.stop_gradient(features))).sigma
-
-        def fit(probe, _):
-            return probe - rate * jax.grad(lambda w: loss(features @ w, y))(probe), None
-
-        start = jnp.zeros((theta.shape[1], *y.shape[1:]), theta.dtype)
-        probe, _ = jax.lax.scan(fit, start, length=lower_steps)
-        return loss(features @ probe, y)
+        return loss_reached(x @ theta, y, x.shape[0], loss=loss, steps=lower_steps)
 
     raise_loss = jax.grad(lambda theta, view: -harmful_loss_reached(theta, view))
     terms = [Term(raise_loss, check_weight(lambda_harmful, "lambda_harmful"))]
     return penalised(terms, optimizer=optimizer, loss=loss)
+
+
+def loss_reached(features: jax.Array, y: jax.Array, terms: int, *, loss: losses.Loss, steps: int) -> jax.Array:
+    """The loss of a probe after some gradient steps from zero, differentiable in the features.
+
+    Args:
+      features: shape (N, d).
+      y: targets, shape (N,) or (N, C).
+      terms: what the steps multiply by over the largest eigenvalue of F^T F, N C for steps of 1 / L of an l2 loss.
+      loss: of the probe.
+      steps: how many.
+    """
+    rate = terms / largest_eigenpair(smaller_gram(jax.lax.stop_gradient(features))).sigma
+
+    def fit(probe, _):
+        return probe - rate * jax.grad(lambda w: loss(features @ w, y))(probe), None
+
+    start = jnp.zeros((features.shape[1], *y.shape[1:]), features.dtype)
+    probe, _ = jax.lax.scan(fit, start, length=steps)
+    return loss(features @ probe, y)

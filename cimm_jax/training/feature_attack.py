@@ -13,7 +13,6 @@ import numpy as np
 
 from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Swept, Target
-from cimm_jax.attacks.optimizers import commutes_with_rotations
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
 from cimm_jax.tasks import Task
@@ -56,7 +55,7 @@ def attack_features(
         raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
     parts = {"fit": features.train, "heldout": features.heldout}
     squared = operators[0].loss is losses.squared
-    heavy = [operator for operator in operators if not squared or _is_heavy(operator)]
+    heavy = [operator for operator in operators if not squared or operator.axes]
     light = [operator for operator in operators if operator not in heavy]
     least = _least_loss(features) if squared else None
     swept: dict[str, Swept] = {}
@@ -76,11 +75,6 @@ def attack_features(
     ordered = {operator.name: swept[operator.name] for operator in operators if operator.name in swept}
     guessing = 1 - 1 / max(2, features.classes)
     return {name: found._replace(heldout_left=(1 - found.accuracy) / guessing) for name, found in ordered.items()}
-
-
-def _is_heavy(operator: Operator) -> bool:
-    """Whether it needs the axes of the features at every step."""
-    return operator.has_rate and not commutes_with_rotations(operator.name.split(" (")[0].split(" + ")[-1])
 
 
 def _target(parts: Mapping[str, Labelled], classes: int, theta: np.ndarray, dtype: type, squared: bool) -> Target:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from cimm_jax import losses
 from cimm_jax.errors import InputError
+from cimm_jax.methods.imma import loss_reached
 from cimm_jax.methods.penalised import check_weight
 from cimm_jax.preconditioning import precondition_gradient, preconditioner
 from cimm_jax.regularizers import r_ill, r_well
-from cimm_jax.spectra import largest_eigenpair, log_feature_condition_number, smaller_gram
+from cimm_jax.spectra import log_feature_condition_number
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -85,15 +86,8 @@ def imma(lambda_harmful: float | None = None, *, lower_steps: int = 10) -> tuple
         raise InputError(f"lower_steps: needs at least 1, got {lower_steps}")
 
     def minus_loss_reached(batch: Batch) -> jax.Array:
-        features, targets = batch.harmful, batch.harmful_targets
-        largest = largest_eigenpair(smaller_gram(jax.lax.stop_gradient(features))).sigma
-        rate = targets.size / largest
-
-        def fit(probe, _):
-            return probe - rate * jax.grad(lambda w: losses.squared(features @ w, targets))(probe), None
-
-        start = jnp.zeros((features.shape[1], targets.shape[1]), features.dtype)
-        return -losses.squared(features @ jax.lax.scan(fit, start, length=lower_steps)[0], targets)
+        targets = batch.harmful_targets
+        return -loss_reached(batch.harmful, targets, targets.size, loss=losses.squared, steps=lower_steps)
 
     return (Penalty(minus_loss_reached, check_weight(lambda_harmful, "lambda_harmful")),)
 

@@ -18,6 +18,7 @@ import optax
 from cimm_jax.errors import InputError
 from cimm_jax.models import functional
 from cimm_jax.models.functional import Split
+from cimm_jax.training.class_targets import one_hot
 from cimm_jax.training.paired_batches import paired_batches
 from cimm_jax.training.tail_checkpoint import TailCheckpoint
 from cimm_jax.training.tail_penalties import Batch, Penalty
@@ -134,7 +135,7 @@ def train_tail(
         state, first, found = saved
     for epoch in range(first, settings.epochs):
         for number, (p, h) in enumerate(paired_batches(*counts, settings.batch_rows, epoch=epoch, seed=settings.seed)):
-            targets = np.where(harmful.labels[h][:, None] == np.arange(classes), 1, -1).astype(np.float32)
+            targets = one_hot(harmful.labels[h], classes).astype(np.float32)
             data = (primary.x[p], primary.labels[p], harmful.x[h], targets)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state.params, parts, data))
