@@ -59,28 +59,36 @@ class State(NamedTuple):
     optimizer: Any
 
 
-Penalty = Callable[[jax.Array, TaskPair], jax.Array]
-"""(theta, batch) -> what is added to the gradient of theta."""
+Penalty = Callable[[tuple[jax.Array, jax.Array], TaskPair], tuple[jax.Array, jax.Array]]
+"""(features of both tasks, batch) -> what is added to the gradients with respect to the features, in X^T C of that of theta."""
 
 
 def algorithm1(settings: Settings) -> Method:
     """Both regularizers."""
-    return _method(settings, lambda theta, batch: _well(theta, batch, settings) + _ill(theta, batch, settings))
+
+    def penalty(features, batch):
+        return _well(features[0], batch.primary.x, settings), _ill(features[1], batch.harmful.x, settings)
+
+    return _method(settings, penalty)
 
 
 def ill_only(settings: Settings) -> Method:
     """The harmful regularizer alone."""
-    return _method(settings, lambda theta, batch: _ill(theta, batch, settings))
+
+    def penalty(features, batch):
+        return jnp.zeros_like(features[0]), _ill(features[1], batch.harmful.x, settings)
+
+    return _method(settings, penalty)
 
 
 def opt_kappa(settings: Settings, weight: float = 1e-5) -> Method:
     """1 / log(log kappa(S_H)) + weight log(log kappa(S_P)), as its `kappa_loss` has it: the logarithm is taken twice."""
 
-    def objective(theta: jax.Array, batch: TaskPair) -> jax.Array:
-        primary, harmful = (jnp.log(_log_floored_kappa(task.x @ theta)) for task in batch)
+    def objective(features: tuple[jax.Array, jax.Array]) -> jax.Array:
+        primary, harmful = (jnp.log(_log_floored_kappa(f)) for f in features)
         return 1 / harmful + weight * primary
 
-    return _method(settings, jax.grad(objective))
+    return _method(settings, lambda features, batch: jax.grad(objective)(features))
 
 
 def _method(settings: Settings, penalty: Penalty) -> Method:
@@ -93,26 +101,29 @@ def _method(settings: Settings, penalty: Penalty) -> Method:
         omega = jax.random.normal(omega_key, (d,), dtype)
         return State(theta, omega, optimizer.init((theta, omega)))
 
-    def primary_loss(params: tuple[jax.Array, jax.Array], batch: TaskPair) -> jax.Array:
-        theta, omega = params
-        return settings.loss(batch.primary.x @ theta @ omega, batch.primary.y)
+    def primary_loss(features: jax.Array, omega: jax.Array, targets: jax.Array) -> jax.Array:
+        return settings.loss(features @ omega, targets)
 
     def step(state: State, batch: TaskPair) -> tuple[State, Info]:
+        # One product of theta's size for the features of both tasks, and one for the gradient.
+        x = jnp.concatenate([batch.primary.x, batch.harmful.x])
+        both = x @ state.theta
+        features = (both[: len(batch.primary.x)], both[len(batch.primary.x) :])
+        loss_and_gradients = jax.value_and_grad(primary_loss, argnums=(0, 1))
+        value, (g_features, g_omega) = loss_and_gradients(features[0], state.omega, batch.primary.y)
+        well, ill = penalty(features, batch)
+        gradient = (x.T @ jnp.concatenate([g_features + well, ill]), g_omega)
         params = (state.theta, state.omega)
-        value, (g_theta, g_omega) = jax.value_and_grad(primary_loss)(params, batch)
-        gradient = (g_theta + penalty(state.theta, batch), g_omega)
         updates, inner = optimizer.update(gradient, state.optimizer, params)
         theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
-        kappa_primary, kappa_harmful = (jnp.exp(_log_floored_kappa(task.x @ state.theta)) for task in batch)
+        kappa_primary, kappa_harmful = (jnp.exp(_log_floored_kappa(f)) for f in features)
         return State(theta, omega, inner), Info(value, kappa_primary, kappa_harmful, jnp.ones((), bool))
 
     return Method(init, step, lambda state: state.theta)
 
 
-def _well(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
-    """Preconditioned gradient of lambda (sigma_1^2 / 2 - ||S||_F^2 / (2 p)); F v_1 v_1^T = u_1 u_1^T F."""
-    x = batch.primary.x
-    features = x @ theta
+def _well(features: jax.Array, x: jax.Array, settings: Settings) -> jax.Array:
+    """Of lambda (sigma_1^2 / 2 - ||S||_F^2 / (2 p)), preconditioned; F v_1 v_1^T = u_1 u_1^T F."""
     gram = features @ features.T
     values, vectors = jnp.linalg.eigh(gram)
     top = vectors[:, -1]
@@ -120,10 +131,8 @@ def _well(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
     return settings.lambda_primary * _preconditioned(x, cotangent, 1.0)
 
 
-def _ill(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
-    """Preconditioned gradient of lambda / (||S||_F^2 / (2 k))."""
-    x = batch.harmful.x
-    features = x @ theta
+def _ill(features: jax.Array, x: jax.Array, settings: Settings) -> jax.Array:
+    """Of lambda / (||S||_F^2 / (2 k)), preconditioned."""
     gram = features @ features.T
     denominator = jnp.sum(gram**2) / (2 * settings.size)
     cotangent = -2 * gram @ features / (settings.size * denominator**2)
@@ -131,13 +140,14 @@ def _ill(theta: jax.Array, batch: TaskPair, settings: Settings) -> jax.Array:
 
 
 def _preconditioned(x: jax.Array, cotangent: jax.Array, ridge: float) -> jax.Array:
-    """X^T C (X^T X + ridge I)^-1, the transpose of what multiplies C^T X from the left.
+    """C (X^T X + ridge I)^-1 = (C - C X^T (X X^T + ridge I)^-1 X) / ridge, with X of B < d rows.
 
-    With X of B < d rows, C (X^T X + r I)^-1 = (C - C X^T (X X^T + r I)^-1 X) / r.
+    X^T of it is the transpose of what multiplies C^T X from the left.
     """
-    small = x @ x.T + ridge * jnp.eye(len(x), dtype=x.dtype)
-    inner = jax.scipy.linalg.solve(small, x @ cotangent.T, assume_a="pos").T
-    return x.T @ ((cotangent - inner @ x) / ridge)
+    # Not a Cholesky solve: on CPU, inside a loop, its triangular solves cost as much as the rest of the step.
+    values, vectors = jnp.linalg.eigh(x @ x.T)
+    inner = ((cotangent @ x.T) @ vectors / (values + ridge)) @ vectors.T
+    return (cotangent - inner @ x) / ridge
 
 
 def _log_floored_kappa(features: jax.Array) -> jax.Array:
