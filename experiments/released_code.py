@@ -146,7 +146,7 @@ def _preconditioned(x: jax.Array, cotangent: jax.Array, ridge: float) -> jax.Arr
     """
     # Not a Cholesky solve: on CPU, inside a loop, its triangular solves cost as much as the rest of the step.
     values, vectors = jnp.linalg.eigh(x @ x.T)
-    inner = ((cotangent @ x.T) @ vectors / (values + ridge)) @ vectors.T
+    inner = ((cotangent @ x.T) @ vectors / (values + ridge)[None, :]) @ vectors.T
     return (cotangent - inner @ x) / ridge
 
 

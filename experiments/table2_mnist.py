@@ -19,7 +19,6 @@ Every pair is saved as it is finished, and the same command continues. Run time 
 import argparse
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,6 @@ import numpy as np
 
 from cimm_jax import methods
 from cimm_jax.commands.defences import immunized
-from cimm_jax.commands.shared import progress_bar
 from cimm_jax.data import SingleDigit, load_digit_images, ordered_pairs, split_pair
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.decompositions import svd
@@ -43,6 +41,7 @@ from experiments import released_code
 from experiments.common import parser
 from experiments.measure import QUICK_ATTACKERS, attacked, mean_and_spread, measured
 from experiments.published import TABLE_2
+from experiments.resumed import resumed
 
 BATCH = 64
 
@@ -86,12 +85,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--rows", type=int, default=5421, help="images a digit; 5421 is all that every digit has")
     made.add_argument("--epochs", type=int, default=30)
-    made.add_argument(
-        "--at-once",
-        type=int,
-        default=2,
-        help="pairs made at the same time: one's small eigenproblems fill the other's waits",
-    )
+    made.add_argument("--at-once", type=int, default=2, help="pairs made at the same time")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     return made.parse_args(arguments)
 
@@ -122,33 +116,19 @@ def _fewest_rows(task: Task) -> Task:
 
 
 def _every_pair(name: str, digits: list[Digit], folder: Path, settings: argparse.Namespace) -> list[dict[str, Any]]:
-    """One record a pair and seed, from the file as far as the same settings made it."""
-    saved = folder / f"{name.replace(' ', '-')}.json"
-    made_by = {key: getattr(settings, key) for key in ("rows", "epochs", "seed")}
-    former = json.loads(saved.read_text()) if saved.exists() else {}
-    runs = former["runs"] if former.get("made_by") == made_by else []
-    done = {(run["primary_digit"], run["harmful_digit"], run["seed"]) for run in runs}
+    """One record a pair and seed."""
+
+    def run(primary_digit: int, harmful_digit: int, seed: int) -> dict[str, float]:
+        return _run(METHODS[name], digits[primary_digit], digits[harmful_digit], seed, settings)
+
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    wanted = [(*pair, seed) for seed in seeds for pair in ordered_pairs() if (*pair, seed) not in done]
-    with progress_bar(name, len(wanted)) as progress, ThreadPoolExecutor(settings.at_once) as pool:
-        try:
-            waiting = {
-                pool.submit(_run, METHODS[name], digits[primary], digits[harmful], seed, settings): (
-                    primary,
-                    harmful,
-                    seed,
-                )
-                for primary, harmful, seed in wanted
-            }
-            for made, finished in enumerate(as_completed(waiting)):
-                which = dict(zip(("primary_digit", "harmful_digit", "seed"), waiting[finished], strict=True))
-                runs.append(which | finished.result())
-                write_json(saved, {"made_by": made_by, "runs": runs})
-                progress(made + 1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # those under way are finished, the others are not begun
-            raise
-    return runs
+    wanted = [
+        {"primary_digit": primary, "harmful_digit": harmful, "seed": seed}
+        for seed in seeds
+        for primary, harmful in ordered_pairs()
+    ]
+    made_by = {key: getattr(settings, key) for key in ("rows", "epochs")}
+    return resumed(folder / f"{name.replace(' ', '-')}.json", wanted, run, made_by=made_by, at_once=settings.at_once)
 
 
 def _run(method: Method, primary: Digit, harmful: Digit, seed: int, settings: argparse.Namespace) -> dict[str, float]:

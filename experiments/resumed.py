@@ -1,0 +1,46 @@
+"""Many small runs, several at once, each saved as it is finished: the same call goes on where it was cut off."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from cimm_jax.commands.shared import progress_bar
+from cimm_jax.files import write_json
+
+
+def resumed(
+    saved: Path,
+    wanted: Sequence[Mapping[str, Any]],
+    run: Callable[..., Mapping[str, Any]],
+    *,
+    made_by: Mapping[str, Any],
+    at_once: int = 2,
+) -> list[dict[str, Any]]:
+    """One record a run, `wanted` and what it gave in one dictionary, in the order of `wanted`.
+
+    Args:
+      saved: file of the records; its name is the progress bar's title.
+      wanted: keyword arguments of each run, of JSON's types and all with the same names.
+      run: makes one of them.
+      made_by: what else the records depend on; records that something else made are made again.
+      at_once: threads. XLA and LAPACK leave Python to the others while they work, and one run's small eigenproblems fill
+        another's waits.
+    """
+    former = json.loads(saved.read_text()) if saved.exists() else {}
+    records = former["runs"] if former.get("made_by") == made_by else []
+    done = {tuple(record[key] for key in wanted[0]): record for record in records}
+    missing = [one for one in wanted if tuple(one.values()) not in done]
+    with progress_bar(saved.stem, len(missing)) as progress, ThreadPoolExecutor(at_once) as pool:
+        waiting = {pool.submit(run, **one): one for one in missing}
+        try:
+            for made, finished in enumerate(as_completed(waiting)):
+                one = waiting[finished]
+                done[tuple(one.values())] = {**one, **finished.result()}
+                write_json(saved, {"made_by": made_by, "runs": list(done.values())})
+                progress(made + 1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those under way are finished, the others are not begun
+            raise
+    return [done[tuple(one.values())] for one in wanted]
