@@ -50,6 +50,10 @@ class DeepSettings:
     (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, or an .npz file of CIFAR-10."""
     weights: Path | None = None
     """Network: its weights, a safetensors file."""
+    primary_classes: tuple[str, ...] = ()
+    """Network: the primary classes to use, by name, or a text file with a name a line; all classes of the head if left out."""
+    harmful_classes: tuple[str, ...] = ()
+    """Network: the harmful classes to use, in the order of their labels; all if left out."""
     image_rows: int | None = None
     """Network: at most how many images of each part of MNIST and CIFAR-10; all if left out."""
     cache: Path | None = None

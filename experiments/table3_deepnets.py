@@ -22,8 +22,9 @@ sweep of learning rates, after 600 full-batch steps. The last attackers are adap
     cimm reproduce table3 --config lite0_cars --data-dir DIR
 
 Configurations: lite0_cars (EfficientNet-Lite0, a sample of ImageNet, Cars), resnet20_mnist and resnet56_mnist (CIFAR-10, MNIST
-in colour), and the published ones, which need imagenet2012/, cars196/ or country211/ and weights/ in DIR. A method that
-is finished is not run again. Run time and result: docs/results.md.
+in colour), resnet20_halves and resnet56_halves (the first five classes of CIFAR-10, the last five), and the published ones,
+which need imagenet2012/, cars196/ or country211/ and weights/ in DIR. A method that is finished is not run again. Run time and
+result: docs/results.md.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from safetensors.numpy import load_file, save
 from cimm_jax import attacks
 from cimm_jax.commands.deep_features import DeepData, read_deep_inputs
 from cimm_jax.commands.shared import POLICIES, blas_threads_for
+from cimm_jax.data.image_arrays import CIFAR10_CLASSES
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom, Method, immunize
@@ -86,6 +88,8 @@ class Configuration:
       harmful: images to make hard.
       published: (i), (ii), RIR and accuracy by method; empty if the paper has none.
       image_rows: of MNIST and CIFAR-10, at most how many images of each part.
+      primary_classes: names of the primary classes to use; all if empty.
+      harmful_classes: names of the harmful ones.
     """
 
     model: str
@@ -94,6 +98,8 @@ class Configuration:
     harmful: str
     published: dict[str, Row] = dataclasses.field(default_factory=dict)
     image_rows: int | None = None
+    primary_classes: tuple[str, ...] = ()
+    harmful_classes: tuple[str, ...] = ()
 
 
 HARMFUL_FOLDERS = {"cars": "cars196", "country211": "country211"}
@@ -105,6 +111,16 @@ CONFIGURATIONS = {
     **{
         f"{name}_mnist": Configuration(
             f"{name}_cifar10", f"weights/{name}_cifar10.safetensors", CIFAR, "mnist", image_rows=MNIST_ROWS
+        )
+        for name in ("resnet20", "resnet56")
+    },
+    **{
+        f"{name}_halves": Configuration(
+            f"{name}_cifar10",
+            f"weights/{name}_cifar10.safetensors",
+            *(CIFAR, CIFAR),
+            primary_classes=CIFAR10_CLASSES[:5],
+            harmful_classes=CIFAR10_CLASSES[5:],
         )
         for name in ("resnet20", "resnet56")
     },
@@ -169,6 +185,8 @@ def _data(configuration: Configuration, settings: argparse.Namespace) -> DeepDat
         harmful=str(root / configuration.harmful),
         image_rows=settings.image_rows or configuration.image_rows,
         strict=False,
+        primary_classes=configuration.primary_classes,
+        harmful_classes=configuration.harmful_classes,
     )
     inputs.check_batch_size(settings.batch_size)
     return inputs.data(settings.cache)

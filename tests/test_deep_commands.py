@@ -17,6 +17,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.models.weights import export_weights
 
 CLASSES, FEATURES = 3, 12
+GIVEN = ["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -144,6 +145,21 @@ def test_damaged_images_are_counted_or_refused(inputs):
         (inputs / "harmful/train/class0/broken.jpg").unlink()
 
 
+def test_some_classes_only(inputs, tmp_path):
+    (tmp_path / "harmful.txt").write_text("class2\nclass0\n")
+    settings = {"model": "small", "weights": inputs / "small.safetensors", "image_rows": None, "strict": False}
+    data = read_deep_inputs(
+        **settings,
+        **{task: str(inputs / task) for task in ("primary", "harmful")},
+        primary_classes=("class1", "class2"),
+        harmful_classes=[str(tmp_path / "harmful.txt")],
+    ).data(inputs / "cache")
+    assert np.unique(data.features.primary.train.labels).tolist() == [1, 2], "the head's numbering"
+    assert data.described["primary"]["train"]["classes"] == data.head.kernel.shape[1] == CLASSES
+    assert data.features.harmful.train.labels.tolist() == [1] * 12 + [0] * 12
+    assert data.described["harmful"]["heldout"]["classes"] == data.features.harmful.classes == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -157,6 +173,9 @@ def test_damaged_images_are_counted_or_refused(inputs):
         (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--image-rows", "5"], "rows"),
         (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--batch-size", "999"], "batch"),
         (["--model", "resnet18", "--weights", "W", "--primary", "P", "--harmful", "H"], "another architecture"),
+        ([*GIVEN, "--primary-classes", "class0"], "primary_classes: needs at least 2"),
+        ([*GIVEN, "--harmful-classes", "class0", "class7"], "class7 unknown; choose among class0, class1, class2"),
+        (["--primary-classes", "a", "b"], "primary_classes: is a setting of a network"),
         (["--weights", "W"], "weights: is a setting of a network"),
         (["--strict"], "strict"),
     ],

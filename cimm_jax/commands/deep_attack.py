@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cimm_jax.cli import Attack
+from cimm_jax.cli import Attack, Immunize
 from cimm_jax.commands.attack_shared import check_left_out, deliver, operators_of, sweep_records
 from cimm_jax.commands.battlefield import DECIDED_BY_RUNS
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, is_deep, read_deep_inputs
@@ -76,7 +76,8 @@ def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
                 raise InputError(
                     f"runs: {runs[0].name} and {run.name} differ in {name}; attack runs of one pair together"
                 )
-    settings: dict[str, Any] = {**{name: first[name] for name in DEEP_SETTINGS}, "weights": Path(first["weights"])}
+    settings: dict[str, Any] = {name: first.get(name, getattr(Immunize, name)) for name in DEEP_SETTINGS}
+    settings["weights"] = Path(first["weights"])
     inputs = read_deep_inputs(**settings, strict=first["strict"])
     data = inputs.data(None if first["cache"] is None else Path(first["cache"]))
     features = data.head.kernel.shape[0]

@@ -1,7 +1,7 @@
 """From the settings of a deep run to features: network, weights, images, cache."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cimm_jax.commands.shared import progress_bar
+from cimm_jax.data.class_list import read_class_list
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.errors import InputError
@@ -18,7 +19,7 @@ from cimm_jax.training.absorbed_head import Head
 from cimm_jax.training.feature_cache import weights_checksum
 from cimm_jax.training.features import DeepFeatures, FeatureSet, feature_set
 
-DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "image_rows")
+DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "primary_classes", "harmful_classes", "image_rows")
 """Settings that decide what the features are; the others of a deep run say what is done with them."""
 
 
@@ -85,6 +86,8 @@ def read_deep_inputs(
     harmful: str | None,
     image_rows: int | None,
     strict: bool,
+    primary_classes: Sequence[str] = (),
+    harmful_classes: Sequence[str] = (),
 ) -> DeepInputs:
     """Loads the network and looks at every image once.
 
@@ -95,20 +98,28 @@ def read_deep_inputs(
       harmful: folder or file of the other images.
       image_rows: of MNIST and CIFAR-10, at most how many images of each part.
       strict: refuse images that cannot be decoded.
+      primary_classes: names of the primary classes to use, or a file of them; labels stay those of the head. All if empty.
+      harmful_classes: names of the harmful classes to use, or a file of them, in the order of their labels. All if empty.
 
     Raises:
-      InputError: if something is missing, unusable, or the head has other classes than the primary images.
+      InputError: if something is missing, unusable, unknown, or the head has other classes than the primary images.
     """
     config = by_name(model)
     given = {"weights": weights, "primary": primary, "harmful": harmful}
     for name, value in given.items():
         if value is None:
             raise InputError(f"{name}: is needed with --model {model}; see cimm immunize --help")
+    listed = {
+        task: read_class_list(names, renumbered=renumbered, setting=f"{task}_classes")
+        for task, names, renumbered in (("primary", primary_classes, False), ("harmful", harmful_classes, True))
+    }
     path = Path(str(weights))
     network = load_weights(config, path)
     images = {
-        task: load_images(Path(str(given[task])), size=config.preprocess.size, rows=image_rows, strict=strict)
-        for task in ("primary", "harmful")
+        task: load_images(
+            Path(str(given[task])), size=config.preprocess.size, only=only, rows=image_rows, strict=strict
+        )
+        for task, only in listed.items()
     }
     classes = len(images["primary"].train.classes)
     if classes != config.classes:

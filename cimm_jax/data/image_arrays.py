@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cimm_jax.data.class_list import Chosen, ClassList, choose
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
 from cimm_jax.data.reasons import one_line
@@ -19,15 +20,16 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CIFAR_SIZE = 32
 
 
-def load_cifar10(path: Path, *, rows: int | None = None) -> SplitImages:
+def load_cifar10(path: Path, *, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
     """CIFAR-10 from an .npz file with x_train, x_test (uint8, (N, 32, 32, 3)) and y_train, y_test (integers, (N,)).
 
     Args:
       path: the file.
       rows: at most how many images of each part; all if None.
+      only: the classes to use; all if None.
 
     Raises:
-      InputError: if the file cannot be read, lacks an array, or one has another dtype or shape.
+      InputError: if the file cannot be read, lacks an array, or one has another dtype or shape, or as `choose`.
     """
     try:
         with np.load(path) as file:
@@ -43,25 +45,27 @@ def load_cifar10(path: Path, *, rows: int | None = None) -> SplitImages:
             raise InputError(f"images: x_{name} in {path} needs uint8 {expected}, got {x.dtype} {x.shape}")
         if not len(y) or y.ndim != 1 or not np.isin(y, np.arange(len(CIFAR10_CLASSES))).all():
             raise InputError(f"images: y_{name} in {path} needs labels 0 to 9, got {y.dtype} {y.shape}")
-    return SplitImages(
-        *(_image_set(x[:rows], y[:rows], CIFAR10_CLASSES) for x, y in ((x_train, y_train), (x_test, y_test)))
-    )
+    parts = ((x_train, y_train), (x_test, y_test))
+    chosen = [(x, choose(y, CIFAR10_CLASSES, only, rows=rows)) for x, y in parts]
+    return SplitImages(*(_image_set(x[part.indices], part) for x, part in chosen))
 
 
-def load_mnist_in_colour(folder: Path, *, rows: int | None = None) -> SplitImages:
+def load_mnist_in_colour(folder: Path, *, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
     """MNIST as 32x32 RGB: two black pixels around, the same grey in three channels.
 
     Args:
       folder: with the four IDX files.
       rows: at most how many images of each part; all if None.
+      only: the classes to use, by their digits; all if None.
 
     Raises:
-      InputError: as `load_mnist`.
+      InputError: as `load_mnist` and `choose`.
     """
     images = load_mnist(folder)
     digits = tuple(str(digit) for digit in range(10))
     parts = ((images.train_x, images.train_y), (images.heldout_x, images.heldout_y))
-    return SplitImages(*(_image_set(_coloured(x[:rows]), y[:rows], digits) for x, y in parts))
+    chosen = [(x, choose(y, digits, only, rows=rows)) for x, y in parts]
+    return SplitImages(*(_image_set(_coloured(x[part.indices]), part) for x, part in chosen))
 
 
 def is_mnist(folder: Path) -> bool:
@@ -75,9 +79,8 @@ def _coloured(x: np.ndarray) -> np.ndarray:
     return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=-1)
 
 
-def _image_set(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
-    labels = labels.astype(np.int64)
+def _image_set(images: np.ndarray, chosen: Chosen) -> ImageSet:
     digest = hashlib.sha256(f"{images.shape} ".encode())
-    digest.update(np.ascontiguousarray(images).tobytes())
-    digest.update(labels.tobytes())
-    return ImageSet(ArrayPixels(images), labels, classes, digest.hexdigest())
+    digest.update(images.tobytes())
+    digest.update(chosen.labels.tobytes())
+    return ImageSet(ArrayPixels(images), chosen.labels, chosen.classes, digest.hexdigest())

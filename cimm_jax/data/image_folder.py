@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import UndecodableError, decode, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
+from cimm_jax.data.reasons import few
 from cimm_jax.errors import InputError
 
 TRAIN, HELDOUT = "train", "test"
@@ -28,9 +30,14 @@ class FilePixels:
 
 
 def load_image_folder(
-    folder: Path, *, size: int, classes: Sequence[str] | None = None, strict: bool = False
+    folder: Path,
+    *,
+    size: int,
+    classes: Sequence[str] | None = None,
+    only: ClassList | None = None,
+    strict: bool = False,
 ) -> SplitImages:
-    """Images of a folder. Every file is read once here, to take a checksum and to know that it can be decoded.
+    """Images of a folder. Every file used is read once here, to take a checksum and to know that it can be decoded.
 
     A folder with a folder `train` has one folder a class in it, and the same classes in `test`, if there is one. Any other
     holds one image a class: in alphabetical order, the label is the position.
@@ -39,28 +46,29 @@ def load_image_folder(
       folder: where the images are.
       size: height and width to bring them to.
       classes: names in the order of the labels; None is the names of the class folders, or of the files, in order.
+      only: the classes to use; all if None.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
 
     Raises:
       InputError: if there is no such folder, it holds no images, `train` and `test` have different classes, a class is not
-        in `classes` or has no image left, or, if strict, an image cannot be decoded.
+        in `classes` or has no image left, one in `only` is unknown, or, if strict, an image cannot be decoded.
     """
     if not folder.is_dir():
         raise InputError(
             f"images: {folder} is not a folder; give one with train/CLASS/*.jpg, or with one image a class"
         )
     if (folder / TRAIN).is_dir():
-        return _split(folder, size, classes, strict)
+        return _split(folder, size, classes, only, strict)
     files = sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
     if not files:
         raise InputError(f"images: {folder} has neither a folder train nor images; see cimm immunize --help")
     names = tuple(path.stem for path in files) if classes is None else tuple(classes)
     if len(names) != len(files):
         raise InputError(f"classes: {len(names)} names for the {len(files)} images in {folder}; give one for each")
-    return SplitImages(_read(folder, files, range(len(files)), names, size, strict), None)
+    return SplitImages(_read(folder, files, range(len(files)), names, size, only, strict), None)
 
 
-def _split(folder: Path, size: int, classes: Sequence[str] | None, strict: bool) -> SplitImages:
+def _split(folder: Path, size: int, classes: Sequence[str] | None, only: ClassList | None, strict: bool) -> SplitImages:
     found = {part: _class_folders(folder / part) for part in (TRAIN, HELDOUT) if (folder / part).is_dir()}
     names = tuple(found[TRAIN]) if classes is None else tuple(classes)
     for part, folders in found.items():
@@ -68,13 +76,14 @@ def _split(folder: Path, size: int, classes: Sequence[str] | None, strict: bool)
         if surplus or missing:
             known = "train" if classes is None else "classes"
             raise InputError(
-                f"images: {folder / part} and {known} differ: missing {_few(missing)}, surplus {_few(surplus)}; "
+                f"images: {folder / part} and {known} differ: missing {few(missing)}, surplus {few(surplus)}; "
                 "make the class folders the same"
             )
     parts = []
     for folders in found.values():
         files = [(path, label) for label, name in enumerate(names) for path in folders[name]]
-        parts.append(_read(folder, [path for path, _ in files], [label for _, label in files], names, size, strict))
+        paths, labels = [path for path, _ in files], [label for _, label in files]
+        parts.append(_read(folder, paths, labels, names, size, only, strict))
     return SplitImages(parts[0], parts[1] if HELDOUT in found else None)
 
 
@@ -91,28 +100,34 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:
 
 
 def _read(
-    root: Path, files: Sequence[Path], labels: Sequence[int], names: tuple[str, ...], size: int, strict: bool
+    root: Path,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    names: tuple[str, ...],
+    size: int,
+    only: ClassList | None,
+    strict: bool,
 ) -> ImageSet:
-    """Everything that can be decoded."""
+    """Everything of the chosen classes that can be decoded."""
+    chosen = choose(np.asarray(labels), names, only)
+    files = [files[index] for index in chosen.indices]
     with ThreadPoolExecutor(READERS) as pool:
         looked_at = list(pool.map(lambda path: _look(path, size), files))
     skipped = tuple(str(problem) for _, problem in looked_at if problem is not None)
     if strict and skipped:
         raise InputError(skipped[0])
     kept = [index for index, (_, problem) in enumerate(looked_at) if problem is None]
-    empty = set(range(len(names))) - {labels[index] for index in kept}
+    empty = chosen.wanted - set(chosen.labels[kept].tolist())
     if empty:
         raise InputError(
-            f"images: {root} has no usable image of {_few([names[label] for label in sorted(empty)])}; add one, or "
+            f"images: {root} has no usable image of {few([chosen.classes[label] for label in sorted(empty)])}; add one, or "
             "remove the class"
         )
     total = hashlib.sha256()
     for index in kept:
         total.update(f"{files[index].relative_to(root).as_posix()} {looked_at[index][0]}\n".encode())
-    chosen = [files[index] for index in kept]
-    return ImageSet(
-        FilePixels(chosen, size), np.asarray([labels[i] for i in kept], np.int64), names, total.hexdigest(), skipped
-    )
+    pixels = FilePixels([files[index] for index in kept], size)
+    return ImageSet(pixels, chosen.labels[kept], chosen.classes, total.hexdigest(), skipped)
 
 
 def _look(path: Path, size: int) -> tuple[str, UndecodableError | None]:
@@ -122,8 +137,3 @@ def _look(path: Path, size: int) -> tuple[str, UndecodableError | None]:
         return hashlib.sha256(path.read_bytes()).hexdigest(), None
     except UndecodableError as problem:
         return "", problem
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"

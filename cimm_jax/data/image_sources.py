@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cimm_jax.data.class_list import ClassList
 from cimm_jax.data.image_arrays import CIFAR_SIZE, is_mnist, load_cifar10, load_mnist_in_colour
 from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import SplitImages
@@ -10,7 +11,13 @@ from cimm_jax.errors import InputError
 
 
 def load_images(
-    path: Path, *, size: int, classes: Sequence[str] | None = None, rows: int | None = None, strict: bool = False
+    path: Path,
+    *,
+    size: int,
+    classes: Sequence[str] | None = None,
+    only: ClassList | None = None,
+    rows: int | None = None,
+    strict: bool = False,
 ) -> SplitImages:
     """A folder of images, a folder with MNIST's IDX files (in colour, 32x32), or an .npz file of CIFAR-10.
 
@@ -18,6 +25,7 @@ def load_images(
       path: the folder or file.
       size: height and width that the network takes.
       classes: of an image folder, names in the order of the labels.
+      only: the classes to use; all if None.
       rows: of MNIST and CIFAR-10, at most how many images of each part.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
 
@@ -28,11 +36,12 @@ def load_images(
     if not in_memory:
         if rows is not None:
             raise InputError(f"rows: {path} is a folder of images, which is taken whole; leave it out")
-        return load_image_folder(path, size=size, classes=classes, strict=strict)
+        return load_image_folder(path, size=size, classes=classes, only=only, strict=strict)
     if classes is not None:
         raise InputError(f"classes: those of {path} are known; leave it out")
     if rows is not None and rows < 2:
         raise InputError(f"rows: needs at least 2, got {rows}")
     if size != CIFAR_SIZE:
         raise InputError(f"images: {path} has images of {CIFAR_SIZE} pixels, the network takes {size}; choose another")
-    return load_cifar10(path, rows=rows) if path.is_file() else load_mnist_in_colour(path, rows=rows)
+    loader = load_cifar10 if path.is_file() else load_mnist_in_colour
+    return loader(path, rows=rows, only=only)
