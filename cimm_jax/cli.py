@@ -47,7 +47,8 @@ class DeepSettings:
 
     model: str | None = None
     """Network: resnet18, resnet20_cifar10, vit_b16, efficientnet_lite0, ...; --primary and --harmful are then folders of images
-    (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, or an .npz file of CIFAR-10."""
+    (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, an .npz file of CIFAR-10, or tfds:NAME, such
+    as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR), prepared as ArrayRecord."""
     weights: Path | None = None
     """Network: its weights, a safetensors file."""
     primary_classes: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class DeepSettings:
     harmful_classes: tuple[str, ...] = ()
     """Network: the harmful classes to use, in the order of their labels; all if left out."""
     image_rows: int | None = None
-    """Network: at most how many images of each part of MNIST and CIFAR-10; all if left out."""
+    """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
     cache: Path | None = None
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: bool = False

@@ -94,9 +94,9 @@ def read_deep_inputs(
     Args:
       model: name of the network.
       weights: safetensors file.
-      primary: folder or file of the images that its head is for.
-      harmful: folder or file of the other images.
-      image_rows: of MNIST and CIFAR-10, at most how many images of each part.
+      primary: folder or file of the images that its head is for, or a data set of TensorFlow Datasets.
+      harmful: the same of the other images.
+      image_rows: of all but folders of images, at most how many images of each part.
       strict: refuse images that cannot be decoded.
       primary_classes: names of the primary classes to use, or a file of them; labels stay those of the head. All if empty.
       harmful_classes: names of the harmful classes to use, or a file of them, in the order of their labels. All if empty.
@@ -116,9 +116,7 @@ def read_deep_inputs(
     path = Path(str(weights))
     network = load_weights(config, path)
     images = {
-        task: load_images(
-            Path(str(given[task])), size=config.preprocess.size, only=only, rows=image_rows, strict=strict
-        )
+        task: load_images(str(given[task]), size=config.preprocess.size, only=only, rows=image_rows, strict=strict)
         for task, only in listed.items()
     }
     classes = len(images["primary"].train.classes)

@@ -1,5 +1,6 @@
 """One image file: bytes to pixels of the size that a network takes."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -18,39 +19,50 @@ class UndecodableError(InputError):
     """A file that is no whole image."""
 
 
-def decode(path: Path, size: int) -> np.ndarray:
-    """Pixels, uint8 of shape (size, size, 3); grey, palette and transparent images become RGB.
+def decode(image: Path | bytes) -> np.ndarray:
+    """Pixels as they are, uint8 of shape (height, width, 3); grey, palette and transparent images become RGB.
 
-    An image of that size is left as it is. Any other is resized (bicubic) so that its short side is size / 0.875, and the
-    centre is cut out.
+    Args:
+      image: a file or what is in one.
 
     Raises:
-      UndecodableError: if the file cannot be read, is damaged or no image.
+      UndecodableError: if it cannot be read, is damaged or no image.
     """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-            if rgb.size != (size, size):
-                rgb = _fitted(rgb, size)
-            return np.asarray(rgb)
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            return np.asarray(opened.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them
-        raise UndecodableError(
-            f"images: {path} cannot be decoded ({one_line(error)}); remove it, or leave --strict out"
-        ) from error
+        if isinstance(image, bytes):
+            told = f"a record cannot be decoded ({one_line(error)}); prepare the data set again"
+        else:
+            told = f"{image} cannot be decoded ({one_line(error)}); remove it, or leave --strict out"
+        raise UndecodableError(f"images: {told}") from error
+
+
+def fitted(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The image at the size of a network, uint8 of shape (size, size, 3).
+
+    An image of that size is left as it is. Any other is resized (bicubic) so that its short side is size / 0.875, and the
+    centre is cut out.
+
+    Args:
+      pixels: uint8 of shape (height, width, 3).
+      size: height and width wanted.
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    scale = round(size / CROP_SHARE) / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 def is_image(path: Path) -> bool:
     """Whether the name is that of an image."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _fitted(image, size: int):
-    from PIL import Image
-
-    scale = round(size / CROP_SHARE) / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return resized.crop((left, top, left + size, top + size))

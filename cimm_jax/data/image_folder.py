@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
-from cimm_jax.data.image_decoding import UndecodableError, decode, is_image
+from cimm_jax.data.image_decoding import UndecodableError, decode, fitted, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.data.reasons import few
 from cimm_jax.errors import InputError
@@ -26,7 +26,11 @@ class FilePixels:
         return len(self._files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode(self._files[index], self._size)
+        return fitted(self.original(index), self._size)
+
+    def original(self, index: int) -> np.ndarray:
+        """The image before it is brought to the size."""
+        return decode(self._files[index])
 
 
 def load_image_folder(
@@ -112,7 +116,7 @@ def _read(
     chosen = choose(np.asarray(labels), names, only)
     files = [files[index] for index in chosen.indices]
     with ThreadPoolExecutor(READERS) as pool:
-        looked_at = list(pool.map(lambda path: _look(path, size), files))
+        looked_at = list(pool.map(_look, files))
     skipped = tuple(str(problem) for _, problem in looked_at if problem is not None)
     if strict and skipped:
         raise InputError(skipped[0])
@@ -130,10 +134,10 @@ def _read(
     return ImageSet(pixels, chosen.labels[kept], chosen.classes, total.hexdigest(), skipped)
 
 
-def _look(path: Path, size: int) -> tuple[str, UndecodableError | None]:
+def _look(path: Path) -> tuple[str, UndecodableError | None]:
     """Checksum of the file, and what is wrong with it."""
     try:
-        decode(path, size)
+        decode(path)
         return hashlib.sha256(path.read_bytes()).hexdigest(), None
     except UndecodableError as problem:
         return "", problem

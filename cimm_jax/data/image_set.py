@@ -22,6 +22,10 @@ class Pixels(Protocol):
         """One image, uint8 of shape (size, size, 3)."""
         ...
 
+    def original(self, index: int) -> np.ndarray:
+        """The same before it is brought to the size, uint8 of shape (height, width, 3)."""
+        ...
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -75,4 +79,8 @@ class ArrayPixels:
         return len(self._images)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self._images[index]
+
+    def original(self, index: int) -> np.ndarray:
+        """The image, which is of its size already."""
         return self._images[index]

@@ -7,11 +7,12 @@ from cimm_jax.data.class_list import ClassList
 from cimm_jax.data.image_arrays import CIFAR_SIZE, is_mnist, load_cifar10, load_mnist_in_colour
 from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import SplitImages
+from cimm_jax.data.image_tfds import is_tfds, load_tfds
 from cimm_jax.errors import InputError
 
 
 def load_images(
-    path: Path,
+    source: str | Path,
     *,
     size: int,
     classes: Sequence[str] | None = None,
@@ -19,19 +20,26 @@ def load_images(
     rows: int | None = None,
     strict: bool = False,
 ) -> SplitImages:
-    """A folder of images, a folder with MNIST's IDX files (in colour, 32x32), or an .npz file of CIFAR-10.
+    """A folder of images, one with MNIST's IDX files (in colour, 32x32), an .npz file of CIFAR-10, or tfds:NAME.
 
     Args:
-      path: the folder or file.
+      source: the folder or file, or a data set as in `image_tfds`.
       size: height and width that the network takes.
       classes: of an image folder, names in the order of the labels.
       only: the classes to use; all if None.
-      rows: of MNIST and CIFAR-10, at most how many images of each part.
+      rows: of all but folders of images, at most how many images of each part.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
 
     Raises:
       InputError: as the loaders do, or if a setting belongs to another kind, or the network takes another size.
     """
+    if rows is not None and rows < 2:
+        raise InputError(f"rows: needs at least 2, got {rows}")
+    if is_tfds(source):
+        if classes is not None:
+            raise InputError(f"classes: those of {source} are known; leave it out")
+        return load_tfds(str(source), size=size, rows=rows, only=only)
+    path = Path(source)
     in_memory = path.is_file() or is_mnist(path)
     if not in_memory:
         if rows is not None:
@@ -39,8 +47,6 @@ def load_images(
         return load_image_folder(path, size=size, classes=classes, only=only, strict=strict)
     if classes is not None:
         raise InputError(f"classes: those of {path} are known; leave it out")
-    if rows is not None and rows < 2:
-        raise InputError(f"rows: needs at least 2, got {rows}")
     if size != CIFAR_SIZE:
         raise InputError(f"images: {path} has images of {CIFAR_SIZE} pixels, the network takes {size}; choose another")
     loader = load_cifar10 if path.is_file() else load_mnist_in_colour

@@ -1,0 +1,116 @@
+"""Images of TensorFlow Datasets, prepared as ArrayRecord: read at random, without TensorFlow.
+
+A source is written tfds:NAME, as in tfds:cars196, or tfds:NAME@DIR for a data set in another folder than $TFDS_DATA_DIR or
+~/tensorflow_datasets. NAME may hold a configuration and a version, as in tfds:imagenet2012:5.1.0.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cimm_jax.data.class_list import ClassList, choose
+from cimm_jax.data.image_decoding import decode, fitted
+from cimm_jax.data.image_set import ImageSet, SplitImages
+from cimm_jax.data.reasons import few, one_line
+from cimm_jax.errors import InputError
+
+PREFIX = "tfds:"
+TRAIN = "train"
+HELDOUT = ("validation", "test")
+"""Held-out splits, the preferred one first: the labels of some test splits, such as ImageNet's, are not public."""
+RECORDS = 256
+"""Records whose labels are read at once."""
+
+
+class RecordPixels:
+    """Images in records, decoded when they are asked for."""
+
+    def __init__(self, records: Sequence[Any], indices: np.ndarray, size: int):
+        self._records, self._indices, self._size = records, indices, size
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return fitted(self.original(index), self._size)
+
+    def original(self, index: int) -> np.ndarray:
+        """The image before it is brought to the size."""
+        return decode(self._records[int(self._indices[index])]["image"])
+
+
+def load_tfds(source: str, *, size: int, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
+    """Images and labels of a prepared data set, in the order it was prepared in. Only labels are read here.
+
+    Args:
+      source: tfds:NAME or tfds:NAME@DIR.
+      size: height and width to bring images to.
+      rows: at most how many images of each part; all if None.
+      only: the classes to use; all if None.
+
+    Raises:
+      InputError: if the data set is unknown, not prepared as ArrayRecord, or has no images with labels and a split `train`,
+        or as `choose`.
+    """
+    name, _, folder = source.removeprefix(PREFIX).partition("@")
+    try:
+        import tensorflow_datasets as tfds
+
+        builder: Any = tfds.builder(name, data_dir=folder or None)
+        found = builder.info.features
+    except Exception as error:  # TFDS raises whatever its registry, its files or the code of the data set raise
+        raise InputError(f"images: TensorFlow Datasets cannot open {name or 'no name'} ({one_line(error)})") from error
+    features = dict(found.items()) if isinstance(found, tfds.features.FeaturesDict) else {}
+    label, splits = features.get("label"), builder.info.splits
+    if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
+        raise InputError(f"images: {name} has {few(list(features))}; give a data set with an image and a class label")
+    if not splits:
+        raise InputError(f"images: {name} is not prepared in {builder.data_dir}; {_how_to_prepare(name, folder)}")
+    if TRAIN not in splits:
+        raise InputError(f"images: {name} has the splits {', '.join(splits)}; give a data set with a split train")
+
+    def part(split: str) -> ImageSet:
+        try:
+            records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        except (NotImplementedError, ValueError) as error:
+            raise InputError(
+                f"images: {name} is prepared in another format; {_how_to_prepare(name, folder)}"
+            ) from error
+        read = len(records) if only or rows is None else min(rows, len(records))
+        chosen = choose(_labels(records, read), label.names, only, rows=rows)
+        digest = hashlib.sha256(_identity(builder.info, split).encode())
+        digest.update(chosen.indices.tobytes())
+        digest.update(chosen.labels.tobytes())
+        return ImageSet(RecordPixels(records, chosen.indices, size), chosen.labels, chosen.classes, digest.hexdigest())
+
+    heldout = next((split for split in HELDOUT if split in splits), None)
+    return SplitImages(part(TRAIN), None if heldout is None else part(heldout))
+
+
+def is_tfds(source: str | Path) -> bool:
+    """Whether the source names a data set of TensorFlow Datasets."""
+    return str(source).startswith(PREFIX)
+
+
+def _labels(records: Any, count: int) -> np.ndarray:
+    """Labels of the first records, shape (count,); a few records are in memory at a time."""
+    chunks = (range(start, min(start + RECORDS, count)) for start in range(0, count, RECORDS))
+    return np.asarray([record["label"] for chunk in chunks for record in records.__getitems__(list(chunk))], np.int64)
+
+
+def _identity(info: Any, split: str) -> str:
+    """What tells one prepared data set from another: its version, and the names and sizes of its files."""
+    files = sorted((Path(path).name, Path(path).stat().st_size) for path in info.splits[split].filepaths)
+    return json.dumps([info.full_name, split, info.splits[split].num_examples, files])
+
+
+def _how_to_prepare(name: str, folder: str) -> str:
+    place = f', data_dir="{folder}"' if folder else ""
+    return (
+        "install cimm_jax[tfds] and run once: python -c 'import tensorflow_datasets as tfds; "
+        f'tfds.builder("{name}", file_format="array_record"{place}).download_and_prepare()\''
+    )
