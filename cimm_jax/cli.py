@@ -57,6 +57,8 @@ class DeepSettings:
     """Network: the harmful classes to use, in the order of their labels; all if left out."""
     image_rows: int | None = None
     """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
+    views: int = 1
+    """Network: views of each training image: as it is, and with random crops and flips; held-out images stay as they are."""
     cache: Path | None = None
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: bool = False

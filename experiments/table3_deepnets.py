@@ -259,8 +259,8 @@ def _measured(theta: np.ndarray, pair: TaskPair, data: DeepData, seed: int) -> d
             "floored": bool(ratio.floored),
             "groups": groups._asdict(),
         }
-    primary = data.features.primary
-    judged = primary.train if primary.heldout is None else primary.heldout
+    parts = data.plain_primary()
+    judged = parts.get("heldout", parts["train"])
     try:
         kept = primary_kept(data.head, data.head.absorbed(theta), theta, judged.x, judged.labels)._asdict()
     except InputError as error:

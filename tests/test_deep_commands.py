@@ -160,6 +160,22 @@ def test_some_classes_only(inputs, tmp_path):
     assert data.described["harmful"]["heldout"]["classes"] == data.features.harmful.classes == 2
 
 
+def test_views_are_of_training_images_only(inputs):
+    settings = {"model": "small", "weights": inputs / "small.safetensors", "image_rows": None, "strict": False}
+    paths = {task: str(inputs / task) for task in ("primary", "harmful")}
+    plain, viewed = (read_deep_inputs(**settings, **paths, views=views).data(inputs / "cache") for views in (1, 3))
+    for task in ("primary", "harmful"):
+        (train, heldout, _), (more, same, _) = (getattr(data.features, task) for data in (plain, viewed))
+        assert len(more.x) == len(more.labels) == 3 * len(train.x)
+        np.testing.assert_allclose(more.x[: len(train.x)], train.x, rtol=1e-4, atol=1e-5)
+        assert not np.allclose(more.x[len(train.x) : 2 * len(train.x)], train.x, rtol=1e-2)
+        np.testing.assert_array_equal(same.x, heldout.x)
+        assert viewed.described[task]["train"]["views"] == 3
+        assert viewed.described[task]["heldout"]["views"] == 1
+    np.testing.assert_array_equal(viewed.plain_primary()["train"].labels, plain.features.primary.train.labels)
+    assert list(viewed.plain_primary()) == ["train", "heldout"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -173,6 +189,7 @@ def test_some_classes_only(inputs, tmp_path):
         (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--image-rows", "5"], "rows"),
         (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--batch-size", "999"], "batch"),
         (["--model", "resnet18", "--weights", "W", "--primary", "P", "--harmful", "H"], "another architecture"),
+        ([*GIVEN, "--views", "0"], "views: needs at least 1"),
         ([*GIVEN, "--primary-classes", "class0"], "primary_classes: needs at least 2"),
         ([*GIVEN, "--harmful-classes", "class0", "class7"], "class7 unknown; choose among class0, class1, class2"),
         (["--primary-classes", "a", "b"], "primary_classes: is a setting of a network"),

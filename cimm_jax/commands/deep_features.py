@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cimm_jax.commands.shared import progress_bar
+from cimm_jax.data.augmentation import augmentation_for
 from cimm_jax.data.class_list import read_class_list
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_sources import load_images
+from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.errors import InputError
 from cimm_jax.models import Backbone, by_name
 from cimm_jax.models.weights import load_weights
 from cimm_jax.training.absorbed_head import Head
 from cimm_jax.training.feature_cache import weights_checksum
-from cimm_jax.training.features import DeepFeatures, FeatureSet, feature_set
+from cimm_jax.training.features import DeepFeatures, FeatureSet, Labelled, feature_set
 
-DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "primary_classes", "harmful_classes", "image_rows")
+DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "primary_classes", "harmful_classes", "image_rows", "views")
 """Settings that decide what the features are; the others of a deep run say what is done with them."""
 
 
@@ -35,6 +37,13 @@ class DeepData(NamedTuple):
     features: DeepFeatures
     head: Head
     described: dict[str, Any]
+
+    def plain_primary(self) -> dict[str, Labelled]:
+        """The primary images as they are, without augmented views, by part."""
+        train, heldout, _ = self.features.primary
+        plain = len(train.labels) // self.described["primary"]["train"]["views"]
+        parts = {"train": Labelled(train.x[:plain], train.labels[:plain])}
+        return parts if heldout is None else {**parts, "heldout": heldout}
 
 
 def is_deep(settings: Any) -> bool:
@@ -88,6 +97,7 @@ def read_deep_inputs(
     strict: bool,
     primary_classes: Sequence[str] = (),
     harmful_classes: Sequence[str] = (),
+    views: int = 1,
 ) -> DeepInputs:
     """Loads the network and looks at every image once.
 
@@ -100,6 +110,7 @@ def read_deep_inputs(
       strict: refuse images that cannot be decoded.
       primary_classes: names of the primary classes to use, or a file of them; labels stay those of the head. All if empty.
       harmful_classes: names of the harmful classes to use, or a file of them, in the order of their labels. All if empty.
+      views: of each training image: as it is, and augmented ones (`image_views`), the same for every seed.
 
     Raises:
       InputError: if something is missing, unusable, unknown, or the head has other classes than the primary images.
@@ -109,6 +120,7 @@ def read_deep_inputs(
     for name, value in given.items():
         if value is None:
             raise InputError(f"{name}: is needed with --model {model}; see cimm immunize --help")
+    check_views(views)
     listed = {
         task: read_class_list(names, renumbered=renumbered, setting=f"{task}_classes")
         for task, names, renumbered in (("primary", primary_classes, False), ("harmful", harmful_classes, True))
@@ -125,6 +137,10 @@ def read_deep_inputs(
             f"primary: {primary} has {classes} classes and the head of {model} {config.classes}; give the images that "
             "it was trained for"
         )
+    augmentation = augmentation_for(config.preprocess.size, config.preprocess.mean)
+    images = {
+        task: split._replace(train=with_views(split.train, views, augmentation)) for task, split in images.items()
+    }
     return DeepInputs(network, weights_checksum(path), images)
 
 
@@ -150,6 +166,7 @@ def _described(images: SplitImages) -> dict[str, Any]:
             "classes": len(part.classes),
             "sha256": part.sha256,
             "skipped": len(part.skipped),
+            "views": part.views,
         }
         for name, part in parts.items()
     }

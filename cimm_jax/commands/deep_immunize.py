@@ -122,11 +122,9 @@ def _measured(command: Immunize, data: DeepData, theta: np.ndarray, parts: dict[
 def _kept(data: DeepData, theta: np.ndarray) -> dict[str, Any]:
     """By part: accuracies of the published head before and after, and how much the logits changed."""
     absorbed = data.head.absorbed(theta)
-    parts = {"train": data.features.primary.train, "heldout": data.features.primary.heldout}
     return {
         name: primary_kept(data.head, absorbed, theta, part.x, part.labels)._asdict()
-        for name, part in parts.items()
-        if part is not None
+        for name, part in data.plain_primary().items()
     }
 
 

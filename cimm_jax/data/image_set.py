@@ -37,6 +37,7 @@ class ImageSet:
       classes: names, in the order of the labels.
       sha256: of the names and bytes of all files, or of the array: the same for the same images in the same order.
       skipped: files that could not be decoded, with the reason; they are not among the pixels.
+      views: how many views of each image there are (`image_views`), one after the other; N is then views times images.
     """
 
     pixels: Pixels
@@ -44,6 +45,7 @@ class ImageSet:
     classes: tuple[str, ...]
     sha256: str
     skipped: tuple[str, ...] = ()
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)

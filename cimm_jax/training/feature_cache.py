@@ -41,7 +41,7 @@ def cached_outputs(
     Args:
       folder: made if need be.
       model: the network.
-      images: what to run it on.
+      images: what to run it on; of an image set with views (`image_views`), each view has its row.
       weights_sha256: checksum of its weights (`weights_checksum`).
       cut: where the trunk ends; "features" runs the whole network up to its head.
       batch_rows: images a batch.
@@ -128,6 +128,8 @@ def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) 
         "cut": cut,
         "dtype": "float32",
     }
+    if images.views > 1:
+        described["views"] = images.views
     return json.loads(json.dumps(described))
 
 

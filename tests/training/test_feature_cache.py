@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from small_networks import NETWORK, filled
 
+from cimm_jax.data.augmentation import PaddedCrop
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
+from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
 from cimm_jax.models import functional
 from cimm_jax.training import feature_cache
@@ -94,6 +96,22 @@ def test_an_interrupted_computation_goes_on_where_it_was(tmp_path, model, images
     assert read == [6]
     np.testing.assert_array_equal(resumed, cached(tmp_path / "other", model, images))
     assert not list(tmp_path.glob("*.partial.npy"))
+
+
+def test_views_go_on_where_they_were_and_are_another_entry(tmp_path, model, images):
+    def stop(done):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    viewed = with_views(images, 3, PaddedCrop(16, (0, 0, 0)))
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, model, viewed, progress=stop)
+    outputs = cached(tmp_path, model, viewed)
+    assert outputs.shape == (21, 12)
+    np.testing.assert_array_equal(outputs, cached(tmp_path / "other", model, viewed))
+    np.testing.assert_allclose(outputs[:7], cached(tmp_path, model, images), rtol=1e-4, atol=1e-5)
+    manifests = [json.loads(path.read_text())["made_from"] for path in tmp_path.glob("*.json")]
+    assert sorted(made_from.get("views", 1) for made_from in manifests) == [1, 3]
 
 
 def test_one_program_serves_every_batch(tmp_path, model, images, monkeypatch):

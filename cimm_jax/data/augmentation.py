@@ -1,0 +1,76 @@
+"""Random crops and flips of training images, as networks of each size are usually trained with; colours stay as they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cimm_jax.data.image_set import Pixels
+
+PADDED_UP_TO = 64
+"""Largest images that are padded and cropped; of larger ones a part is resized."""
+
+
+@dataclass(frozen=True)
+class PaddedCrop:
+    """The image in a border of an eighth of its size, cut out at a random place, and mirrored every other time.
+
+    Attributes:
+      size: height and width.
+      border: colour of the border; the mean colour, which is zero for the network.
+    """
+
+    size: int
+    border: tuple[int, ...]
+
+    def __call__(self, pixels: Pixels, index: int, rng: np.random.Generator) -> np.ndarray:
+        """A view of one of the images, uint8 of shape (size, size, 3)."""
+        width = self.size // 8
+        padded = np.tile(np.asarray(self.border, np.uint8), (self.size + 2 * width, self.size + 2 * width, 1))
+        padded[width : width + self.size, width : width + self.size] = pixels[index]
+        top, left = rng.integers(0, 2 * width + 1, 2)
+        return _mirrored(padded[top : top + self.size, left : left + self.size], rng)
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A random part of the image before it was brought to the size, resized (bilinear), and mirrored every other time.
+
+    A part that is longer than the image is cut at its edge, where others draw again.
+
+    Attributes:
+      size: height and width.
+      area: least and largest share of the image.
+      ratio: least and largest width over height.
+    """
+
+    size: int
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __call__(self, pixels: Pixels, index: int, rng: np.random.Generator) -> np.ndarray:
+        """A view of one of the images, uint8 of shape (size, size, 3)."""
+        from PIL import Image
+
+        image = Image.fromarray(pixels.original(index))
+        area, ratio = rng.uniform(*self.area) * image.width * image.height, np.exp(rng.uniform(*np.log(self.ratio)))
+        width, height = min(image.width, np.sqrt(area * ratio)), min(image.height, np.sqrt(area / ratio))
+        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+        part = (left, top, left + width, top + height)
+        return _mirrored(np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part)), rng)
+
+
+def augmentation_for(size: int, mean: Sequence[float]) -> PaddedCrop | ResizedCrop:
+    """The usual augmentation for images of a size.
+
+    Args:
+      size: height and width that the network takes.
+      mean: mean colour of its images, three numbers 0..255.
+    """
+    if size > PADDED_UP_TO:
+        return ResizedCrop(size)
+    return PaddedCrop(size, tuple(round(value) for value in mean))
+
+
+def _mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return image[:, ::-1] if rng.random() < 0.5 else image
