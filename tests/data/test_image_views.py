@@ -95,7 +95,7 @@ def test_a_resized_crop_is_a_part_of_the_whole_image():
         def original(self, index):
             return original
 
-    crop, shares, mirrored = ResizedCrop(32), [], 0
+    crop, shares, ratios, mirrored = ResizedCrop(32), [], [], 0
     for seed in range(200):
         view = crop(Wide(np.zeros((1, 32, 32, 3), np.uint8)), 0, np.random.default_rng(seed)).astype(int)
         assert view.shape == (32, 32, 3)
@@ -105,8 +105,10 @@ def test_a_resized_crop_is_a_part_of_the_whole_image():
         width, height = abs(columns[-1] - columns[0]) * 32 / 31, (rows[-1] - rows[0]) * 32 / 31
         shares.append(width * height / original[..., 0].size)
         if height < 90:
-            assert 0.7 < width / height < 1.4
+            ratios.append(width / height)
     assert 60 < mirrored < 140
+    assert 0.7 < min(ratios) < 0.8
+    assert 1.25 < max(ratios) < 1.4
     assert min(shares) > 0.07
     assert max(shares) < 0.82, "its height bounds it"
     assert max(shares) > 4 * min(shares)
