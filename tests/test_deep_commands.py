@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 from training.small_networks import NETWORK, filled
 
 from cimm_jax import cli, models
+from cimm_jax.commands.deep_attack import _deep_settings
 from cimm_jax.commands.deep_features import read_deep_inputs
+from cimm_jax.commands.defences import ImmunizedRun
 from cimm_jax.errors import InputError
 from cimm_jax.models.weights import export_weights
 
@@ -234,3 +236,12 @@ def test_attacks_refuse_runs_of_another_kind_or_network(run, tmp_path, capsys):
         save_file({"theta": np.eye(FEATURES)}, folder / "theta.safetensors")
         assert cli.main(["attack", str(run), str(folder), "--out", str(tmp_path / "out")]) == 2
         assert "differ" in capsys.readouterr().err
+
+
+def test_a_run_without_a_younger_setting_goes_with_its_default(run):
+    new = ImmunizedRun("new", json.loads((run / "results.json").read_text()), np.eye(FEATURES))
+    younger = ("views", "primary_classes", "harmful_classes")
+    settings = {name: value for name, value in new.settings.items() if name not in younger}
+    assert _deep_settings(ImmunizedRun("old", {"settings": settings}, new.theta)) == _deep_settings(new)
+    settings["harmful_classes"] = ["class0", "class1"]
+    assert _deep_settings(ImmunizedRun("other", {"settings": settings}, new.theta)) != _deep_settings(new)

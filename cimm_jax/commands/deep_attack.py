@@ -69,22 +69,26 @@ def _standard(loss: str) -> tuple[str, ...]:
 def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
     """Features of the runs' images; raises `InputError` for settings that make no sense, or runs that do not fit together."""
     check_left_out(command, (*DECIDED_BY_RUNS, "data_dir", "benign"))
-    first = runs[0].settings
+    first = _deep_settings(runs[0])
     for run in runs:
-        for name in DEEP_SETTINGS:
-            if run.settings.get(name) != first.get(name):
+        for name, value in _deep_settings(run).items():
+            if value != first[name]:
                 raise InputError(
                     f"runs: {runs[0].name} and {run.name} differ in {name}; attack runs of one pair together"
                 )
-    settings: dict[str, Any] = {name: first.get(name, getattr(Immunize, name)) for name in DEEP_SETTINGS}
-    settings["weights"] = Path(first["weights"])
-    inputs = read_deep_inputs(**settings, strict=first["strict"])
-    data = inputs.data(None if first["cache"] is None else Path(first["cache"]))
+    inputs = read_deep_inputs(**{**first, "weights": Path(first["weights"])}, strict=runs[0].settings["strict"])
+    cache = runs[0].settings["cache"]
+    data = inputs.data(None if cache is None else Path(cache))
     features = data.head.kernel.shape[0]
     for run in runs:
         if run.theta.shape != (features, features) or not np.isfinite(run.theta).all():
             raise InputError(f"runs: theta of {run.name} is not a finite matrix of shape ({features}, {features})")
     return data
+
+
+def _deep_settings(run: ImmunizedRun) -> dict[str, Any]:
+    """What decides the run's features; a setting that is younger than the run has its default."""
+    return {name: run.settings.get(name) or getattr(Immunize, name) for name in DEEP_SETTINGS}
 
 
 def _measured(run: ImmunizedRun) -> dict[str, Any]:
