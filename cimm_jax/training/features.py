@@ -9,6 +9,7 @@ import numpy as np
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.errors import InputError
 from cimm_jax.models import Backbone
+from cimm_jax.models.backbone import FEATURES
 from cimm_jax.tasks import SplitPair, Task, TaskPair
 from cimm_jax.training.class_targets import centred, one_hot
 from cimm_jax.training.feature_cache import BATCH_ROWS, cached_outputs
@@ -38,6 +39,14 @@ class FeatureSet(NamedTuple):
     train: Labelled
     heldout: Labelled | None
     classes: int
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "FeatureSet":
+        """The same images with what a function of x makes of theirs, in both parts."""
+        train, heldout = self.train, self.heldout
+        return self._replace(
+            train=train._replace(x=change(train.x)),
+            heldout=None if heldout is None else heldout._replace(x=change(heldout.x)),
+        )
 
 
 class DeepFeatures(NamedTuple):
@@ -74,22 +83,26 @@ def feature_set(
     *,
     weights_sha256: str,
     cache: Path,
+    cut: str = FEATURES,
     progress: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> FeatureSet:
-    """Features of a data set, from the cache or computed.
+    """Features of a data set, or its activations at another cut, from the cache or computed.
 
     Args:
       model: the network.
       images: what it looks at.
       weights_sha256: checksum of its weights.
       cache: folder of `feature_cache`.
+      cut: where the trunk ends; before "features", arrays have the shape (N, ...) of the activations there.
       progress: (part, images) -> a function that is told how many images are done.
     """
 
     def features(part: str, images: ImageSet) -> Labelled:
         told = None if progress is None else progress(part, len(images))
         rows = min(BATCH_ROWS, len(images))
-        outputs = cached_outputs(cache, model, images, weights_sha256=weights_sha256, batch_rows=rows, progress=told)
+        outputs = cached_outputs(
+            cache, model, images, weights_sha256=weights_sha256, cut=cut, batch_rows=rows, progress=told
+        )
         return Labelled(outputs, images.labels)
 
     train = features("train", images.train)

@@ -11,7 +11,7 @@ from cimm_jax.decompositions import singular_values
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import feature_immunization_ratio
 from cimm_jax.spectra import Policy, PseudoInverse, ReleasedCode
-from cimm_jax.tasks import Task, TaskPair
+from cimm_jax.tasks import TaskPair
 
 GROUPS, GROUP_ROWS = 20, 100
 
@@ -57,6 +57,34 @@ def grouped_ratio(
     Args:
       theta: the map, shape (d, d).
       pair: features of both tasks.
+      key: seeds the draw.
+      policy: as in `grouped_feature_ratio`.
+      groups: how many.
+      rows: of each task in a group.
+
+    Raises:
+      InputError: as `grouped_feature_ratio`.
+    """
+    mapped = TaskPair(
+        *(task._replace(x=jnp.matmul(task.x, theta, precision=jax.lax.Precision.HIGHEST)) for task in pair)
+    )
+    return grouped_feature_ratio(mapped, pair, key, policy=policy, groups=groups, rows=rows)
+
+
+def grouped_feature_ratio(
+    features: TaskPair,
+    reference: TaskPair,
+    key: jax.Array,
+    *,
+    policy: Policy = PseudoInverse(),
+    groups: int = GROUPS,
+    rows: int = GROUP_ROWS,
+) -> GroupedRatio:
+    """RIR of any extractor, group by group.
+
+    Args:
+      features: of both tasks.
+      reference: features of the same rows under the extractor compared with.
       key: seeds the draw; rows of a group are distinct.
       policy: as in `relative_immunization_ratio`. Of groups with fewer rows than features the released code's rule sees no
         singular value but its own floor, 1e-6: kappa is then sigma_max / 1e-6 + 1.
@@ -66,36 +94,40 @@ def grouped_ratio(
     Raises:
       InputError: if a task has fewer rows than a group, or a number is out of range.
     """
-    available = min(len(task.x) for task in pair)
+    available = min(len(task.x) for task in features)
     if groups < 1 or not 2 <= rows <= available:
         raise InputError(f"rows: needs 2 to {available} (the rows of the smaller task) in 1 group or more, got {rows}")
-    rir, harmful, primary = (_mean(np.asarray(v)) for v in _ratios(theta, pair, key, policy, groups, rows))
-    features = theta.shape[1]
+    rir, harmful, primary = (_mean(np.asarray(v)) for v in _ratios(features, reference, key, policy, groups, rows))
+    directions = features.primary.x.shape[1]
     warning = ""
-    if rows < features:
+    if rows < directions:
         warning = (
-            f"groups of {rows} rows have no more than {rows} of the {features} directions: their condition numbers are of "
-            "the rows, not of the features"
+            f"groups of {rows} rows have no more than {rows} of the {directions} directions: their condition numbers are "
+            "of the rows, not of the features"
         )
     return GroupedRatio(rir, harmful, primary, groups, rows, warning)
 
 
 @partial(jax.jit, static_argnames=("policy", "groups", "rows"))
-def _ratios(theta, pair, key, policy, groups, rows):
+def _ratios(features: TaskPair, reference: TaskPair, key: jax.Array, policy: Policy, groups: int, rows: int):
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        drawn = [_draw(own, task, rows) for own, task in zip(jax.random.split(key), pair, strict=True)]
-        after = [jnp.matmul(x, theta, precision=jax.lax.Precision.HIGHEST) for x in drawn]
-        if isinstance(policy, ReleasedCode) and rows < theta.shape[1]:
-            primary, harmful = (_floor_ratio(now, before) for now, before in zip(after, drawn, strict=True))
-            return harmful / primary, harmful, primary
-        ratio = feature_immunization_ratio(after[0], after[1], drawn[0], drawn[1], policy)
+        drawn = [
+            _draw(own, now.x, then.x, rows)
+            for own, now, then in zip(jax.random.split(key), features, reference, strict=True)
+        ]
+        (primary, primary_before), (harmful, harmful_before) = drawn
+        if isinstance(policy, ReleasedCode) and rows < primary.shape[1]:
+            primary_ratio, harmful_ratio = (_floor_ratio(now, then) for now, then in drawn)
+            return harmful_ratio / primary_ratio, harmful_ratio, primary_ratio
+        ratio = feature_immunization_ratio(primary, harmful, primary_before, harmful_before, policy)
         return ratio.rir, ratio.harmful_ratio, ratio.primary_ratio
 
     return jax.lax.map(one, jax.random.split(key, groups))
 
 
-def _draw(key: jax.Array, task: Task, rows: int) -> jax.Array:
-    return task.x[jax.random.permutation(key, task.x.shape[0])[:rows]]
+def _draw(key: jax.Array, now: jax.Array, then: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    chosen = jax.random.permutation(key, now.shape[0])[:rows]
+    return now[chosen], then[chosen]
 
 
 def _floor_ratio(after: jax.Array, before: jax.Array) -> jax.Array:

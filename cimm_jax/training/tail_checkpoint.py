@@ -22,17 +22,17 @@ class TailCheckpoint:
         self._index = self._folder / "checkpoint.json"
         self._made_by = json.loads(json.dumps(made_by))
 
-    def save(self, state: Any, epoch: int, losses: list[float]) -> None:
-        """Saves the state after an epoch, with the losses so far."""
+    def save(self, state: Any, epoch: int, history: dict[str, Any]) -> None:
+        """Saves the state after an epoch, with what was recorded so far, as JSON has it."""
         import orbax.checkpoint
 
         name = "even" if epoch % 2 == 0 else "odd"
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             checkpointer.save(self._folder / name, state, force=True)
-        write_json(self._index, {"state": name, "epoch": epoch, "losses": losses, "made_by": self._made_by})
+        write_json(self._index, {"state": name, "epoch": epoch, "history": history, "made_by": self._made_by})
 
-    def restore(self, like: Any) -> tuple[Any, int, list[float]] | None:
-        """(state, epochs done, losses), or None if nothing was saved that the same things made.
+    def restore(self, like: Any) -> tuple[Any, int, dict[str, Any]] | None:
+        """(state, epochs done, history), or None if nothing was saved that the same things made.
 
         Args:
           like: a state of the same structure.
@@ -46,4 +46,4 @@ class TailCheckpoint:
 
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             state = checkpointer.restore(self._folder / index["state"], like)
-        return state, index["epoch"], index["losses"]
+        return state, index["epoch"], index["history"]

@@ -5,6 +5,7 @@ gradient of the features F, shape (B, d), by (F^T F)^{-1} from the right, invert
 F V diag(c_i sigma_i) V^T into F V diag(c_i) V^T: every direction moves at its own scale.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,13 +93,36 @@ def imma(lambda_harmful: float | None = None, *, lower_steps: int = 10) -> tuple
     return (Penalty(minus_loss_reached, check_weight(lambda_harmful, "lambda_harmful")),)
 
 
-BY_NAME: dict[str, Callable[[], tuple[Penalty, ...]]] = {
+BY_NAME: dict[str, Callable[..., tuple[Penalty, ...]]] = {
     "algorithm1": algorithm1,
     "ill_only": ill_only,
     "opt_kappa": opt_kappa,
     "imma": imma,
 }
-"""Penalties with balanced weights, by the name of the method."""
+"""Penalties by the name of the method; called without arguments, with balanced weights."""
+
+
+def by_name(
+    name: str, *, lambda_primary: float | None = None, lambda_harmful: float | None = None
+) -> tuple[Penalty, ...]:
+    """The penalties of a method.
+
+    Args:
+      name: of `BY_NAME`.
+      lambda_primary: weight of the primary penalty; None balances it.
+      lambda_harmful: weight of the harmful one.
+
+    Raises:
+      InputError: if the method is unknown or trains no network, or has no such weight, or a weight is out of range.
+    """
+    if name not in BY_NAME:
+        raise InputError(f"method: {name!r} trains no blocks of a network; choose one of {', '.join(BY_NAME)}")
+    weights = {"lambda_primary": lambda_primary, "lambda_harmful": lambda_harmful}
+    given = {key: weight for key, weight in weights.items() if weight is not None}
+    for key in given:
+        if key not in inspect.signature(BY_NAME[name]).parameters:
+            raise InputError(f"{key}: {name} has no such weight; leave it out")
+    return BY_NAME[name](**given)
 
 
 def _gram(features: jax.Array) -> jax.Array:

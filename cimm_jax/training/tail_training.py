@@ -73,11 +73,13 @@ class Trained(NamedTuple):
       parts: the network with its new tail and head.
       losses: primary loss at each step, shape (steps,).
       weights: lambda of each penalty, balanced ones filled in.
+      observed: what `observe` said before the first epoch and after each.
     """
 
     parts: Split
     losses: np.ndarray
     weights: np.ndarray
+    observed: list[Any]
 
 
 class State(NamedTuple):
@@ -103,6 +105,7 @@ def train_tail(
     penalties: Sequence[Penalty] = (),
     settings: Settings = Settings(),
     checkpoint: TailCheckpoint | None = None,
+    observe: Callable[[Split], Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Trained:
     """Trains the tail. Without penalties it is plain training on the primary task.
@@ -115,6 +118,7 @@ def train_tail(
       penalties: of a method (`tail_penalties.BY_NAME`).
       settings: how.
       checkpoint: where to save after each epoch, and to go on from.
+      observe: is shown the network before the first epoch and after each; says something that JSON can hold.
       progress: called with the number of steps made.
 
     Raises:
@@ -130,9 +134,13 @@ def train_tail(
     )
     balance = jax.jit(partial(_balanced, cut=cut, penalties=penalties, smoothing=settings.label_smoothing))
     params = (parts.tail, parts.head)
-    state, found, first = State(params, optimizer.init(params), jnp.zeros(len(penalties))), [], 0
+    state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
+    first, found, observed = 0, [], []
     if checkpoint is not None and (saved := checkpoint.restore(state)) is not None:
-        state, first, found = saved
+        state, first, history = saved
+        found, observed = history["losses"], history["observed"]
+    elif observe is not None:
+        observed.append(observe(parts))
     for epoch in range(first, settings.epochs):
         for number, (p, h) in enumerate(paired_batches(*counts, settings.batch_rows, epoch=epoch, seed=settings.seed)):
             targets = one_hot(harmful.labels[h], classes).astype(np.float32)
@@ -144,10 +152,16 @@ def train_tail(
             if progress is not None:
                 progress(epoch * per_epoch + number + 1)
         found = [float(loss) for loss in found]
+        if observe is not None:
+            observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
-            checkpoint.save(state, epoch + 1, found)
+            checkpoint.save(state, epoch + 1, {"losses": found, "observed": observed})
+    return Trained(_with(parts, state), np.asarray(found), np.asarray(state.weights), observed)
+
+
+def _with(parts: Split, state: State) -> Split:
     tail, head = state.params
-    return Trained(parts._replace(tail=tail, head=head), np.asarray(found), np.asarray(state.weights))
+    return parts._replace(tail=tail, head=head)
 
 
 def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
