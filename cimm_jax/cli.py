@@ -58,7 +58,7 @@ class DeepSettings:
     image_rows: int | None = None
     """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
     views: int = 1
-    """Network: views of each training image: as it is, and with random crops and flips; held-out images stay as they are."""
+    """Network: views of each training image, the plain one and others at random: cropped and, but for digits, mirrored."""
     cache: Path | None = None
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: bool = False

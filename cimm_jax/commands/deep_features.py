@@ -137,10 +137,10 @@ def read_deep_inputs(
             f"primary: {primary} has {classes} classes and the head of {model} {config.classes}; give the images that "
             "it was trained for"
         )
-    augmentation = augmentation_for(config.preprocess.size, config.preprocess.mean)
-    images = {
-        task: split._replace(train=with_views(split.train, views, augmentation)) for task, split in images.items()
-    }
+    for task, split in images.items():
+        preprocess = config.preprocess
+        augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=split.train.mirrored_alike)
+        images[task] = split._replace(train=with_views(split.train, views, augmentation))
     return DeepInputs(network, weights_checksum(path), images)
 
 

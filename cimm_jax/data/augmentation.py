@@ -18,10 +18,12 @@ class PaddedCrop:
     Attributes:
       size: height and width.
       border: colour of the border; the mean colour, which is zero for the network.
+      mirror: whether to mirror.
     """
 
     size: int
     border: tuple[int, ...]
+    mirror: bool = True
 
     def __call__(self, pixels: Pixels, index: int, rng: np.random.Generator) -> np.ndarray:
         """A view of one of the images, uint8 of shape (size, size, 3)."""
@@ -29,7 +31,7 @@ class PaddedCrop:
         padded = np.tile(np.asarray(self.border, np.uint8), (self.size + 2 * width, self.size + 2 * width, 1))
         padded[width : width + self.size, width : width + self.size] = pixels[index]
         top, left = rng.integers(0, 2 * width + 1, 2)
-        return _mirrored(padded[top : top + self.size, left : left + self.size], rng)
+        return _perhaps_mirrored(padded[top : top + self.size, left : left + self.size], self.mirror, rng)
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class ResizedCrop:
       size: height and width.
       area: least and largest share of the image.
       ratio: least and largest width over height.
+      mirror: whether to mirror.
     """
 
     size: int
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mirror: bool = True
 
     def __call__(self, pixels: Pixels, index: int, rng: np.random.Generator) -> np.ndarray:
         """A view of one of the images, uint8 of shape (size, size, 3)."""
@@ -57,20 +61,22 @@ class ResizedCrop:
         width, height = min(image.width, np.sqrt(area * ratio)), min(image.height, np.sqrt(area / ratio))
         left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
         part = (left, top, left + width, top + height)
-        return _mirrored(np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part)), rng)
+        resized = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part)
+        return _perhaps_mirrored(np.asarray(resized), self.mirror, rng)
 
 
-def augmentation_for(size: int, mean: Sequence[float]) -> PaddedCrop | ResizedCrop:
+def augmentation_for(size: int, mean: Sequence[float], *, mirror: bool = True) -> PaddedCrop | ResizedCrop:
     """The usual augmentation for images of a size.
 
     Args:
       size: height and width that the network takes.
       mean: mean colour of its images, three numbers 0..255.
+      mirror: whether to mirror; digits are others in the mirror.
     """
     if size > PADDED_UP_TO:
-        return ResizedCrop(size)
-    return PaddedCrop(size, tuple(round(value) for value in mean))
+        return ResizedCrop(size, mirror=mirror)
+    return PaddedCrop(size, tuple(round(value) for value in mean), mirror)
 
 
-def _mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return image[:, ::-1] if rng.random() < 0.5 else image
+def _perhaps_mirrored(image: np.ndarray, mirror: bool, rng: np.random.Generator) -> np.ndarray:
+    return image[:, ::-1] if mirror and rng.random() < 0.5 else image

@@ -1,5 +1,6 @@
 """Image sets that come as arrays: a subset of CIFAR-10 in one .npz file, and MNIST in colour."""
 
+import dataclasses
 import hashlib
 import zipfile
 from pathlib import Path
@@ -65,7 +66,8 @@ def load_mnist_in_colour(folder: Path, *, rows: int | None = None, only: ClassLi
     digits = tuple(str(digit) for digit in range(10))
     parts = ((images.train_x, images.train_y), (images.heldout_x, images.heldout_y))
     chosen = [(x, choose(y, digits, only, rows=rows)) for x, y in parts]
-    return SplitImages(*(_image_set(_coloured(x[part.indices]), part) for x, part in chosen))
+    sets = (_image_set(_coloured(x[part.indices]), part) for x, part in chosen)
+    return SplitImages(*(dataclasses.replace(images, mirrored_alike=False) for images in sets))
 
 
 def is_mnist(folder: Path) -> bool:

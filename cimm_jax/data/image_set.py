@@ -38,6 +38,7 @@ class ImageSet:
       sha256: of the names and bytes of all files, or of the array: the same for the same images in the same order.
       skipped: files that could not be decoded, with the reason; they are not among the pixels.
       views: how many views of each image there are (`image_views`), one after the other; N is then views times images.
+      mirrored_alike: whether a mirrored image still shows its class, as that of a digit does not.
     """
 
     pixels: Pixels
@@ -46,6 +47,7 @@ class ImageSet:
     sha256: str
     skipped: tuple[str, ...] = ()
     views: int = 1
+    mirrored_alike: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -95,6 +95,16 @@ class Entry:
         usable = self.partial.exists() and described.get("made_from") == self._manifest
         return int(described.get("rows_done", 0)) if usable else 0
 
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Makes the file of an array of this shape."""
+        np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=shape)
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Writes rows into it; what was written is no longer in memory then."""
+        output = np.lib.format.open_memmap(self.partial, mode="r+")
+        output[start : start + len(rows)] = rows
+        output.flush()
+
     def record(self, rows_done: int) -> None:
         """Notes how far the computation is."""
         write_json(self.description, {"made_from": self._manifest, "rows_done": rows_done})
@@ -143,17 +153,14 @@ def _compute(
 ) -> None:
     parts, run = functional.split(model), jax.jit(functional.trunk, static_argnames="cut")
     done = entry.rows_done()
-    output: np.memmap | None = np.lib.format.open_memmap(entry.partial, mode="r+") if done else None
     for pixels in images.batches(batch_rows, start=done):
         # The last batch is filled up, so that one program serves all.
         filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
         rows = np.asarray(run(parts, model.config.preprocess(filled), cut))[: len(pixels)]
-        if output is None:
-            shape = (len(images), *rows.shape[1:])
-            output = np.lib.format.open_memmap(entry.partial, mode="w+", dtype=np.float32, shape=shape)
-        output[done : done + len(rows)] = rows
+        if not done:
+            entry.begin((len(images), *rows.shape[1:]))
+        entry.write(done, rows)
         done += len(rows)
-        output.flush()
         entry.record(done)
         if progress is not None:
             progress(done)

@@ -117,6 +117,7 @@ def test_cifar_has_its_names_and_mnist_its_digits(tmp_path):
 def test_mnist_by_digits():
     chosen = load_images(SHARED / "mnist", size=32, rows=4, only=ClassList(("4", "5"))).train
     every = load_images(SHARED / "mnist", size=32, rows=20).train
+    assert not chosen.mirrored_alike
     expected = [index for index in range(20) if every.labels[index] in (4, 5)][:4]
     assert chosen.labels.tolist() == (every.labels[expected] - 4).tolist()
     assert (next(chosen.batches(4)) == np.stack([every.pixels[index] for index in expected])).all()

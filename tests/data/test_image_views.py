@@ -114,6 +114,16 @@ def test_a_resized_crop_is_a_part_of_the_whole_image():
     assert max(shares) > 4 * min(shares)
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_what_is_another_thing_in_the_mirror_is_not_mirrored(mirror):
+    ramp = np.tile(np.arange(0, 160, 10, dtype=np.uint8)[None, :, None], (16, 1, 3))
+    for size in (16, 128):
+        crop = augmentation_for(size, (0, 0, 0), mirror=mirror)
+        views = [crop(ArrayPixels(ramp[None]), 0, np.random.default_rng(seed)).astype(int) for seed in range(20)]
+        falls = [view[size // 2, size // 2 + 2, 0] < view[size // 2, size // 2 - 2, 0] for view in views]
+        assert any(falls) is mirror
+
+
 def test_networks_of_each_size_have_their_augmentation():
     assert augmentation_for(32, (123.7, 116.3, 103.5)) == PaddedCrop(32, (124, 116, 104))
     assert augmentation_for(224, (127, 127, 127)) == ResizedCrop(224)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from cimm_jax.errors import InputError
 from cimm_jax.models import functional
 from cimm_jax.training import feature_cache
 from cimm_jax.training.feature_cache import cached_outputs, weights_checksum
+
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,13 @@ def test_views_go_on_where_they_were_and_are_another_entry(tmp_path, model, imag
     np.testing.assert_allclose(outputs[:7], cached(tmp_path, model, images), rtol=1e-4, atol=1e-5)
     manifests = [json.loads(path.read_text())["made_from"] for path in tmp_path.glob("*.json")]
     assert sorted(made_from.get("views", 1) for made_from in manifests) == [1, 3]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of mapped files")
+def test_what_was_written_does_not_stay_in_memory(tmp_path, model, images):
+    mapped = []
+    cached(tmp_path, model, images, progress=lambda done: mapped.append(".partial.npy" in MAPS.read_text()))
+    assert mapped == [False] * 4
 
 
 def test_one_program_serves_every_batch(tmp_path, model, images, monkeypatch):
