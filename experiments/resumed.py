@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from cimm_jax.commands.shared import progress_bar
 from cimm_jax.files import write_json
 
@@ -26,13 +28,17 @@ def resumed(
       run: makes one of them.
       made_by: what else the records depend on; records that something else made are made again.
       at_once: threads. XLA and LAPACK leave Python to the others while they work, and one run's small eigenproblems fill
-        another's waits.
+        another's waits. LAPACK itself gets one thread then: more would only wait for each other.
     """
     former = json.loads(saved.read_text()) if saved.exists() else {}
     records = former["runs"] if former.get("made_by") == made_by else []
     done = {tuple(record[key] for key in wanted[0]): record for record in records}
     missing = [one for one in wanted if tuple(one.values()) not in done]
-    with progress_bar(saved.stem, len(missing)) as progress, ThreadPoolExecutor(at_once) as pool:
+    with (
+        threadpool_limits(1 if at_once > 1 else None, user_api="blas"),
+        progress_bar(saved.stem, len(missing)) as progress,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
         waiting = {pool.submit(run, **one): one for one in missing}
         try:
             for made, finished in enumerate(as_completed(waiting)):

@@ -13,18 +13,7 @@ from cimm_jax.tasks import SplitPair, Task, TaskPair
 
 
 @pytest.fixture(autouse=True)
-def standard_promotion():
-    # Not their context managers: those hold in one thread, and table2 works in several.
-    former = {name: getattr(jax.config, name) for name in ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")}
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    jax.config.update("jax_numpy_rank_promotion", "allow")
-    yield
-    for name, value in former.items():
-        jax.config.update(name, value)
-
-
-@pytest.fixture(autouse=True)
-def one_attacker(monkeypatch):
+def one_attacker(monkeypatch, standard_promotion_everywhere):
     from experiments import measure
 
     def quick(thetas, split, **settings):
