@@ -63,6 +63,10 @@ class DeepSettings:
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: bool = False
     """Network: refuse images that cannot be decoded, which are skipped and counted otherwise."""
+    train_from: str | None = None
+    """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
+    epochs: int | None = None
+    """Network, with --train-from: times through the longer data set; 2 if left out."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,9 @@ class Immunize(DeepSettings, PencilSettings, Common):
     steps: int = 300
     """Optimizer steps; the closed form makes one."""
     batch_size: int | None = None
-    """Rows of each task per step; all of them if left out."""
+    """Rows of each task per step; all of them if left out, 64 with --train-from."""
     learning_rate: float = 3e-3
-    """Length of a step relative to the extractor's."""
+    """Length of a step relative to the extractor's; with --train-from, the highest rate of SGD with momentum."""
     lambda_primary: float | None = None
     """Weight of the primary regularizer; balanced if left out."""
     lambda_harmful: float | None = None
@@ -263,13 +267,20 @@ def _run(command: Attack | Diagnose | Immunize | Report | Reproduce | Sweep) -> 
     jax.config.update("jax_enable_x64", True)
     if isinstance(command, Attack):
         from cimm_jax.commands.attack import run_attack
-        from cimm_jax.commands.deep_attack import are_deep, run_deep_attack
+        from cimm_jax.commands.deep_attack import are_deep, are_trained, run_deep_attack, run_trained_attack
 
-        (run_deep_attack if are_deep(command.runs) else run_attack)(command)
+        if are_trained(command.runs):
+            run_trained_attack(command)
+        else:
+            (run_deep_attack if are_deep(command.runs) else run_attack)(command)
     elif isinstance(command, Diagnose):
         from cimm_jax.commands.diagnose import run_diagnose
 
         run_diagnose(command)
+    elif isinstance(command, Immunize) and command.model is not None and command.train_from is not None:
+        from cimm_jax.commands.deep_tail import run_deep_tail
+
+        run_deep_tail(command)
     elif isinstance(command, Immunize) and command.model is not None:
         from cimm_jax.commands.deep_immunize import run_deep_immunize
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from training.small_networks import NETWORK, filled
+from small_images import CLASSES, write_inputs
+from training.small_networks import NETWORK
 
 from cimm_jax import cli, models
 from cimm_jax.commands.deep_attack import _deep_settings
 from cimm_jax.commands.deep_features import read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun
 from cimm_jax.errors import InputError
-from cimm_jax.models.weights import export_weights
 
-CLASSES, FEATURES = 3, 12
+FEATURES = 12
 GIVEN = ["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H"]
 
 
@@ -37,20 +37,7 @@ def small_network():
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Weights, and two folders of images: noise around a colour and a pattern for each class."""
-    root = tmp_path_factory.mktemp("inputs")
-    export_weights(filled(NETWORK), root / "small.safetensors")
-    rng = np.random.default_rng(0)
-    for seed, task in enumerate(("primary", "harmful")):
-        means = np.random.default_rng(10 + seed).integers(30, 226, (CLASSES, 16, 16, 3))
-        for part, count in (("train", 12), ("test", 6)):
-            for label in range(CLASSES):
-                folder = root / task / part / f"class{label}"
-                folder.mkdir(parents=True)
-                for number in range(count):
-                    pixels = np.clip(means[label] + rng.normal(0, 15, (16, 16, 3)), 0, 255)
-                    Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.jpg", quality=95)
-    return root
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def immunize(inputs, out, *more, method="pencil"):

@@ -1,34 +1,45 @@
 """`cimm attack` on runs of `cimm immunize --model`: linear probes of the harmful classes on the immunized features."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from cimm_jax.attacks import Operator, Swept
 from cimm_jax.cli import Attack, Immunize
 from cimm_jax.commands.attack_shared import check_left_out, deliver, operators_of, sweep_records
 from cimm_jax.commands.battlefield import DECIDED_BY_RUNS
-from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, is_deep, read_deep_inputs
-from cimm_jax.commands.defences import ImmunizedRun, read_runs
+from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, DeepInputs, is_deep, read_deep_inputs
+from cimm_jax.commands.defences import ImmunizedRun, TrainedRun, is_trained, read_runs, read_trained_runs
 from cimm_jax.commands.runs import read_results
 from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
-from cimm_jax.training.feature_attack import DEEP, attack_features
+from cimm_jax.training.feature_attack import DEEP, attack_features, attack_networks
 
-HELDOUT = (
-    "held-out: share of images nobody fitted that are classified wrongly, over that of guessing. The primary task pays "
-    "nothing: the published head absorbs the map (primary_kept in the run's results.json)."
+HELDOUT = "held-out: share of images nobody fitted that are classified wrongly, over that of guessing."
+PRIMARY_ABSORBED = (
+    "The primary task pays nothing: the published head absorbs the map (primary_kept in the run's results.json)."
 )
+PRIMARY_TRAINED = "What the primary task paid stands under primary_kept in each run's results.json."
+
+UNDO = "undo the map"
+
+Runs = Sequence[ImmunizedRun] | Sequence[TrainedRun]
 
 
 def are_deep(folders: tuple[Path, ...]) -> bool:
     """Whether any of the folders is of a network."""
     return any(is_deep(read_results(folder)["settings"]) for folder in folders)
+
+
+def are_trained(folders: tuple[Path, ...]) -> bool:
+    """Whether any of the folders is of a network whose last blocks were trained."""
+    return any(is_trained(read_results(folder)) for folder in folders)
 
 
 def run_deep_attack(command: Attack) -> None:
@@ -41,25 +52,72 @@ def run_deep_attack(command: Attack) -> None:
     operators = operators_of(command, _standard(command.loss))
     runs = read_runs(command.runs)
     data = _data(command, runs)
-    folder = output_folder(command.out)
     features = data.head.kernel.shape[0]
     thetas = {UNDEFENDED: np.eye(features), **{run.name: run.theta for run in runs}}
+    folder = output_folder(command.out)
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
     with (
         blas_threads_for(features),
         progress_bar("attacking the harmful task", len(operators)) as progress,
     ):
         swept = attack_features(data.features.harmful, thetas, operators, keys=keys, progress=progress)
+    _deliver(command, folder, runs, data.described, operators, swept, note=PRIMARY_ABSORBED)
+
+
+def run_trained_attack(command: Attack) -> None:
+    """The same for networks whose last blocks were trained: each run's exported weights, beside the published ones.
+
+    Raises:
+      KeyboardInterrupt: after everything that had been finished was written and printed.
+    """
+    check_count(command.seeds, "seeds")
+    for name in command.attackers:
+        if UNDO in name:
+            raise InputError(f"attackers: {name!r} needs runs that made a map; trained blocks have none")
+    operators = operators_of(command, [name for name in _standard(command.loss) if UNDO not in name])
+    runs = read_trained_runs(command.runs)
+    inputs, cache = _inputs(command, runs)
+    networks = {run.name: inputs.with_weights(run.weights) for run in runs}
+    folder = output_folder(command.out)
+    features = {
+        name: of._replace(images={"harmful": inputs.images["harmful"]}).outputs(cache)["harmful"]
+        for name, of in {UNDEFENDED: inputs, **networks}.items()
+    }
+    keys = jax.random.split(jax.random.key(command.seed), command.seeds)
+    with (
+        blas_threads_for(features[UNDEFENDED].train.x.shape[1]),
+        progress_bar("attacking the harmful task", len(operators)) as progress,
+    ):
+        swept = attack_networks(features, operators, keys=keys, progress=progress)
+    _deliver(command, folder, runs, inputs.described(), operators, swept, note=PRIMARY_TRAINED)
+
+
+def _deliver(
+    command: Attack,
+    folder: Path,
+    runs: Runs,
+    described: dict[str, Any],
+    operators: Sequence[Operator],
+    swept: Mapping[str, Swept],
+    *,
+    note: str,
+) -> None:
     results: dict[str, Any] = {
         **manifest(command),
         "data": {"data": runs[0].settings["model"], **{t: runs[0].settings[t] for t in ("primary", "harmful")}},
-        "deep": data.described,
-        "rows": {"harmful": {part: described["images"] for part, described in data.described["harmful"].items()}},
+        "deep": described,
+        "rows": {"harmful": {part: rows["images"] for part, rows in described["harmful"].items()}},
         "classes": True,
-        "extractors": {run.name: _measured(run) for run in runs},
-        **sweep_records(command, operators, {"harmful": swept}, list(thetas)),
+        "extractors": {run.name: _measured(run.results) for run in runs},
+        **sweep_records(command, operators, {"harmful": swept}, [UNDEFENDED, *(run.name for run in runs)]),
     }
-    deliver(command, folder, results, complete=len(swept) == len(operators), print_more=_print_accuracy)
+    deliver(
+        command,
+        folder,
+        results,
+        complete=len(swept) == len(operators),
+        print_more=lambda shown: _print_accuracy(shown, note),
+    )
 
 
 def _standard(loss: str) -> tuple[str, ...]:
@@ -68,6 +126,17 @@ def _standard(loss: str) -> tuple[str, ...]:
 
 def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
     """Features of the runs' images; raises `InputError` for settings that make no sense, or runs that do not fit together."""
+    inputs, cache = _inputs(command, runs)
+    data = inputs.data(cache)
+    features = data.head.kernel.shape[0]
+    for run in runs:
+        if run.theta.shape != (features, features) or not np.isfinite(run.theta).all():
+            raise InputError(f"runs: theta of {run.name} is not a finite matrix of shape ({features}, {features})")
+    return data
+
+
+def _inputs(command: Attack, runs: Runs) -> tuple[DeepInputs, Path | None]:
+    """Network and images of the runs, and their cache; raises `InputError` as `_data`."""
     check_left_out(command, (*DECIDED_BY_RUNS, "data_dir", "benign"))
     first = _deep_settings(runs[0])
     for run in runs:
@@ -78,27 +147,22 @@ def _data(command: Attack, runs: list[ImmunizedRun]) -> DeepData:
                 )
     inputs = read_deep_inputs(**{**first, "weights": Path(first["weights"])}, strict=runs[0].settings["strict"])
     cache = runs[0].settings["cache"]
-    data = inputs.data(None if cache is None else Path(cache))
-    features = data.head.kernel.shape[0]
-    for run in runs:
-        if run.theta.shape != (features, features) or not np.isfinite(run.theta).all():
-            raise InputError(f"runs: theta of {run.name} is not a finite matrix of shape ({features}, {features})")
-    return data
+    return inputs, None if cache is None else Path(cache)
 
 
-def _deep_settings(run: ImmunizedRun) -> dict[str, Any]:
+def _deep_settings(run: ImmunizedRun | TrainedRun) -> dict[str, Any]:
     """What decides the run's features; a setting that is younger than the run has its default."""
     return {name: run.settings.get(name) or getattr(Immunize, name) for name in DEEP_SETTINGS}
 
 
-def _measured(run: ImmunizedRun) -> dict[str, Any]:
+def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
     """Condition numbers, as the run itself found them."""
-    limits = run.results["limit"]
-    return {part: {"ratios": ratios, "limit": limits[part]} for part, ratios in run.results["ratios"].items()}
+    limits = results["limit"]
+    return {part: {"ratios": ratios, "limit": limits[part]} for part, ratios in results["ratios"].items()}
 
 
-def _print_accuracy(results: Mapping[str, Any]) -> None:
-    print(HELDOUT + "\n")
+def _print_accuracy(results: Mapping[str, Any], note: str) -> None:
+    print(f"{HELDOUT} {note}\n")
     harmful = results["tasks"]["harmful"]
     names = list(harmful[UNDEFENDED])
     print_table(

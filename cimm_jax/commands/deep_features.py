@@ -16,6 +16,7 @@ from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.errors import InputError
 from cimm_jax.models import Backbone, by_name
+from cimm_jax.models.backbone import FEATURES
 from cimm_jax.models.weights import load_weights
 from cimm_jax.training.absorbed_head import Head
 from cimm_jax.training.feature_cache import weights_checksum
@@ -71,20 +72,40 @@ class DeepInputs(NamedTuple):
         if batch_size is not None and not 1 <= batch_size <= least:
             raise InputError(f"batch_size: needs 1 to {least} (the images of the smaller task), got {batch_size}")
 
-    def data(self, cache: Path | None) -> DeepData:
-        """Features, from the cache or computed with progress bars; None is the user's cache."""
+    def with_weights(self, path: Path) -> "DeepInputs":
+        """The same images under a network of other weights; raises `InputError` as `load_weights`."""
+        network = load_weights(self.network.config, path)
+        return self._replace(network=network, weights_sha256=weights_checksum(path))
+
+    def outputs(self, cache: Path | None, cut: str = FEATURES) -> dict[str, FeatureSet]:
+        """By task, features or activations at another cut, from the cache or computed with progress bars.
+
+        Args:
+          cache: folder; None is the user's cache.
+          cut: as in `feature_set`.
+        """
         folder = default_cache() if cache is None else cache
-        sets = {
-            task: _features(task, self.network, split, self.weights_sha256, folder)
+        return {
+            task: _outputs(task, self.network, split, self.weights_sha256, folder, cut)
             for task, split in self.images.items()
         }
-        head = Head(np.asarray(self.network.head.kernel[...]), np.asarray(self.network.head.bias[...]))  # pyright: ignore
-        described = {
+
+    def described(self) -> dict[str, Any]:
+        """What the features are made from, for results.json."""
+        return {
             "weights_sha256": self.weights_sha256,
-            "features": int(head.kernel.shape[0]),
+            "features": int(head_of(self.network).kernel.shape[0]),
             **{task: _described(split) for task, split in self.images.items()},
         }
-        return DeepData(DeepFeatures(sets["primary"], sets["harmful"]), head, described)
+
+    def data(self, cache: Path | None) -> DeepData:
+        """Features of both tasks; arguments as in `outputs`."""
+        return DeepData(DeepFeatures(**self.outputs(cache)), head_of(self.network), self.described())
+
+
+def head_of(network: Backbone) -> Head:
+    """The network's head as arrays."""
+    return Head(np.asarray(network.head.kernel[...]), np.asarray(network.head.bias[...]))  # pyright: ignore
 
 
 def read_deep_inputs(
@@ -149,13 +170,14 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
 
 
-def _features(task: str, network: Backbone, images: SplitImages, checksum: str, cache: Path) -> FeatureSet:
+def _outputs(task: str, network: Backbone, images: SplitImages, checksum: str, cache: Path, cut: str) -> FeatureSet:
+    what = "features" if cut == FEATURES else f"activations at {cut}"
     with ExitStack() as bars:
 
         def bar(part: str, total: int) -> Callable[[int], None]:
-            return bars.enter_context(progress_bar(f"features of the {task} images, {part}", total))
+            return bars.enter_context(progress_bar(f"{what} of the {task} images, {part}", total))
 
-        return feature_set(network, images, weights_sha256=checksum, cache=cache, progress=bar)
+        return feature_set(network, images, weights_sha256=checksum, cache=cache, cut=cut, progress=bar)
 
 
 def _described(images: SplitImages) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from cimm_jax import methods
 from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, read_deep_inputs
-from cimm_jax.commands.immunize_shared import NO_COMPARISON, excess_curves, print_excess_left, print_verdicts
+from cimm_jax.commands.deep_told import print_ratios, print_skipped
+from cimm_jax.commands.immunize_shared import excess_curves, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import (
     POLICIES,
     blas_threads_for,
@@ -22,13 +23,13 @@ from cimm_jax.commands.shared import (
     progress_bar,
     ratio_record,
 )
+from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.limits import share_of_pair
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_steps
 from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.report.convergence import convergence_plot
-from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import TaskPair, check_pair
 from cimm_jax.training.absorbed_head import UNCHANGED, primary_kept
 from cimm_jax.training.class_targets import sketched
@@ -46,6 +47,8 @@ def run_deep_immunize(command: Immunize) -> None:
         implied=hessian_for(command.batch_size),
     )[command.method]
     check_steps(command.steps)
+    if command.epochs is not None:
+        raise InputError("epochs: is a setting of --train-from; add that, or leave it out")
     if command.resamples is not None:
         check_resamples(command.resamples)
     inputs = read_deep_inputs(**{name: getattr(command, name) for name in DEEP_SETTINGS}, strict=command.strict)
@@ -138,25 +141,7 @@ def _intervals(command: Immunize, theta: jax.Array, pair: TaskPair, key: jax.Arr
 
 def _print(title: str, results: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    columns = ["rows", "policy", "(i) harmful", "(ii) primary", "RIR", "rank H", "rank P", "a floor decided"]
-    rows = [
-        [
-            f"all {part}",
-            policy,
-            *(float(ratio[key]) for key in ("harmful_ratio", "primary_ratio", "rir")),
-            int(ratio["harmful"]["rank"]),
-            int(ratio["primary"]["rank"]),
-            "yes" if any(bool(ratio[name]["floored"]) for name in ("harmful", "primary")) else "no",
-        ]
-        for part, named in results["ratios"].items()
-        for policy, ratio in named.items()
-    ]
-    for policy, groups in results["groups"].items():
-        means = [_with_error(groups[key]) for key in ("harmful_ratio", "primary_ratio", "rir")]
-        rows.append([f"{groups['groups']} groups of {groups['rows']}", policy, *means, "", "", ""])
-    print_table(columns, rows, title=f"{title}: condition numbers, after over before; groups: mean (standard error)")
-    warning = next(iter(results["groups"].values()))["warning"]
-    console.print(NO_COMPARISON + (f"\nwarning: {warning}" if warning else "") + "\n", markup=False)
+    print_ratios(console, title, results)
     print_excess_left(results["excess_left"], note=", targets centred")
     for part, kept in results["deep"]["primary_kept"].items():
         console.print(
@@ -165,12 +150,5 @@ def _print(title: str, results: dict[str, Any]) -> None:
             f"length ({'unchanged' if kept['unchanged'] else 'CHANGED'}: allowed {UNCHANGED:.0e})",
             markup=False,
         )
-    for task in ("primary", "harmful"):
-        for part, described in results["deep"][task].items():
-            if described["skipped"]:
-                console.print(f"{described['skipped']} {task} {part} images could not be decoded and were skipped")
+    print_skipped(console, results["deep"])
     print_verdicts(console, results["verdict"])
-
-
-def _with_error(value: Any) -> str:
-    return f"{value.mean:.3g} ({value.standard_error:.2g})"

@@ -1,6 +1,6 @@
 """The extractors that `cimm attack` attacks: made by methods, or read from the folders that `cimm immunize` wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods import Method, immunize
 from cimm_jax.metrics import check_extractor
 from cimm_jax.tasks import TaskPair
+
+MODEL_FILE = "model.safetensors"
+"""Of a run that trained the last blocks of a network: all its weights."""
 
 LIGHT_RIDGE = 1e-6
 """A heavier one hides the directions that a signal-aware budget would be spent on."""
@@ -80,6 +83,25 @@ class ImmunizedRun(NamedTuple):
         return self.results["settings"]
 
 
+class TrainedRun(NamedTuple):
+    """A folder of `cimm immunize --train-from`.
+
+    Attributes:
+      name: the folder's.
+      results: its results.json.
+      weights: file of the whole immunized network.
+    """
+
+    name: str
+    results: dict[str, Any]
+    weights: Path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the command that wrote it."""
+        return self.results["settings"]
+
+
 DATA_SETTINGS = ("data", "data_dir", "primary", "harmful")
 
 
@@ -90,6 +112,39 @@ def read_runs(folders: Sequence[Path]) -> list[ImmunizedRun]:
       InputError: if a folder is no run of `cimm immunize`, is damaged or of another version, or two runs differ in their data.
     """
     runs = [_read_run(folder) for folder in folders]
+    _check_together(runs)
+    return runs
+
+
+def read_trained_runs(folders: Sequence[Path]) -> list[TrainedRun]:
+    """The same of runs that trained the last blocks of a network.
+
+    Raises:
+      InputError: as `read_runs`, or if a run made a map: features of maps and of networks are attacked apart.
+    """
+    runs = []
+    for folder in folders:
+        results = _read_results(folder)
+        if not is_trained(results):
+            raise InputError(f"runs: {folder} made a map, others trained blocks (--train-from); attack them apart")
+        runs.append(TrainedRun(folder.resolve().name, results, folder / MODEL_FILE))
+    _check_together(runs)
+    return runs
+
+
+def is_trained(results: Mapping[str, Any]) -> bool:
+    """Whether results.json is of a run that trained the last blocks of a network."""
+    return results["settings"].get("train_from") is not None
+
+
+def check_run(run: ImmunizedRun, pair: TaskPair) -> None:
+    """Raises `InputError` unless the run's extractor is a finite square one that fits the pair."""
+    check_extractor(run.theta, pair, f"theta of {run.name}")
+    if run.theta.shape[0] != run.theta.shape[1] or not np.isfinite(run.theta).all():
+        raise InputError(f"runs: theta of {run.name} is not a finite square matrix; immunize again")
+
+
+def _check_together(runs: Sequence[ImmunizedRun] | Sequence[TrainedRun]) -> None:
     for run in runs[1:]:
         for setting in DATA_SETTINGS:
             if run.settings[setting] != runs[0].settings[setting]:
@@ -100,20 +155,17 @@ def read_runs(folders: Sequence[Path]) -> list[ImmunizedRun]:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(f"runs: {', '.join(names)}: two folders have the same name; rename one")
-    return runs
 
 
-def check_run(run: ImmunizedRun, pair: TaskPair) -> None:
-    """Raises `InputError` unless the run's extractor is a finite square one that fits the pair."""
-    check_extractor(run.theta, pair, f"theta of {run.name}")
-    if run.theta.shape[0] != run.theta.shape[1] or not np.isfinite(run.theta).all():
-        raise InputError(f"runs: theta of {run.name} is not a finite square matrix; immunize again")
-
-
-def _read_run(folder: Path) -> ImmunizedRun:
+def _read_results(folder: Path) -> dict[str, Any]:
     results = read_results(folder)
     if results["command"] != "immunize":
         raise InputError(f"runs: {folder} is a run of cimm {results['command']}; give folders of cimm immunize")
+    return results
+
+
+def _read_run(folder: Path) -> ImmunizedRun:
+    results = _read_results(folder)
     path = folder / "theta.safetensors"
     try:
         theta = load_file(path)["theta"]

@@ -6,6 +6,7 @@ trained, and all others in float64, where ill-conditioned features hide nothing 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
 from cimm_jax.tasks import Task
 from cimm_jax.training.class_targets import centred, one_hot
-from cimm_jax.training.features import FeatureSet, Labelled
+from cimm_jax.training.features import FeatureSet
 
 DEEP = (
     *("line_search", "gd", "momentum", "nesterov", "adam"),
@@ -51,20 +52,59 @@ def attack_features(
     Raises:
       InputError: if there is no held-out part, or as `attacks.sweep`.
     """
-    if features.heldout is None:
+    targets = {name: features.changed(partial(_mapped, theta)) for name, theta in thetas.items()}
+    return _attack(targets, operators, thetas, [features], keys, progress)
+
+
+def attack_networks(
+    features: Mapping[str, FeatureSet],
+    operators: Sequence[Operator],
+    *,
+    keys: jax.Array,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Swept]:
+    """Every operator against every network's features of the same images; as `attack_features` otherwise.
+
+    "Excess loss left" is above the least that any probe reaches on any of the networks.
+
+    Args:
+      features: of the harmful task by network, the undefended one first.
+      operators: the attackers; nobody knows a map that could be undone.
+      keys: one a seed.
+      progress: as in `attack_features`.
+
+    Raises:
+      InputError: as `attack_features`.
+    """
+    return _attack(features, operators, {}, list(features.values()), keys, progress)
+
+
+def _mapped(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float64) @ theta
+
+
+def _attack(
+    features: Mapping[str, FeatureSet],
+    operators: Sequence[Operator],
+    mappings: Mapping[str, np.ndarray],
+    bounded_by: Sequence[FeatureSet],
+    keys: jax.Array,
+    progress: Callable[[int], None] | None,
+) -> dict[str, Swept]:
+    """The sweep; `bounded_by` are the features whose best probe has the least loss."""
+    if any(of.heldout is None for of in features.values()):
         raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
-    parts = {"fit": features.train, "heldout": features.heldout}
     squared = operators[0].loss is losses.squared
+    least = min(map(_least_loss, bounded_by)) if squared else None
     heavy = [operator for operator in operators if not squared or operator.axes]
     light = [operator for operator in operators if operator not in heavy]
-    least = _least_loss(features) if squared else None
     swept: dict[str, Swept] = {}
     for members, dtype in ((light, np.float64), (heavy, np.float32)):
         if not members:
             continue
         done = len(swept)
         told = None if progress is None else lambda made, done=done: progress(done + made)
-        targets = {name: _target(parts, features.classes, theta, dtype, squared) for name, theta in thetas.items()}
+        targets = {name: _target(of, mappings.get(name), dtype, squared) for name, of in features.items()}
         try:
             swept |= attacks.sweep(members, targets, keys=keys, least_loss=least, progress=told)
         except KeyboardInterrupt:
@@ -73,19 +113,20 @@ def attack_features(
         if len(swept) < done + len(members):
             break
     ordered = {operator.name: swept[operator.name] for operator in operators if operator.name in swept}
-    guessing = 1 - 1 / max(2, features.classes)
+    guessing = 1 - 1 / max(2, bounded_by[0].classes)
     return {name: found._replace(heldout_left=(1 - found.accuracy) / guessing) for name, found in ordered.items()}
 
 
-def _target(parts: Mapping[str, Labelled], classes: int, theta: np.ndarray, dtype: type, squared: bool) -> Target:
-    targets = {name: one_hot(part.labels, classes) for name, part in parts.items()}
-    if squared:
-        targets["fit"] = centred(targets["fit"])
-    tasks = {
-        name: Task((np.asarray(part.x, np.float64) @ theta).astype(dtype), targets[name].astype(dtype))
-        for name, part in parts.items()
+def _target(features: FeatureSet, mapping: np.ndarray | None, dtype: type, squared: bool) -> Target:
+    targets = {
+        name: one_hot(part.labels, features.classes)
+        for name, part in (("train", features.train), ("heldout", features.heldout))
+        if part is not None
     }
-    return Target(tasks["fit"], tasks["heldout"], mapping=np.asarray(theta, dtype))
+    if squared:
+        targets["train"] = centred(targets["train"])
+    tasks = [Task(getattr(features, name).x.astype(dtype), y.astype(dtype)) for name, y in targets.items()]
+    return Target(*tasks, mapping=None if mapping is None else np.asarray(mapping, dtype))
 
 
 def _least_loss(features: FeatureSet) -> float:
