@@ -134,6 +134,20 @@ def test_a_version_may_be_named_and_the_folder_come_from_the_environment(prepare
     assert result.stdout.split() == ["7", "False"], "without the code that prepared it, and without TensorFlow"
 
 
+def test_a_published_data_set_has_the_names_of_its_classes(prepared, tmp_path):
+    folder = tmp_path / "cars196/2.1.0"
+    folder.mkdir(parents=True)
+    for path in (prepared / "tiny_photos/1.2.0").iterdir():
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            content = content.replace(b"tiny_photos", b"cars196").replace(b"1.2.0", b"2.1.0")
+        (folder / path.name.replace("tiny_photos", "cars196")).write_bytes(content)
+    train = load_images(f"tfds:cars196@{tmp_path}", size=8, rows=5).train
+    assert len(train.classes) == 196
+    assert train.classes[1] == "Acura RL Sedan 2012"
+    assert everything(train).shape == (5, 8, 8, 3)
+
+
 def test_what_is_not_there_is_refused(prepared, tmp_path):
     for name, named in (("nonsense_photos", "cannot open nonsense_photos"), ("", "no name")):
         with pytest.raises(InputError, match=f"images: .*{named}"):
