@@ -140,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configuration = CONFIGURATIONS[settings.config]
     folder = output_folder(settings.out / settings.config)
     data = _data(configuration, settings)
+    _check_same_images(folder, data.described)
     pair = jax.tree.map(jnp.asarray, data.features.pair())
     console, found = Console(stderr=True), {}
     with blas_threads_for(data.head.kernel.shape[0]):
@@ -190,6 +191,14 @@ def _data(configuration: Configuration, settings: argparse.Namespace) -> DeepDat
     )
     inputs.check_batch_size(settings.batch_size)
     return inputs.data(settings.cache)
+
+
+def _check_same_images(folder: Path, described: dict[str, Any]) -> None:
+    """Raises `InputError` if what is finished in the folder was run on other images; otherwise notes which these are."""
+    path = folder / "data.json"
+    if path.exists() and json.loads(path.read_text()) != described:
+        raise InputError(f"out: {folder} has methods that were run on other images; choose another folder")
+    write_json(path, described)
 
 
 def _theta(name: str, seed: int, pair: TaskPair, path: Path, settings: argparse.Namespace) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""Configurations of Table 3: which images they take, and that results on other images are not mixed in."""
+
+import argparse
+
+import numpy as np
+import pytest
+from training.small_networks import filled
+
+from cimm_jax.errors import InputError
+from cimm_jax.models import RESNET20_CIFAR10
+from cimm_jax.models.weights import export_weights
+from experiments import table3_deepnets
+from experiments.table3_deepnets import CONFIGURATIONS
+
+HALVES = CONFIGURATIONS["resnet20_halves"]
+IMAGES = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("weights", "cifar10"):
+        (folder / name).mkdir()
+    export_weights(filled(RESNET20_CIFAR10), folder / HALVES.weights)
+    x = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    y = np.arange(IMAGES) % 10
+    np.savez(folder / HALVES.primary, x_train=x, y_train=y, x_test=x, y_test=y)
+    return folder
+
+
+def settings(folder, **changed):
+    made = {
+        "config": "resnet20_halves",
+        "data_dir": folder,
+        "image_rows": None,
+        "batch_size": 4,
+        "cache": folder / "cache",
+    }
+    return argparse.Namespace(**{**made, **changed})
+
+
+def test_the_halves_of_cifar_are_its_classes(folder):
+    data = table3_deepnets._data(HALVES, settings(folder))
+    primary, harmful = data.features
+    assert primary.train.labels.tolist() == [0, 1, 2, 3, 4] * 3, "the head's numbering"
+    assert harmful.train.labels.tolist() == [0, 1, 2, 3, 4] * 3
+    assert not set(map(bytes, primary.train.x)) & set(map(bytes, harmful.train.x))
+    assert data.head.kernel.shape[1] == 10
+    assert HALVES.harmful_classes == ("dog", "frog", "horse", "ship", "truck")
+
+
+def test_bad_input_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match=r"data_dir: .*resnet20_cifar10\.safetensors is missing"):
+        table3_deepnets._data(HALVES, settings(tmp_path))
+    with pytest.raises(InputError, match="batch_size: needs 1 to 15"):
+        table3_deepnets._data(HALVES, settings(folder, batch_size=16))
+
+
+def test_a_folder_is_for_one_set_of_images(tmp_path):
+    table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
+    table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
+    with pytest.raises(InputError, match=r"out: .*other images"):
+        table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "b"}})
