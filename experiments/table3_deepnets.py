@@ -41,7 +41,7 @@ from rich.console import Console
 from safetensors.numpy import load_file, save
 
 from cimm_jax import attacks
-from cimm_jax.commands.deep_features import DeepData, read_deep_inputs
+from cimm_jax.commands.deep_features import DeepData, DeepInputs, read_deep_inputs
 from cimm_jax.commands.shared import POLICIES, blas_threads_for
 from cimm_jax.data.image_arrays import CIFAR10_CLASSES
 from cimm_jax.errors import InputError
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_enable_x64", True)
     configuration = CONFIGURATIONS[settings.config]
     folder = output_folder(settings.out / settings.config)
-    data = _data(configuration, settings)
+    data = read_inputs(configuration, settings).data(settings.cache)
     _check_same_images(folder, data.described)
     pair = jax.tree.map(jnp.asarray, data.features.pair())
     console, found = Console(stderr=True), {}
@@ -174,7 +174,8 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def _data(configuration: Configuration, settings: argparse.Namespace) -> DeepData:
+def read_inputs(configuration: Configuration, settings: argparse.Namespace) -> DeepInputs:
+    """Network and images; raises `InputError` if something is missing, or the batches are larger than the data."""
     root = settings.data_dir
     for needed in (configuration.weights, configuration.primary, configuration.harmful):
         if not (root / needed).exists():
@@ -190,7 +191,7 @@ def _data(configuration: Configuration, settings: argparse.Namespace) -> DeepDat
         harmful_classes=configuration.harmful_classes,
     )
     inputs.check_batch_size(settings.batch_size)
-    return inputs.data(settings.cache)
+    return inputs
 
 
 def _check_same_images(folder: Path, described: dict[str, Any]) -> None:

@@ -29,18 +29,12 @@ def folder(tmp_path_factory):
 
 
 def settings(folder, **changed):
-    made = {
-        "config": "resnet20_halves",
-        "data_dir": folder,
-        "image_rows": None,
-        "batch_size": 4,
-        "cache": folder / "cache",
-    }
+    made = {"config": "resnet20_halves", "data_dir": folder, "image_rows": None, "batch_size": 4}
     return argparse.Namespace(**{**made, **changed})
 
 
 def test_the_halves_of_cifar_are_its_classes(folder):
-    data = table3_deepnets._data(HALVES, settings(folder))
+    data = table3_deepnets.read_inputs(HALVES, settings(folder)).data(folder / "cache")
     primary, harmful = data.features
     assert primary.train.labels.tolist() == [0, 1, 2, 3, 4] * 3, "the head's numbering"
     assert harmful.train.labels.tolist() == [0, 1, 2, 3, 4] * 3
@@ -51,9 +45,9 @@ def test_the_halves_of_cifar_are_its_classes(folder):
 
 def test_bad_input_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match=r"data_dir: .*resnet20_cifar10\.safetensors is missing"):
-        table3_deepnets._data(HALVES, settings(tmp_path))
+        table3_deepnets.read_inputs(HALVES, settings(tmp_path))
     with pytest.raises(InputError, match="batch_size: needs 1 to 15"):
-        table3_deepnets._data(HALVES, settings(folder, batch_size=16))
+        table3_deepnets.read_inputs(HALVES, settings(folder, batch_size=16))
 
 
 def test_a_folder_is_for_one_set_of_images(tmp_path):
