@@ -28,7 +28,7 @@ from cimm_jax.training import tail_penalties
 from cimm_jax.training.features import DeepFeatures, FeatureSet
 from cimm_jax.training.paired_batches import paired_batches
 from cimm_jax.training.tail_checkpoint import TailCheckpoint
-from cimm_jax.training.tail_features import tail_features
+from cimm_jax.training.tail_features import features_behind, tail_features
 from cimm_jax.training.tail_penalties import Penalty
 from cimm_jax.training.tail_training import Activations, Settings, Trained, train_tail
 
@@ -64,7 +64,7 @@ def run_deep_tail(command: Immunize) -> None:
     folder = output_folder(command.out)
     sets = inputs.outputs(command.cache, cut)
     parts = functional.split(inputs.network, cut)
-    before = features_behind(parts, sets, cut)
+    before = DeepFeatures(**features_behind(parts, sets, cut))
     pairs = pairs_of(before)
     for part, pair in pairs.items():
         check_pair(pair, part, needs_labels=True)
@@ -72,7 +72,7 @@ def run_deep_tail(command: Immunize) -> None:
         trained = _trained(command, parts, sets, cut, penalties, settings, inputs.described())
         network = functional.merge(trained.parts)
         export_weights(network, folder / MODEL_FILE)
-        after = features_behind(trained.parts, sets, cut)
+        after = DeepFeatures(**features_behind(trained.parts, sets, cut))
         judged = accuracies(before, head_of(inputs.network)), accuracies(after, head_of(network))
         results: dict[str, Any] = {
             **manifest(command, pairs),
@@ -110,13 +110,6 @@ def check_cut(cut: str, inputs: DeepInputs) -> str:
     if cut not in cuts:
         raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {', '.join(cuts)}")
     return cut
-
-
-def features_behind(parts: Split, sets: dict[str, FeatureSet], cut: str) -> DeepFeatures:
-    """Features, float64, of what is given at the cut."""
-    return DeepFeatures(
-        **{task: images.changed(lambda x: tail_features(parts, x, cut)) for task, images in sets.items()}
-    )
 
 
 def _settings(command: Immunize) -> Settings:

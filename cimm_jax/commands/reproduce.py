@@ -17,6 +17,9 @@ EXPERIMENTS = {
     "figure1": "figure1",
     "figure2": "figure2",
 }
+TAILS = "table3_tails"
+"""The experiment of table3's configurations that train the last blocks; their names begin with tail_."""
+
 SETTINGS = {
     "table1": ("seeds",),
     "table2": ("seeds", "rows", "epochs"),
@@ -32,7 +35,8 @@ def run_reproduce(command: Reproduce) -> None:
     """Runs the experiment with the settings that were given; it prints, resumes and writes by itself."""
     if command.data_dir is None and command.what != "figure2":
         raise InputError("data_dir: is needed; give the folder that holds house_prices/, mnist/ and so on")
-    experiment = _experiment(EXPERIMENTS[command.what])
+    tails = command.what == "table3" and str(command.config).startswith("tail_")
+    experiment = _experiment(TAILS if tails else EXPERIMENTS[command.what])
     folder = Path("runs") / command.what if command.out is None else command.out
     arguments = ["--out", str(folder), *_given(command)]
     if command.json:

@@ -1,10 +1,13 @@
 """What a network's tail makes of the activations at its cut, batch by batch."""
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 
 from cimm_jax.models import functional
 from cimm_jax.models.functional import Split
+from cimm_jax.training.features import FeatureSet
 
 BATCH_ROWS = 256
 
@@ -30,3 +33,8 @@ def tail_features(parts: Split, activations: np.ndarray, cut: str) -> np.ndarray
         filled = np.pad(batch, [(0, rows - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
         found.append(np.asarray(_tail(parts, filled, cut), np.float64)[: len(batch)])
     return np.concatenate(found)
+
+
+def features_behind(parts: Split, sets: Mapping[str, FeatureSet], cut: str) -> dict[str, FeatureSet]:
+    """By task, features (`tail_features`) of the activations at the cut, of both parts."""
+    return {task: images.changed(lambda x: tail_features(parts, x, cut)) for task, images in sets.items()}

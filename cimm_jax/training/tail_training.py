@@ -34,6 +34,7 @@ class Settings:
       learning_rate: the highest, of SGD with Nesterov momentum 0.9.
       warmup: share of the steps over which the rate rises; it then falls along a cosine.
       label_smoothing: share of a target that goes to all classes alike.
+      strength: how many times as long as the primary loss's the first gradient of a penalty is made whose weight is balanced.
       seed: seeds the order of the rows.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     learning_rate: float = 1e-3
     warmup: float = 0.1
     label_smoothing: float = 0.0
+    strength: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
@@ -49,6 +51,8 @@ class Settings:
             raise InputError(f"epochs: needs at least 1, got {self.epochs}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"learning_rate: needs a positive finite number, got {self.learning_rate}")
+        if not 0 < self.strength < float("inf"):
+            raise InputError(f"strength: needs a positive finite number, got {self.strength}")
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}: needs a number from 0 to below 1, got {getattr(self, name)}")
@@ -132,7 +136,15 @@ def train_tail(
     step = jax.jit(
         partial(_step, cut=cut, penalties=penalties, optimizer=optimizer, smoothing=settings.label_smoothing)
     )
-    balance = jax.jit(partial(_balanced, cut=cut, penalties=penalties, smoothing=settings.label_smoothing))
+    balance = jax.jit(
+        partial(
+            _balanced,
+            cut=cut,
+            penalties=penalties,
+            smoothing=settings.label_smoothing,
+            strength=settings.strength,
+        )
+    )
     params = (parts.tail, parts.head)
     state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
     first, found, observed = 0, [], []
@@ -182,8 +194,8 @@ def _step(state: State, parts: Split, data, *, cut, penalties, optimizer, smooth
     return State(optax.apply_updates(state.params, updates), inner, state.weights), loss
 
 
-def _balanced(params, parts: Split, data, *, cut, penalties, smoothing) -> jax.Array:
-    """Lambda of each penalty: the weight given, or what makes its gradient of the tail as long as the loss's."""
+def _balanced(params, parts: Split, data, *, cut, penalties, smoothing, strength) -> jax.Array:
+    """Lambda of each penalty: the weight given, or what makes its gradient of the tail `strength` times the loss's."""
 
     def tail_norm(term: int) -> jax.Array:
         def value(tail):
@@ -195,7 +207,7 @@ def _balanced(params, parts: Split, data, *, cut, penalties, smoothing) -> jax.A
     length, weights = tail_norm(-1), []
     for term, penalty in enumerate(penalties):
         own = tail_norm(term)
-        balanced = jnp.where(own > 0, length / jnp.where(own > 0, own, 1), 0)
+        balanced = jnp.where(own > 0, strength * length / jnp.where(own > 0, own, 1), 0)
         weights.append(balanced if penalty.weight is None else jnp.full((), penalty.weight, length.dtype))
     return jnp.stack(weights) if weights else jnp.zeros(0, length.dtype)
 

@@ -1,5 +1,7 @@
 """Training the last blocks: it learns, the penalties do what they are for, and interruptions do not show."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,9 @@ def test_balanced_weights_bring_gradients_to_one_length(tasks):
     }
     assert all((w > 0).all() and np.isfinite(w).all() for w in weights.values())
     assert weights["algorithm1"][1] == pytest.approx(weights["ill_only"][0], rel=1e-4)
+    stronger = dataclasses.replace(once, strength=30.0)
+    thirty = train_tail(parts, CUT, primary, harmful, penalties=tail_penalties.ill_only(), settings=stronger).weights
+    assert thirty == pytest.approx(30 * weights["ill_only"], rel=1e-4)
     given = train_tail(parts, CUT, primary, harmful, penalties=tail_penalties.ill_only(3.0), settings=once)
     assert given.weights == pytest.approx([3.0])
 
@@ -131,6 +136,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tasks, tmp_p
         ({"learning_rate": 0}, "learning_rate"),
         ({"warmup": 1.0}, "warmup"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"strength": 0.0}, "strength"),
     ],
 )
 def test_bad_settings_are_refused(settings, named):

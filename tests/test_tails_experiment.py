@@ -1,0 +1,80 @@
+"""Table 3 with last blocks trained, small: rows, resumption, features that training killed, and the way there from `cimm`."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training.small_networks import filled
+
+from cimm_jax import cli
+from cimm_jax.models import RESNET20_CIFAR10
+from cimm_jax.models.weights import export_weights
+from cimm_jax.training.tail_training import Trained
+from experiments import table3_tails
+from experiments.table3_deepnets import CONFIGURATIONS
+
+HALVES = CONFIGURATIONS["resnet20_halves"]
+IMAGES = 40
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion(standard_promotion_everywhere):
+    return standard_promotion_everywhere
+
+
+def moved(parts, cut, primary, harmful, *, penalties, settings):
+    """Instead of training: parameters a little further, the more so the more penalties; infinitely far at that rate."""
+    assert primary.x.shape[1:] == harmful.x.shape[1:] == (8, 8, 64)
+    far = settings.learning_rate * (1 + len(penalties))
+    tail = jax.tree.map(lambda leaf: leaf + np.float32(far) * jnp.abs(leaf), parts.tail)
+    return Trained(parts._replace(tail=tail), np.zeros(1), np.ones(len(penalties)), [])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Random images of CIFAR-10's shape and a random ResNet20, two halves of whose classes are a pair."""
+    for name in ("weights", "cifar10"):
+        (tmp_path / name).mkdir()
+    export_weights(filled(RESNET20_CIFAR10), tmp_path / HALVES.weights)
+    x = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    y = np.arange(IMAGES) % 10
+    np.savez(tmp_path / HALVES.primary, x_train=x, y_train=y, x_test=x, y_test=y)
+    monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": ("resnet20_halves", "layer3.2")})
+    monkeypatch.setattr(table3_tails, "RATES", {1.0: 1e-3, 2.0: np.inf})
+    monkeypatch.setattr(table3_tails, "FOLLOWERS", ("gd",))
+    monkeypatch.setattr(table3_tails, "Settings", SimpleNamespace)
+    monkeypatch.setattr(table3_tails, "train_tail", moved)
+    return tmp_path
+
+
+def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypatch):
+    arguments = ["--config", "tail_halves", "--data-dir", str(folder), "--out", str(folder / "out"), "--epochs", "1"]
+    arguments += ["--cache", str(folder / "cache"), "--methods", "plain", "ill_only", "--batch-size", "10"]
+    arguments += ["--attack-steps", "10", "--rates", "2"]
+    table3_tails.main(arguments)
+    printed = capsys.readouterr().out
+    assert "features" in printed
+    results = json.loads((folder / "out/results.json").read_text())
+    undefended, plain, ill, dead = results["rows"]
+    assert [row["method"] for row in results["rows"]] == ["undefended", "plain", "ill_only", "ill_only"]
+    assert undefended["ratios"]["PseudoInverse"]["rir"] == 1
+    assert ill["ratios"]["PseudoInverse"]["rir"] != plain["ratios"]["PseudoInverse"]["rir"] != 1
+    assert len(ill["lambdas"]) == 1
+    assert set(ill["attacks"]) == {"gd", "normal equations"}
+    assert dead["broken"]
+    assert not ill["broken"]
+
+    monkeypatch.setattr(table3_tails, "_row", lambda *_, **__: pytest.fail("run again"))
+    table3_tails.main(arguments)
+    assert capsys.readouterr().out == printed, "everything is finished, nothing is run again"
+
+
+def test_reproduce_reaches_it(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(table3_tails, "main", called.append)
+    arguments = ["reproduce", "table3", "--config", "tail_resnet20_mnist", "--data-dir", str(tmp_path)]
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert called[0][called[0].index("--config") + 1] == "tail_resnet20_mnist"
