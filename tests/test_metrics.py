@@ -10,9 +10,11 @@ from cimm_jax import InputError, PseudoInverse, Ridge, covariance, probe_hessian
 from cimm_jax.metrics import (
     definition_3_1,
     judge,
+    judge_features,
     probe_loss,
     proposition_3_2,
     relative_immunization_ratio,
+    verdict_of,
 )
 
 
@@ -65,6 +67,20 @@ def test_whitening_the_primary_task_meets_b_and_c():
     assert verdict.primary_as_easy
     assert verdict.primary_kept
     assert verdict.immunized == verdict.harmful_harder
+
+
+def test_features_are_judged_as_the_map_that_made_them():
+    pair, theta = make_pair(), jnp.asarray(np.random.default_rng(3).standard_normal((D, D)))
+    mapped = pair._replace(**{name: task._replace(x=task.x @ theta) for name, task in pair._asdict().items()})
+    fit = jax.tree.map(lambda leaf: leaf[::2], pair.primary)
+    by_map = judge(theta, pair, fit_on=fit)
+    by_features = judge_features(mapped, pair, fit_on=(fit._replace(x=fit.x @ theta), fit))
+    assert by_features.loss_after == pytest.approx(float(by_map.loss_after), rel=1e-8)
+    assert by_features.loss_before == pytest.approx(float(by_map.loss_before), rel=1e-8)
+    assert by_features.ratio.rir == pytest.approx(float(by_map.ratio.rir), rel=1e-8)
+    said = verdict_of(by_features, pair.primary)
+    assert said.reasons == definition_3_1(theta, pair, fit_on=fit).reasons
+    assert verdict_of(by_features, pair.primary._replace(y=None)).primary_kept is None
 
 
 def test_each_condition_fails_for_its_own_reason():

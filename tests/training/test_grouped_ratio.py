@@ -11,7 +11,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods.pencil import solve
 from cimm_jax.metrics import relative_immunization_ratio
 from cimm_jax.spectra import ReleasedCode
-from cimm_jax.training.grouped_ratio import grouped_ratio
+from cimm_jax.training.grouped_ratio import grouped_feature_ratio, grouped_ratio
 
 
 def test_one_group_of_all_rows_is_the_ratio_itself():
@@ -37,6 +37,15 @@ def test_groups_differ_and_small_ones_are_warned_of():
     again = grouped_ratio(theta, pair, jax.random.key(0), groups=6, rows=D // 2)
     assert again.rir == found.rir
     assert grouped_ratio(theta, pair, jax.random.key(1), groups=6, rows=D // 2).rir != found.rir
+
+
+def test_features_before_and_after_are_drawn_together():
+    """So that the same features have the ratio 1 in every group, however much groups differ."""
+    pair = make_pair()
+    found = grouped_feature_ratio(pair, pair, jax.random.key(0), groups=3, rows=D + 3)
+    assert found.rir == (1, 0)
+    other = pair._replace(harmful=pair.harmful._replace(x=pair.harmful.x[::-1]))
+    assert grouped_feature_ratio(other, pair, jax.random.key(0), groups=3, rows=D + 3).harmful_ratio.mean != 1
 
 
 def test_the_released_rule_on_few_rows_is_its_floor():
