@@ -57,7 +57,7 @@ def run_deep_tail(command: Immunize) -> None:
     )
     settings = _settings(command)
     inputs = read_deep_inputs(**{name: getattr(command, name) for name in DEEP_SETTINGS}, strict=command.strict)
-    cut = check_cut(str(command.train_from), inputs)
+    cut = _cut(str(command.train_from), inputs)
     inputs.check_batch_size(command.batch_size)
     least = min(len(split.train) for split in inputs.images.values())
     settings = dataclasses.replace(settings, batch_rows=min(settings.batch_rows, least))
@@ -104,7 +104,7 @@ def run_deep_tail(command: Immunize) -> None:
     print(f"\nWrote results.json, {MODEL_FILE}, training.png and checkpoint/ to {folder}")
 
 
-def check_cut(cut: str, inputs: DeepInputs) -> str:
+def _cut(cut: str, inputs: DeepInputs) -> str:
     """The cut; raises `InputError` with the known ones unless something stands behind it."""
     cuts = inputs.network.cuts[:-1]
     if cut not in cuts:
