@@ -138,4 +138,5 @@ def _floor_ratio(after: jax.Array, before: jax.Array) -> jax.Array:
 
 def _mean(values: np.ndarray) -> Mean:
     count = len(values)
-    return Mean(float(values.mean()), float(values.std(ddof=1) / count**0.5) if count > 1 else float("nan"))
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: a group's features are all zero
+        return Mean(float(values.mean()), float(values.std(ddof=1) / count**0.5) if count > 1 else float("nan"))
