@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +108,8 @@ def standard_operators(
 ) -> tuple[Operator, ...]:
     """Operators by name, each with a grid of rates wide enough that the best should lie inside.
 
+    The same settings give the same operators again, which a sweep has compiled already.
+
     Args:
       names: an optimizer (`optimizers.known_optimizers`), `newton` or `normal equations`, alone or prepared, as in
         "standardise + adam": standardise, whiten, whiten 16 (the strongest directions), undo the map, random start.
@@ -124,15 +128,22 @@ def standard_operators(
         raise InputError("schedules: is empty; give at least one")
     if isinstance(rates, int) and rates < 1:
         raise InputError(f"rates: needs at least 1, got {rates}")
-    courses = [Schedule(name) for name in schedules]
-    return tuple(
-        operator
-        for name in names
-        for operator in _by_name(name, courses, rates, {"steps": steps, "loss": loss, "record_at": record_at})
-    )
+    courses = tuple(Schedule(name) for name in schedules)
+    tried = rates if isinstance(rates, int) else tuple(rates)
+    recorded = None if record_at is None else tuple(record_at)
+    return tuple(operator for name in names for operator in _by_name(name, courses, tried, steps, loss, recorded))
 
 
-def _by_name(name: str, schedules: Sequence[Schedule], rates: int | Sequence[float], whole: dict) -> list[Operator]:
+@lru_cache(maxsize=1024)
+def _by_name(
+    name: str,
+    schedules: tuple[Schedule, ...],
+    rates: int | tuple[float, ...],
+    steps: int,
+    loss: losses.Loss,
+    record_at: tuple[int, ...] | None,
+) -> tuple[Operator, ...]:
+    whole: dict[str, Any] = {"steps": steps, "loss": loss, "record_at": record_at}
     *preparation, solver = (part.strip() for part in name.split("+"))
     prepared = preparation[0] if preparation else ""
     if solver not in (*_SOLVERS, *known_optimizers()) or len(preparation) > 1:
@@ -145,21 +156,21 @@ def _by_name(name: str, schedules: Sequence[Schedule], rates: int | Sequence[flo
         if starts_at_random:
             raise InputError(f"attackers: {solver} has no start, got {name!r}; leave it out")
         attack = _prepared(prepared, _SOLVERS[solver](**whole), name)
-        return [Operator(name, attack, random=False, adaptive=True, loss=whole["loss"])]
+        return (Operator(name, attack, random=False, adaptive=True, loss=loss),)
     trait = {
         "rates": _grid(solver, rates) if has_rate(solver) else (1.0,),
         "has_rate": has_rate(solver),
         "random": starts_at_random or solver == "sgd",
         "adaptive": solver in ("lbfgs", "conjugate_gradient") or prepared not in ("", "random start"),
         "axes": has_rate(solver) and not commutes_with_rotations(solver),
-        "loss": whole["loss"],
+        "loss": loss,
     }
     operators = []
     for schedule in schedules if has_rate(solver) else [Schedule()]:
         probe = linear_probe(solver, schedule=schedule, random_start=starts_at_random, **whole)
         label = name if schedule == Schedule() else f"{name} ({schedule.name})"
         operators.append(Operator(label, _prepared(prepared, probe, name), **trait))
-    return operators
+    return tuple(operators)
 
 
 def _prepared(preparation: str, attack: Attack, name: str) -> Attack:

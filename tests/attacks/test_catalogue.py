@@ -36,6 +36,15 @@ def test_rates_are_a_grid_in_equal_ratios_or_those_given():
     assert len(named("momentum", rates=1)["momentum"].rates) == 1
 
 
+def test_the_same_settings_give_the_same_attackers_which_are_then_compiled_already():
+    names = ("adam", "whiten + line_search", "newton")
+    first, again = (standard_operators(list(names), steps=5, rates=[0.1], record_at=[5]) for _ in range(2))
+    assert [operator.attack for operator in first] == [operator.attack for operator in again]
+    for other in ({"steps": 6}, {"steps": 5, "loss": losses.logistic}, {"steps": 5, "schedules": ("cosine",)}):
+        (operator,) = standard_operators(("adam",), rates=[0.1], **other)
+        assert operator.attack is not first[0].attack
+
+
 def test_schedules_are_tried_where_there_is_a_rate():
     found = named("adam", "lbfgs", "newton", "whiten + sgd", schedules=("constant", "cosine", "warmup"))
     assert list(found) == [
