@@ -14,10 +14,10 @@ attacker gets who takes the frozen trunk and leaves the trained blocks out.
     python -m experiments.table3_tails --config tail_resnet20_mnist --data-dir DIR [--out runs/table3_tails]
     cimm reproduce table3 --config tail_resnet20_mnist --data-dir DIR
 
-A run that is finished is not made again. 21 minutes on two busy cores for strength 1 with two seeds and 10 with one. Algorithm 1
-reaches RIR 6.8 and 1,350 at strength 1, and 287 at 10, and keeps the primary accuracy (0.916 before, 0.917 to 0.921 after), but
-the best attacker still gets 0.850, 0.824 and 0.831 (undefended 0.852). IMMA's RIR is 0.09 at strength 10, and every attacker on
-its features guesses. The frozen activations before the trained blocks give 0.899. All rows: docs/results.md.
+A run that is finished is not made again. 21 minutes on two busy cores for strength 1 with two seeds and 10 with one. Algorithm
+1 reaches RIR 6.8 and 1,350 at strength 1, and 287 at 10, and keeps the primary accuracy (0.916 before, 0.917 to 0.921 after),
+but the best attacker still gets 0.850, 0.824 and 0.831 (undefended 0.852). IMMA's RIR is 0.09 at strength 10, and every
+attacker on its features guesses. The frozen activations before the trained blocks give 0.899. All rows: docs/results.md.
 """
 
 import argparse
