@@ -4,7 +4,7 @@ On House Prices: 4 optimizers x 2 Hessians (all rows; the batch of 64) x 5 learn
 balance the gradients = 640 runs of 300 steps with one seed. A setting is judged by log RIR (`PseudoInverse`) on the rows it
 was trained on, among those that do not make the primary task harder ((ii) at most 1). The default settings and the ten best
 are then run again with three other seeds, for as long and for ten times as long, held-out rows and attackers included; at
-last the best of them meets data that it was not chosen on, three pairs of MNIST digits (640 images each, 300 steps).
+last the best of them meets data that it was not chosen on, two pairs of MNIST digits (640 images each, 300 steps).
 
     python -m experiments.search_algorithm1 --data-dir DIR [--out runs/search]
 
@@ -46,7 +46,7 @@ HESSIANS = {"all rows": HessianFrom.DATA, "batch": HessianFrom.BATCH}
 FACTORS = (0.1, 1.0, 10.0, 100.0)
 STEPS, BATCH, FINALISTS = 300, 64, 10
 DEFAULT = {"optimizer": "lars", "hessian": "all rows", "rate": 3e-3, "primary_factor": 1.0, "harmful_factor": 1.0}
-MNIST_PAIRS = ((0, 1), (4, 9), (8, 5))
+MNIST_PAIRS = ((0, 1), (4, 9))
 MNIST_ROWS, MNIST_STEPS = 640, 300
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searched = _search(house, folder, settings)
     best = [DEFAULT, *(setting for setting in _best(searched) if setting != DEFAULT)]
     again = _again(house, best, folder, settings)
-    winner = _winner(again)
+    winner = _winner([record for record in again if record["steps"] == settings.steps])
     images = load_digit_images("mnist", data_dir=settings.data_dir / "mnist")
     elsewhere = _elsewhere(images, [DEFAULT, *([winner] if winner != DEFAULT else [])], folder, settings)
     write_json(folder / "results.json", {"searched": searched, "again": again, "elsewhere": elsewhere})
@@ -182,7 +182,7 @@ def _best(searched: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _winner(again: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The setting with the best mean score over its seeds and lengths."""
+    """The setting with the best mean score over its seeds."""
     scores: dict[str, list[float]] = {}
     for record in again:
         scores.setdefault(json.dumps(_setting(record)), []).append(_score(record))
