@@ -98,6 +98,7 @@ def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture(tmp_path
     assert (tmp_path / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow  # the tables and the file are made as those of cimm immunize
 def test_diagnose_json_is_the_file(tmp_path, capsys):
     assert cli.main(["diagnose", "--primary", "3", "--harmful", "5", "--out", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())

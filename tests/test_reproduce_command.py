@@ -178,21 +178,20 @@ def test_released_gradients_are_those_of_its_regularizers():
 
     rng = np.random.default_rng(0)
     x, theta, ridge = rng.standard_normal((6, 9)), rng.standard_normal((9, 9)), 1e9
-    batch = TaskPair(Task(x, x[:, 0]), Task(x, x[:, 0]))
     settings = HOUSE._replace(lambda_harmful=1.0, ridge_harmful=ridge, size=7)
 
     def ill(theta):
         s = (x @ theta).T @ (x @ theta)
         return 1 / ((s**2).sum() / (2 * 7))
 
-    closed = released_code._ill(theta, batch, settings) * ridge
+    closed = x.T @ released_code._ill(x @ theta, x, settings) * ridge
     np.testing.assert_allclose(closed, jax.grad(ill)(theta), rtol=1e-6, atol=1e-12)
 
     def well(theta):
         s = (x @ theta).T @ (x @ theta)
         return 0.5 * jax.numpy.linalg.norm(s, 2) ** 2 - (s**2).sum() / (2 * 7)
 
-    closed = released_code._well(theta, batch, settings._replace(lambda_primary=1.0))
+    closed = x.T @ released_code._well(x @ theta, x, settings._replace(lambda_primary=1.0))
     # theta is the transpose of PyTorch's weight, whose gradient is solved with from the left.
     expected = np.linalg.solve(x.T @ x + np.eye(9), np.asarray(jax.grad(well)(theta)).T).T
     np.testing.assert_allclose(closed, expected, rtol=1e-8)

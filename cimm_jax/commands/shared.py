@@ -3,9 +3,10 @@
 import inspect
 import math
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -55,11 +56,20 @@ def build_methods(
     for key in given:
         if not any(key in parameters for parameters in known.values()):
             raise InputError(f"{key}: {' and '.join(names)} have no such setting; leave it out")
-    settings = {"optimizer": methods.default_optimizer(learning_rate), **implied, **given}
+    settings = {"optimizer": _default_optimizer(learning_rate), **implied, **given}
     return {
-        name: methods.by_name(name)(**{key: value for key, value in settings.items() if key in known[name]})
+        name: _made(methods.by_name(name), tuple(item for item in settings.items() if item[0] in known[name]))
         for name in names
     }
+
+
+# Another command of the same process, in a notebook or a test, finds the same methods with the same settings compiled.
+_default_optimizer = lru_cache(maxsize=32)(methods.default_optimizer)
+
+
+@lru_cache(maxsize=256)
+def _made(factory: Callable[..., methods.Method], settings: tuple[tuple[str, Any], ...]) -> methods.Method:
+    return factory(**dict(settings))
 
 
 def hessian_for(batch_size: int | None) -> dict[str, Any]:
