@@ -40,7 +40,9 @@ def start(method: Method, key: jax.Array, pair: TaskPair) -> Run:
     return Run(method.init(init_key, pair), batch_key, jnp.zeros((), jnp.int32))
 
 
-def advance(method: Method, run: Run, pair: TaskPair, *, steps: int, batch_size: int | None = None) -> tuple[Run, Info]:
+def advance(
+    method: Method, run: Run, pair: TaskPair, *, steps: int | jax.Array, batch_size: int | None = None
+) -> tuple[Run, Info]:
     """Makes `steps` steps and returns the last one's `Info`. Pure; the infos of the others are never computed.
 
     Args:
