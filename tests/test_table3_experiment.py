@@ -2,13 +2,10 @@
 
 import argparse
 
-import numpy as np
 import pytest
-from training.small_networks import filled
+from small_images import write_cifar
 
 from cimm_jax.errors import InputError
-from cimm_jax.models import RESNET20_CIFAR10
-from cimm_jax.models.weights import export_weights
 from experiments import table3_deepnets
 from experiments.table3_deepnets import CONFIGURATIONS
 
@@ -18,14 +15,8 @@ IMAGES = 30
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("weights", "cifar10"):
-        (folder / name).mkdir()
-    export_weights(filled(RESNET20_CIFAR10), folder / HALVES.weights)
-    x = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
-    y = np.arange(IMAGES) % 10
-    np.savez(folder / HALVES.primary, x_train=x, y_train=y, x_test=x, y_test=y)
-    return folder
+    root = tmp_path_factory.mktemp("data")
+    return write_cifar(root, weights=HALVES.weights, images=HALVES.primary, count=IMAGES)
 
 
 def settings(folder, **changed):

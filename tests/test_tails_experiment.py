@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training.small_networks import filled
+from small_images import write_cifar
 
 from cimm_jax import cli
-from cimm_jax.models import RESNET20_CIFAR10
-from cimm_jax.models.weights import export_weights
 from cimm_jax.training.tail_training import Trained
 from experiments import table3_tails
 from experiments.table3_deepnets import CONFIGURATIONS
@@ -36,12 +34,7 @@ def moved(parts, cut, primary, harmful, *, penalties, settings):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Random images of CIFAR-10's shape and a random ResNet20, two halves of whose classes are a pair."""
-    for name in ("weights", "cifar10"):
-        (tmp_path / name).mkdir()
-    export_weights(filled(RESNET20_CIFAR10), tmp_path / HALVES.weights)
-    x = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
-    y = np.arange(IMAGES) % 10
-    np.savez(tmp_path / HALVES.primary, x_train=x, y_train=y, x_test=x, y_test=y)
+    write_cifar(tmp_path, weights=HALVES.weights, images=HALVES.primary, count=IMAGES)
     monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": ("resnet20_halves", "layer3.2")})
     monkeypatch.setattr(table3_tails, "RATES", {1.0: 1e-3, 2.0: np.inf})
     monkeypatch.setattr(table3_tails, "FOLLOWERS", ("gd",))
