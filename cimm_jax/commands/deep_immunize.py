@@ -1,5 +1,6 @@
 """`cimm immunize --model`: a linear map behind a network's features, the published head absorbing its inverse."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, read_deep_inputs
 from cimm_jax.commands.deep_told import print_ratios, print_skipped
-from cimm_jax.commands.immunize_shared import excess_curves, print_excess_left, print_verdicts
+from cimm_jax.commands.immunize_shared import deliver, excess_curves, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import (
     POLICIES,
     blas_threads_for,
@@ -24,7 +25,7 @@ from cimm_jax.commands.shared import (
     ratio_record,
 )
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.files import output_folder, write_whole
 from cimm_jax.limits import share_of_pair
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_steps
@@ -67,12 +68,8 @@ def run_deep_immunize(command: Immunize) -> None:
         results = {**manifest(command, parts), **_measured(command, data, theta, parts)}
     title = f"{command.method} on {command.model}"
     write_whole(folder / "convergence.png", convergence_plot(results["excess_left"], title=title))
-    written = write_json(folder / "results.json", results)
-    if command.json:
-        print(written.read_text(), end="")
-        return
-    _print(title, results)
-    print(f"\nWrote results.json, theta.safetensors, head.safetensors and convergence.png to {folder}")
+    beside = "theta.safetensors, head.safetensors and convergence.png"
+    deliver(command, folder, results, partial(_print, title, results), beside=beside)
 
 
 def _immunized(command: Immunize, method: methods.Method, pair: TaskPair) -> np.ndarray:

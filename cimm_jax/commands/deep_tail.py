@@ -1,6 +1,7 @@
 """`cimm immunize --model --train-from`: the last blocks of a network, trained behind its cached trunk."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from cimm_jax.cli import Immunize, PencilSettings
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepInputs, head_of, read_deep_inputs
 from cimm_jax.commands.deep_told import print_ratios, print_skipped
 from cimm_jax.commands.defences import MODEL_FILE
-from cimm_jax.commands.immunize_shared import print_excess_left, print_verdicts
+from cimm_jax.commands.immunize_shared import deliver, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import blas_threads_for, manifest, progress_bar
 from cimm_jax.commands.tail_measures import accuracies, measured, pairs_of
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.files import output_folder, write_whole
 from cimm_jax.models import functional
 from cimm_jax.models.functional import Split
 from cimm_jax.models.weights import export_weights
@@ -96,12 +97,8 @@ def run_deep_tail(command: Immunize) -> None:
         }
     title = f"{command.method} on {command.model} from {cut}"
     write_whole(folder / "training.png", _picture(trained, title))
-    written = write_json(folder / "results.json", results)
-    if command.json:
-        print(written.read_text(), end="")
-        return
-    _print(title, results)
-    print(f"\nWrote results.json, {MODEL_FILE}, training.png and checkpoint/ to {folder}")
+    beside = f"{MODEL_FILE}, training.png and checkpoint/"
+    deliver(command, folder, results, partial(_print, title, results), beside=beside)
 
 
 def _cut(cut: str, inputs: DeepInputs) -> str:

@@ -1,5 +1,6 @@
 """`cimm immunize`: one pair, one method, a verdict."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,10 +11,10 @@ from safetensors.numpy import save
 
 from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
-from cimm_jax.commands.immunize_shared import NO_COMPARISON, excess_curves, print_excess_left, print_verdicts
+from cimm_jax.commands.immunize_shared import NO_COMPARISON, deliver, excess_curves, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import POLICIES, build_methods, manifest, progress_bar, ratio_record
 from cimm_jax.data import load_pair
-from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.files import output_folder, write_whole
 from cimm_jax.limits import Share, share_of_pair
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_batch_size, check_steps
@@ -78,12 +79,8 @@ def run_immunize(command: Immunize) -> None:
         pictures["history.png"] = history_plot(result.history, title=title)
     for name, content in pictures.items():
         write_whole(folder / name, content)
-    written = write_json(folder / "results.json", results)
-    if command.json:
-        print(written.read_text(), end="")
-        return
-    _print(title, ratios, shares, intervals, curves, verdicts)
-    print(f"\nWrote results.json, theta.safetensors and {' and '.join(pictures)} to {folder}")
+    tell = partial(_print, title, ratios, shares, intervals, curves, verdicts)
+    deliver(command, folder, results, tell, beside=f"theta.safetensors and {' and '.join(pictures)}")
 
 
 def _resamples(command: Immunize, pair: TaskPair) -> int:

@@ -1,13 +1,16 @@
 """What immunizations on tasks and behind networks share: curves of what an attacker keeps, and how results are told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
+from cimm_jax.cli import Immunize
 from cimm_jax.convergence import excess_curve
+from cimm_jax.files import write_json
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import TaskPair
 
@@ -17,6 +20,26 @@ NO_COMPARISON = (
 )
 CURVE_STEPS = 1000
 SHOWN_STEPS = (10, 100, 1000)
+
+
+def deliver(
+    command: Immunize, folder: Path, results: Mapping[str, Any], tell: Callable[[], None], *, beside: str
+) -> None:
+    """Writes results.json, and prints it with --json, or else what `tell` prints and which files there are.
+
+    Args:
+      command: the settings.
+      folder: of the run.
+      results: what the file holds.
+      tell: prints the tables.
+      beside: the other files, in words.
+    """
+    written = write_json(folder / "results.json", results)
+    if command.json:
+        print(written.read_text(), end="")
+        return
+    tell()
+    print(f"\nWrote results.json, {beside} to {folder}")
 
 
 def excess_curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
