@@ -209,8 +209,9 @@ class Report(Common):
 class Reproduce:
     """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
 
-    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2"]]
-    """table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 (table2, drawn)."""
+    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2", "figure3"]]
+    """table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 and figure3 (table2 and
+    table3, drawn)."""
     data_dir: Path | None = None
     """Folder that holds house_prices/ and mnist/, or what the configuration of table3 names."""
     config: str | None = None
@@ -222,7 +223,7 @@ class Reproduce:
     epochs: int | None = None
     """Epochs of table2; 30 if left out."""
     runs: Path | None = None
-    """The folder of table2 that figure2 draws; runs/table2 if left out."""
+    """The folder of table2 or table3 that figure2 or figure3 draws; runs/table2 or runs/table3 if left out."""
     seed: int = 0
     """First seed."""
     out: Path | None = None

@@ -78,8 +78,10 @@ def attacked(
     }
 
 
-def mean_and_spread(values: Sequence[float] | np.ndarray, *, logs: bool = False) -> str:
-    """Like "12.3 (0.4)": the mean and the standard deviation, of the values or of their logarithms."""
+def mean_and_spread(values: Sequence[float | None] | np.ndarray, *, logs: bool = False) -> str:
+    """Like "12.3 (0.4)": the mean and the standard deviation, of the values or of their logarithms; a dash if one is None."""
+    if any(value is None for value in values):
+        return "-"
     array = np.log(np.asarray(values, float)) if logs else np.asarray(values, float)
     if len(array) < 2:
         return f"{array[0]:.3g}" if len(array) else "-"

@@ -159,6 +159,8 @@ def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
         (["table1", "--data-dir", "EMPTY", "--runs", "EMPTY"], "runs"),
         (["figure2", "--runs", "EMPTY"], "results.json"),
         (["figure2", "--seeds", "2"], "seeds"),
+        (["figure3", "--runs", "EMPTY"], "cimm reproduce table3"),
+        (["figure3", "--config", "lite0_cars"], "config: figure3 draws what table3 found"),
         (["table3", "--data-dir", "EMPTY"], "config"),
         (["table1", "--data-dir", "EMPTY", "--config", "lite0_cars"], "config"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from small_images import write_cifar
 
 from cimm_jax.errors import InputError
-from experiments import table3_deepnets
+from experiments import figure3, table3_deepnets
 from experiments.table3_deepnets import CONFIGURATIONS
 
 HALVES = CONFIGURATIONS["resnet20_halves"]
@@ -46,3 +46,13 @@ def test_a_folder_is_for_one_set_of_images(tmp_path):
     table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
     with pytest.raises(InputError, match=r"out: .*other images"):
         table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "b"}})
+
+
+def test_figure3_tells_the_best_probe_at_every_step():
+    def seed(gd, adam):
+        return {"attacks": {"harmful": {"gd": {"accuracy_curve": gd}, "adam": {"accuracy_curve": adam}}}}
+
+    curves = figure3._curves({"pencil": [seed([0.1, 0.5], [0.3, 0.4]), seed([0.0, 0.2], [0.1, 0.1])]})
+    assert curves["harmful"]["gd"]["pencil"].tolist() == [[0.1, 0.5], [0.0, 0.2]]
+    assert curves["harmful"]["the best"]["pencil"].tolist() == [[0.3, 0.5], [0.1, 0.2]]
+    assert curves["primary"] == {}, "nothing was held out"

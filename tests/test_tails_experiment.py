@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
     write_cifar(tmp_path, weights=HALVES.weights, images=HALVES.primary, count=IMAGES)
     monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": ("resnet20_halves", "layer3.2")})
     monkeypatch.setattr(table3_tails, "RATES", {1.0: 1e-3, 2.0: np.inf})
-    monkeypatch.setattr(table3_tails, "FOLLOWERS", ("gd",))
+    monkeypatch.setattr(table3_tails, "ATTACKERS", ("gd", "normal equations"))
     monkeypatch.setattr(table3_tails, "Settings", SimpleNamespace)
     monkeypatch.setattr(table3_tails, "train_tail", moved)
     return tmp_path
@@ -56,9 +56,23 @@ def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypat
     assert undefended["ratios"]["PseudoInverse"]["rir"] == 1
     assert ill["ratios"]["PseudoInverse"]["rir"] != plain["ratios"]["PseudoInverse"]["rir"] != 1
     assert len(ill["lambdas"]) == 1
-    assert set(ill["attacks"]) == {"gd", "normal equations"}
+    for task in ("harmful", "primary"):
+        assert set(ill["attacks"][task]) == {"gd", "normal equations"}
+        assert 0 <= ill["attacks"][task]["gd"]["accuracy"] <= 1
+    assert ill["attacks"]["harmful"] != ill["attacks"]["primary"]
     assert dead["broken"]
     assert not ill["broken"]
+
+    figure = ["reproduce", "figure3", "--runs", str(folder / "out"), "--out", str(folder / "figure3")]
+    assert cli.main(figure) == 0
+    table = capsys.readouterr().out
+    assert "tail_halves" in table
+    assert "ill_only" in table
+    assert "strength 2" not in table, "its features died"
+    assert (folder / "figure3/figure3.png").read_bytes().startswith(b"\x89PNG")
+    drawn = json.loads((folder / "figure3/results.json").read_text())["tail_halves"]
+    assert drawn["records"][-1] == 10
+    assert drawn["curves"]["primary"]["the best"]["plain"][0][-1] == plain["attacks"]["primary"]["gd"]["accuracy"]
 
     monkeypatch.setattr(table3_tails, "_row", lambda *_, **__: pytest.fail("run again"))
     table3_tails.main(arguments)

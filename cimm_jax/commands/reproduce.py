@@ -16,6 +16,7 @@ EXPERIMENTS = {
     "table3": "table3_deepnets",
     "figure1": "figure1",
     "figure2": "figure2",
+    "figure3": "figure3",
 }
 TAILS = "table3_tails"
 """The experiment of table3's configurations that train the last blocks; their names begin with tail_."""
@@ -28,12 +29,13 @@ SETTINGS = {
 }
 """Numbers that each experiment lets its users choose."""
 
-FIGURE_2_READS = "figure2 draws what table2 found"
+DRAWN = {"figure2": "table2", "figure3": "table3"}
+"""Figures of what a table found: they compute nothing, so that they need no data."""
 
 
 def run_reproduce(command: Reproduce) -> None:
     """Runs the experiment with the settings that were given; it prints, resumes and writes by itself."""
-    if command.data_dir is None and command.what != "figure2":
+    if command.data_dir is None and command.what not in DRAWN:
         raise InputError("data_dir: is needed; give the folder that holds house_prices/, mnist/ and so on")
     tails = command.what == "table3" and str(command.config).startswith("tail_")
     experiment = _experiment(TAILS if tails else EXPERIMENTS[command.what])
@@ -50,13 +52,13 @@ def run_reproduce(command: Reproduce) -> None:
 def _given(command: Reproduce) -> list[str]:
     """The settings that were given, as arguments of the experiment; raises `InputError` for one that it does not have."""
     numbers = {"seeds": command.seeds, "rows": command.rows, "epochs": command.epochs}
-    if command.what == "figure2":
-        for name, value in {**numbers, "data_dir": command.data_dir}.items():
+    if command.what in DRAWN:
+        for name, value in {**numbers, "data_dir": command.data_dir, "config": command.config}.items():
             if value is not None:
-                raise InputError(f"{name}: {FIGURE_2_READS}; leave it out")
+                raise InputError(f"{name}: {command.what} draws what {DRAWN[command.what]} found; leave it out")
         return [] if command.runs is None else ["--runs", str(command.runs)]
     if command.runs is not None:
-        raise InputError(f"runs: only {FIGURE_2_READS}; leave it out")
+        raise InputError(f"runs: is what {' and '.join(DRAWN)} draw; leave it out")
     if (command.config is None) is (command.what == "table3"):
         raise InputError("config: table3 needs one, such as lite0_cars, and the others have none")
     arguments = ["--data-dir", str(command.data_dir), "--seed", str(command.seed)]
