@@ -13,7 +13,7 @@ from cimm_jax.models.efficientnet import EFFICIENTNET_LITE0, EfficientNetConfig
 from cimm_jax.models.linear import LinearConfig
 from cimm_jax.models.preprocess import Preprocess
 from cimm_jax.models.resnet import RESNET18, RESNET20_CIFAR10, RESNET34, RESNET56_CIFAR10, ResNetConfig
-from cimm_jax.models.vit import VIT_B16, VIT_TINY, VitConfig
+from cimm_jax.models.vit import VIT_B16, VIT_MINI_CIFAR10, VIT_TINY, VitConfig
 
 BY_NAME: dict[str, Config] = {
     "resnet18": RESNET18,
@@ -22,6 +22,7 @@ BY_NAME: dict[str, Config] = {
     "resnet56_cifar10": RESNET56_CIFAR10,
     "vit_b16": VIT_B16,
     "vit_tiny": VIT_TINY,
+    "vit_mini_cifar10": VIT_MINI_CIFAR10,
     "efficientnet_lite0": EFFICIENTNET_LITE0,
     "linear": LinearConfig(),
 }

@@ -67,6 +67,17 @@ VIT_TINY = VitConfig(
     classes=10,
     preprocess=Preprocess.of_unit_pixels(32, _HALF, _HALF),
 )
+VIT_MINI_CIFAR10 = VitConfig(
+    32,
+    4,
+    width=96,
+    depth=6,
+    heads=3,
+    hidden=192,
+    classes=10,
+    preprocess=Preprocess.of_unit_pixels(32, _HALF, _HALF),
+)
+"""Small enough to be trained on one processor core; `experiments/pretrain_vit.py` does."""
 
 
 def _dense(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:

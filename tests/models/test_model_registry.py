@@ -16,6 +16,7 @@ PARAMETERS = {
     "resnet56_cifar10": 853_018,
     "vit_b16": 86_567_656,
     "vit_tiny": 5_362_762,
+    "vit_mini_cifar10": 460_906,
     "efficientnet_lite0": 4_652_008,
     "linear": 784 * 784 + 7850,
 }
