@@ -17,6 +17,9 @@ from cimm_jax.tasks import SplitPair
 PUBLISHED = ("ill_only", "imma", "opt_kappa", "algorithm1")
 """The methods of the paper, in the order of its tables."""
 
+CIFAR = "cifar10/cifar10_subset.npz"
+"""In the folder of data."""
+
 
 def parser(description: str | None, out: str) -> argparse.ArgumentParser:
     """A parser with the settings of every experiment; the description is the module's docstring."""

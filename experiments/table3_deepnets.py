@@ -23,8 +23,9 @@ there are held-out primary images, new probes of the primary classes are trained
     cimm reproduce table3 --config lite0_cars --data-dir DIR
 
 Configurations: lite0_cars (EfficientNet-Lite0, a sample of ImageNet, Cars), resnet20_mnist and resnet56_mnist (CIFAR-10, MNIST
-in colour), resnet20_halves and resnet56_halves (the first five classes of CIFAR-10, the last five), and the published ones,
-which need imagenet2012/, cars196/ or country211/ and weights/ in DIR. A method that is finished is not run again. Run time and
+in colour), vit_mnist (the same with a small transformer, which `pretrain_vit` trains into OUT/vit first unless --weights names
+one), resnet20_halves and resnet56_halves (the first five classes of CIFAR-10, the last five), and the published ones, which
+need imagenet2012/, cars196/ or country211/ and weights/ in DIR. A method that is finished is not run again. Run time and
 result: docs/results.md.
 """
 
@@ -56,8 +57,9 @@ from cimm_jax.training.absorbed_head import primary_kept
 from cimm_jax.training.class_targets import sketched
 from cimm_jax.training.feature_attack import attack_features
 from cimm_jax.training.grouped_ratio import GROUP_ROWS, grouped_ratio
-from experiments.common import every_method, parser
+from experiments.common import CIFAR, every_method, parser
 from experiments.measure import mean_and_spread
+from experiments.pretrain_vit import Settings, pretrained
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.published import TABLE_3
 
@@ -82,7 +84,7 @@ class Configuration:
 
     Attributes:
       model: name of the network.
-      weights: its file.
+      weights: its file; empty for the network that `pretrain_vit` trains.
       primary: images that its head is for.
       harmful: images to make hard.
       published: (i), (ii), RIR and accuracy by method; empty if the paper has none.
@@ -102,7 +104,6 @@ class Configuration:
 
 
 HARMFUL_FOLDERS = {"cars": "cars196", "country211": "country211"}
-CIFAR = "cifar10/cifar10_subset.npz"
 CONFIGURATIONS = {
     "lite0_cars": Configuration(
         "efficientnet_lite0", "weights/efficientnet_lite0_imagenet.safetensors", "imagenet1k_sample", "cars196"
@@ -113,6 +114,7 @@ CONFIGURATIONS = {
         )
         for name in ("resnet20", "resnet56")
     },
+    "vit_mnist": Configuration("vit_mini_cifar10", "", CIFAR, "mnist", image_rows=MNIST_ROWS),
     **{
         f"{name}_halves": Configuration(
             f"{name}_cifar10",
@@ -138,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_enable_x64", True)
     configuration = CONFIGURATIONS[settings.config]
     folder = output_folder(settings.out / settings.config)
-    data = read_inputs(configuration, settings).data(settings.cache)
+    data = read_inputs(configuration, settings, settings.weights).data(settings.cache)
     _check_same_images(folder, data.described)
     pair = jax.tree.map(jnp.asarray, data.features.pair())
     console, found = Console(stderr=True), {}
@@ -174,19 +176,32 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
     made.add_argument("--image-rows", type=int, help="images of each part of MNIST and CIFAR-10")
+    made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
     made.add_argument("--cache", type=Path, help="folder that keeps features between runs")
     return made.parse_args(arguments)
 
 
-def read_inputs(configuration: Configuration, settings: argparse.Namespace) -> DeepInputs:
-    """Network and images; raises `InputError` if something is missing, or the batches are larger than the data."""
+def read_inputs(configuration: Configuration, settings: argparse.Namespace, weights: Path | None = None) -> DeepInputs:
+    """Network and images, after training the network if its weights are neither published nor given.
+
+    Args:
+      configuration: which.
+      settings: of the experiment; `out` is where a network is trained.
+      weights: file of the network's weights, instead of the configuration's.
+
+    Raises:
+      InputError: if something is missing, or the batches are larger than the data.
+    """
     root = settings.data_dir
-    for needed in (configuration.weights, configuration.primary, configuration.harmful):
+    published = [configuration.weights] if configuration.weights and weights is None else []
+    for needed in (*published, configuration.primary, configuration.harmful):
         if not (root / needed).exists():
             raise InputError(f"data_dir: {root / needed} is missing; {settings.config} needs it")
+    if weights is None:
+        weights = root / published[0] if published else pretrained(root, settings.out / "vit", Settings())
     inputs = read_deep_inputs(
         model=configuration.model,
-        weights=root / configuration.weights,
+        weights=weights,
         primary=str(root / configuration.primary),
         harmful=str(root / configuration.harmful),
         image_rows=settings.image_rows or configuration.image_rows,

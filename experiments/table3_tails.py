@@ -56,6 +56,7 @@ ATTACKERS = (*FOLLOWERS, "normal equations")
 TAILS = {
     "tail_resnet20_mnist": ("resnet20_mnist", "layer3.1"),
     "tail_resnet56_mnist": ("resnet56_mnist", "layer3.7"),
+    "tail_vit_mnist": ("vit_mnist", "block5"),
 }
 """A configuration of `table3_deepnets`, and where its network is cut."""
 
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_enable_x64", True)
     name, cut = TAILS[settings.config]
     folder = output_folder(settings.out / settings.config)
-    inputs = read_inputs(CONFIGURATIONS[name], settings)
+    inputs = read_inputs(CONFIGURATIONS[name], settings, settings.weights)
     situation = _situation(inputs, cut, settings.cache)
     made_by = {key: getattr(settings, key) for key in ("epochs", "batch_size", "attack_steps", "rates")}
     rows = resumed(
@@ -126,6 +127,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
     made.add_argument("--image-rows", type=int, help="images of each part of MNIST and CIFAR-10")
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs")
+    made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
     return made.parse_args(arguments)
 
 
