@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.convergence import ProbeProblem, check_horizons, label_energy, line_search_left, probe_problem
+from cimm_jax.decompositions import eigh
 from cimm_jax.errors import InputError
 from cimm_jax.pencil import Pencil
 from cimm_jax.tasks import TaskPair
@@ -249,23 +250,18 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
 
 
 def _primary_left(found: Signals, scale: jax.Array, watched: tuple[int, ...]) -> jax.Array:
-    """Primary excess loss left for each row of lambda^2, shape (candidates, watched), with the ridge's coupling."""
-    roots = jnp.sqrt(scale)[..., None]  # (candidates, r, 1)
-    start = jnp.broadcast_to(found.primary_coefficients, (scale.shape[0], *found.primary_coefficients.shape))
-    total = jnp.square(start).sum((-2, -1))
+    """Primary excess loss left for each row of lambda^2, shape (candidates, watched), with the ridge's coupling.
 
-    def step(_, residual):
-        gradient = roots * jnp.einsum("ji,kjc->kic", found.primary_factor, residual, precision=_HIGHEST)
-        image = jnp.einsum("ij,kjc->kic", found.primary_factor, roots * gradient, precision=_HIGHEST)
-        below = jnp.square(image).sum((-2, -1), keepdims=True)
-        above = jnp.square(gradient).sum((-2, -1), keepdims=True)
-        return residual - jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0) * image
+    In the eigenbasis of N Lambda^2 N^T a step costs nothing, however many targets there are.
+    """
 
-    residual, left = start, []
-    for begin, stop in zip((0, *watched), watched, strict=False):
-        residual = jax.lax.fori_loop(begin, stop, step, residual)
-        left.append(jnp.square(residual).sum((-2, -1)) / jnp.where(total > 0, total, 1))
-    return jnp.stack(left, -1)
+    def left(scale):
+        gram = _matmul(found.primary_factor * scale[None, :], found.primary_factor.T)
+        curvature, vectors = eigh(gram)
+        energy = label_energy(_matmul(vectors.T, found.primary_coefficients))
+        return line_search_left(ProbeProblem(jnp.maximum(curvature, 0), energy), watched)
+
+    return jax.lax.map(left, scale)
 
 
 def _slow_down(left: jax.Array, reference: jax.Array) -> jax.Array:

@@ -54,7 +54,6 @@ from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import TaskPair
 from cimm_jax.training.absorbed_head import primary_kept
-from cimm_jax.training.class_targets import sketched
 from cimm_jax.training.feature_attack import attack_features
 from cimm_jax.training.grouped_ratio import GROUP_ROWS, grouped_ratio
 from experiments.common import CIFAR, every_method, parser
@@ -73,6 +72,9 @@ ATTACKERS = (
         "normal equations",
     ),
 )
+SEEDED = tuple(name for name, method in every_method().items() if not method.closed_form)
+"""Methods that a seed changes."""
+
 MNIST_ROWS = 10_000
 
 Row = tuple[float, float, float, float]
@@ -146,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console, found = Console(stderr=True), {}
     with blas_threads_for(data.head.kernel.shape[0]):
         for name in settings.methods:
-            for seed in range(settings.seed, settings.seed + (1 if name == UNDEFENDED else settings.seeds)):
+            for seed in range(settings.seed, settings.seed + (settings.seeds if name in SEEDED else 1)):
                 label = f"{name}-{seed}"
                 with console.status(label):
                     theta = _theta(name, seed, pair, folder / f"{label}.safetensors", settings)
@@ -226,11 +228,10 @@ def _theta(name: str, seed: int, pair: TaskPair, path: Path, settings: argparse.
         return np.eye(pair.primary.x.shape[1])
     if not path.exists():
         method: Method = every_method(HessianFrom.BATCH)[name]
-        key, sketch_key = jax.random.split(jax.random.key(seed))
         theta = immunize(
             method,
-            sketched(pair, sketch_key) if method.closed_form else pair,
-            key=key,
+            pair,
+            key=jax.random.key(seed),
             steps=settings.steps,
             record_every=settings.steps,
             batch_size=settings.batch_size,

@@ -14,10 +14,12 @@ from cimm_jax.allocation import (
     Front,
     LargestKappa,
     SignalAware,
+    _primary_left,
     allocate,
     allowance,
     check_budget,
     pareto,
+    signals,
 )
 from cimm_jax.convergence import excess_left
 from cimm_jax.limits import pair_pencil
@@ -177,6 +179,17 @@ def test_with_a_ridge_the_front_still_claims_what_the_harmful_features_do(rng):
     assert (scale <= up_to[:, None] * (1 + 1e-9)).all()
     simulated = left(pair.harmful, solution.theta, (HORIZON,))[:, 0]
     np.testing.assert_allclose(nearest(claimed(solution.allocation, up_to)[0], simulated), simulated, atol=1e-6)
+
+
+def test_the_candidates_that_are_verified_are_simulated_with_the_ridges_coupling(rng):
+    pair = labelled_pairs(rng, (3,))
+    scale = jnp.asarray(rng.uniform(1, BUDGET, (COUNT, 2, D)))
+    pencil = pencils(pair, 0.1)
+    verify = jax.jit(jax.vmap(lambda of, pair, scale: _primary_left(signals(of, pair), scale, WATCHED)))
+    simulated = verify(pencil, pair, scale)
+    for candidate in range(2):
+        theta = jax.vmap(lambda of: of.directions)(pencil) * jnp.sqrt(scale[:, candidate, None])
+        np.testing.assert_allclose(simulated[:, candidate], left(pair.primary, theta, WATCHED), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])

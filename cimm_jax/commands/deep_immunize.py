@@ -33,7 +33,6 @@ from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.report.convergence import convergence_plot
 from cimm_jax.tasks import TaskPair, check_pair
 from cimm_jax.training.absorbed_head import UNCHANGED, primary_kept
-from cimm_jax.training.class_targets import sketched
 from cimm_jax.training.grouped_ratio import GROUP_ROWS, GROUPS, grouped_ratio
 
 
@@ -73,13 +72,12 @@ def run_deep_immunize(command: Immunize) -> None:
 
 
 def _immunized(command: Immunize, method: methods.Method, pair: TaskPair) -> np.ndarray:
-    key, sketch_key = jax.random.split(jax.random.key(command.seed))
     steps = 1 if method.closed_form else command.steps
     with progress_bar(f"{command.method} on {command.model}", steps) as progress:
         result = immunize(
             method,
-            sketched(pair, sketch_key) if method.closed_form else pair,
-            key=key,
+            pair,
+            key=jax.random.key(command.seed),
             steps=steps,
             batch_size=command.batch_size,
             # One record: condition numbers of so many features cost more than the steps.

@@ -6,15 +6,9 @@ spent on hiding that constant, and "excess loss left" would say how much of it w
 take the targets minus their means over the training rows.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import Task, TaskPair
-
-SKETCH_COLUMNS = 16
-"""Columns that a primary task of more classes is reduced to before a closed form looks at its labels."""
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -41,16 +35,3 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 def centred(targets: np.ndarray, mean_of: np.ndarray | None = None) -> np.ndarray:
     """Targets of shape (N, C) minus their means, or minus the means of other targets (those of the training rows)."""
     return targets - (targets if mean_of is None else mean_of).mean(0)
-
-
-def sketched(pair: TaskPair, key: jax.Array) -> TaskPair:
-    """The same pair with at most 16 primary targets: random combinations of the columns, with energies kept on average.
-
-    `SignalAware` simulates the primary task column by column; 1,000 classes of 1,000 directions would take a day. Along one
-    direction the label energy is off by a third, typically; over many it averages out.
-    """
-    x, y = pair.primary
-    if y is None or y.ndim < 2 or y.shape[1] <= SKETCH_COLUMNS:
-        return pair
-    mixed = jax.random.normal(key, (y.shape[1], SKETCH_COLUMNS), y.dtype) / SKETCH_COLUMNS**0.5
-    return pair._replace(primary=Task(x, jnp.matmul(y, mixed, precision=jax.lax.Precision.HIGHEST)))

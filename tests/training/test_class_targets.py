@@ -1,4 +1,4 @@
-"""Targets of many classes: coded, centred, sketched; and the constant that centring takes away."""
+"""Targets of many classes: coded, centred; and the constant that centring takes away."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from cimm_jax import methods
-from cimm_jax.convergence import label_energy
 from cimm_jax.errors import InputError
 from cimm_jax.methods.pencil import solve
 from cimm_jax.tasks import Task, TaskPair
-from cimm_jax.training.class_targets import SKETCH_COLUMNS, centred, one_hot, sketched
+from cimm_jax.training.class_targets import centred, one_hot
 
 
 def test_codes():
@@ -26,21 +25,6 @@ def test_labels_of_no_class_are_refused(labels):
         one_hot(np.array(labels), 3)
     with pytest.raises(InputError, match="classes"):
         one_hot(np.array([0]), 1)
-
-
-def test_a_sketch_keeps_energies_on_average_and_few_columns_as_they_are(rng):
-    y = rng.normal(size=(300, 50))
-    pair = TaskPair(Task(jnp.ones((300, 2)), jnp.asarray(y)), Task(jnp.ones((5, 2)), jnp.ones(5)))
-    energies = []
-    for seed in range(40):
-        reduced = sketched(pair, jax.random.key(seed)).primary.y
-        assert reduced.shape == (300, SKETCH_COLUMNS)
-        energies.append(label_energy(reduced))
-    np.testing.assert_allclose(np.mean(energies, 0).sum(), label_energy(y).sum(), rtol=0.02)
-    relative = np.std(energies, 0) / label_energy(y)
-    assert np.median(relative) == pytest.approx((2 / SKETCH_COLUMNS) ** 0.5, rel=0.1)
-    few = pair._replace(primary=Task(pair.primary.x, jnp.asarray(y[:, :SKETCH_COLUMNS])))
-    assert sketched(few, jax.random.key(0)) is few
 
 
 def test_a_signal_aware_budget_hides_the_classes_only_if_targets_are_centred(rng):
