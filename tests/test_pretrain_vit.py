@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from training.small_networks import filled
@@ -59,19 +60,22 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
     arguments = ["--data-dir", str(folder), "--out", str(folder / "vit"), *ARGUMENTS]
     step, made = pretrain_vit._step, []
 
-    def interrupted(*given, **named):
-        made.append(named)
+    def interrupted(state, parts, pixels, labels, **named):
+        made.append(pixels)
         if len(made) == 2 * PER_EPOCH + 2:
             raise KeyboardInterrupt
-        return step(*given, **named)
+        return step(state, parts, pixels, labels, **named)
 
     monkeypatch.setattr(pretrain_vit, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain_vit.main(arguments)
     assert not (folder / "vit/model.safetensors").exists()
-    made.extend([{}] * 100)  # past the interruption
     pretrain_vit.main(arguments)
-    assert len(made) == 100 + 2 * PER_EPOCH + 2 + 2 * PER_EPOCH, "two epochs were saved"
+    assert len(made) == 2 * PER_EPOCH + 2 + 2 * PER_EPOCH, "two epochs were saved"
+    seen = [image.tobytes() for pixels in made[: 2 * PER_EPOCH] for image in pixels]
+    plain = {images.pixels[image].tobytes() for image in range(IMAGES)}
+    assert len(set(seen)) > 0.9 * len(seen), "every epoch has views of its own"
+    assert sum(image in plain for image in seen) < 0.1 * len(seen)
 
     read = load_weights(SMALL, folder / "vit/model.safetensors")
     x = np.random.default_rng(1).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
@@ -84,6 +88,22 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
     monkeypatch.setattr(pretrain_vit, "_step", lambda *_, **__: pytest.fail("trained again"))
     pretrain_vit.main(arguments)
     assert "held-out accuracy 1.0000 after 4 epochs" in capsys.readouterr().out
+    with pytest.raises(pytest.fail.Exception):
+        pretrain_vit.main([*arguments, "--seed", "1"])
+
+
+def test_only_matrices_decay_and_the_rate_rises_and_falls():
+    params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
+    optimizer = pretrain_vit._optimizer(Settings(learning_rate=0.1, weight_decay=0.5), 20)
+    state, decayed = optimizer.init(params), []
+    for _ in range(20):
+        updates, state = optimizer.update(jax.tree.map(np.zeros_like, params), state, params)
+        assert not np.any(updates["bias"])
+        decayed.append(-float(updates["kernel"][0, 0]))
+    assert np.argmax(decayed) == 2
+    assert decayed[2] == pytest.approx(0.1 * 0.5)
+    assert decayed[0] == 0
+    assert decayed[-1] < 0.002
 
 
 @pytest.mark.parametrize(
