@@ -17,6 +17,13 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="module")
+def standard_promotion():
+    """JAX's own promotion rules, which commands are run with by people."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 @pytest.fixture
 def standard_promotion_everywhere():
     """JAX's own promotion rules in every thread, for what calls optax; the context managers hold in one thread only."""
@@ -26,3 +33,23 @@ def standard_promotion_everywhere():
     yield
     for name, value in former.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    """Commands know a network small enough for tests as "small"."""
+    from training.small_networks import NETWORK
+
+    from cimm_jax import models
+
+    models.BY_NAME["small"] = NETWORK
+    yield
+    del models.BY_NAME["small"]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Weights for the small network, and folders of images of a primary and a harmful task."""
+    from small_images import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("inputs"))

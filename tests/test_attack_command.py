@@ -2,20 +2,15 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from cimm_jax import attacks, cli
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 SMALL = ["--rows", "40", "--attack-steps", "50", "--rates", "3", "--seeds", "2"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @pytest.fixture(scope="module")

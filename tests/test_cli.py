@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -12,12 +11,7 @@ from safetensors.numpy import load_file
 from cimm_jax import InputError, cli
 from cimm_jax.methods import HessianFrom
 
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    # The command line is run as people run it, without the strict settings of the other tests.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def test_immunize_prints_the_verdict_and_writes_everything(tmp_path, capsys):

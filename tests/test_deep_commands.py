@@ -4,12 +4,11 @@ import contextlib
 import io
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from small_images import CLASSES, write_inputs
+from small_images import CLASSES
 from training.small_networks import NETWORK
 
 from cimm_jax import cli, models
@@ -18,26 +17,10 @@ from cimm_jax.commands.deep_features import read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun
 from cimm_jax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
+
 FEATURES = 12
 GIVEN = ["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_network():
-    models.BY_NAME["small"] = NETWORK
-    yield
-    del models.BY_NAME["small"]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def immunize(inputs, out, *more, method="pencil"):

@@ -9,35 +9,18 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from small_images import write_inputs
 from training.small_networks import NETWORK
 
-from cimm_jax import cli, models
+from cimm_jax import cli
 from cimm_jax.commands import deep_tail
 from cimm_jax.commands.deep_features import read_deep_inputs
 from cimm_jax.models.weights import load_weights
 from cimm_jax.spectra import PseudoInverse, feature_condition_number
 from cimm_jax.training.tail_training import train_tail
 
+pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
+
 CUT = "layer3.0"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_network():
-    models.BY_NAME["small"] = NETWORK
-    yield
-    del models.BY_NAME["small"]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def immunize(inputs, out, *more, method="algorithm1", train_from=CUT):

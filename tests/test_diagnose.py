@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import prescribed
@@ -13,13 +12,9 @@ from cimm_jax.data import load_pair
 from cimm_jax.diagnose import PROTECTED, alignment, diagnose
 from cimm_jax.limits import pair_limit
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 ROWS, D = 300, 8
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def labelled(rng, x, direction):

@@ -17,13 +17,9 @@ from cimm_jax.training.tail_checkpoint import TailCheckpoint
 from cimm_jax.training.tail_penalties import Batch
 from cimm_jax.training.tail_training import Activations, Settings, train_tail
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 CUT = "layer3.0"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @pytest.fixture(scope="module")
