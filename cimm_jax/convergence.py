@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
+from cimm_jax.spectra import above_rounding
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -32,10 +33,14 @@ class ProbeProblem(NamedTuple):
     energy: jax.Array
 
 
-def probe_problem(features: jax.Array, targets: jax.Array) -> ProbeProblem:
-    """The problem of an l2 probe on features of shape (N, d) with targets of shape (N,) or (N, C); r = min(N, d)."""
+def probe_problem(features: jax.Array, targets: jax.Array, amplification: float | jax.Array = 1.0) -> ProbeProblem:
+    """The problem of an l2 probe on features of shape (N, d) with targets of shape (N,) or (N, C); r = min(N, d).
+
+    `amplification` is that of `spectra.product_amplification` where the features are a product x theta: the directions that x
+    lacks are no features, however much a whitening theta makes of their rounding errors.
+    """
     u, sigma, _ = svd(features)
-    counts = sigma > 2 * min(features.shape) ** 0.5 * float(jnp.finfo(sigma.dtype).eps) * sigma[0]
+    counts = above_rounding(sigma, min(features.shape), amplification)
     energy = label_energy(jnp.matmul(u.T, targets.reshape(len(targets), -1), precision=_HIGHEST))
     return ProbeProblem(jnp.where(counts, sigma**2, 0), jnp.where(counts, energy, 0))
 
@@ -108,21 +113,25 @@ def _safe(values: jax.Array) -> jax.Array:
     return jnp.where(values > 0, values, 1)
 
 
-def excess_left(features: jax.Array, targets: jax.Array, horizons: Sequence[int]) -> jax.Array:
+def excess_left(
+    features: jax.Array, targets: jax.Array, horizons: Sequence[int], amplification: float | jax.Array = 1.0
+) -> jax.Array:
     """`line_search_left` of a probe on features of shape (N, d) with targets (N,) or (N, C); shape (len(horizons),)."""
-    return _excess_left(jnp.asarray(features), jnp.asarray(targets), tuple(horizons))
+    return _excess_left(jnp.asarray(features), jnp.asarray(targets), tuple(horizons), amplification)
 
 
-def excess_curve(features: jax.Array, targets: jax.Array, steps: int) -> jax.Array:
+def excess_curve(
+    features: jax.Array, targets: jax.Array, steps: int, amplification: float | jax.Array = 1.0
+) -> jax.Array:
     """`line_search_curve` of a probe on features of shape (N, d); shape (steps + 1,)."""
-    return _excess_curve(jnp.asarray(features), jnp.asarray(targets), steps)
+    return _excess_curve(jnp.asarray(features), jnp.asarray(targets), steps, amplification)
 
 
 @partial(jax.jit, static_argnums=2)
-def _excess_curve(features, targets, steps):
-    return line_search_curve(probe_problem(features, targets), steps)
+def _excess_curve(features, targets, steps, amplification):
+    return line_search_curve(probe_problem(features, targets, amplification), steps)
 
 
 @partial(jax.jit, static_argnums=2)
-def _excess_left(features, targets, horizons):
-    return line_search_left(probe_problem(features, targets), horizons)
+def _excess_left(features, targets, horizons, amplification):
+    return line_search_left(probe_problem(features, targets, amplification), horizons)

@@ -26,6 +26,7 @@ from cimm_jax.methods.pencil import check_ridge, extractor
 from cimm_jax.metrics import MUCH_GREATER, ImmunizationRatio, relative_immunization_ratio
 from cimm_jax.pencil import check_rtol, feature_spectrum
 from cimm_jax.ridge import CANDIDATES, RidgePath, choose_ridge
+from cimm_jax.spectra import product_amplification
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
 PROTECTED = 0.5
@@ -230,8 +231,10 @@ def _left(task: Task, objective: SignalAware) -> np.ndarray:
 def _protection(pair, pencil, ridge, objective: SignalAware) -> tuple[Front, Protection]:
     allocation = _allocate(pencil, pair, objective)
     front = jax.tree.map(np.asarray, allocation.front)
-    features = _extracted(pair, pencil, allocation.scale, ridge)
-    free = float(excess_left(features, pair.harmful.y, (objective.horizon,))[0]) if allocation.feasible else math.nan
+    features, amplification = _extracted(pair, pencil, allocation.scale, ridge)
+    free = math.nan
+    if allocation.feasible:
+        free = float(excess_left(features, pair.harmful.y, (objective.horizon,), amplification)[0])
     best = np.unravel_index(np.argmax(front.harmful_left), front.harmful_left.shape)
     return front, Protection(
         float(ridge), free, float(front.harmful_left[best]), float(front.slow_down[best]), pareto(front)
@@ -334,7 +337,10 @@ def _allocate(pencil, pair, objective):
 
 @jax.jit
 def _extracted(pair, pencil, scale, ridge):
-    return jnp.matmul(pair.harmful.x, extractor(pencil, scale, ridge), precision=_HIGHEST)
+    """Harmful features, and the amplification of rounding errors in them."""
+    theta = extractor(pencil, scale, ridge)
+    features = jnp.matmul(pair.harmful.x, theta, precision=_HIGHEST)
+    return features, product_amplification(pair.harmful.x, theta, features)
 
 
 @jax.jit

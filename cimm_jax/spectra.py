@@ -323,6 +323,22 @@ def rounding_tolerance(size: int, dtype) -> float:
     return size * float(jnp.finfo(dtype).eps)
 
 
+def above_rounding(sigma: jax.Array, size: int, amplification: float | jax.Array = 1.0) -> jax.Array:
+    """Which descending singular values of features, shape (r,), stand above rounding: 2 sqrt(size) eps of the largest.
+
+    Args:
+      sigma: the singular values.
+      size: the smaller side of the features.
+      amplification: `product_amplification` of features that are a product.
+    """
+    return sigma > _feature_rounding(size, float(jnp.finfo(sigma.dtype).eps) * amplification) * sigma[0]
+
+
+def _feature_rounding(size: int, eps: float | jax.Array) -> float | jax.Array:
+    """Relative size of what rounding makes of a zero singular value; measured, not derived, on prescribed spectra."""
+    return 2 * size**0.5 * eps
+
+
 def numerical_rank(sigma: jax.Array) -> jax.Array:
     """How many descending eigenvalues of a formed matrix, shape (..., d), stand above rounding; int32, shape (...)."""
     return (sigma > rounding_tolerance(sigma.shape[-1], sigma.dtype) * sigma[..., :1]).sum(-1, dtype=jnp.int32)
@@ -354,11 +370,11 @@ def _matrix_accuracy(s: jax.Array) -> _Accuracy:
 
 
 def _feature_accuracy(f: jax.Array, amplification: float | jax.Array) -> _Accuracy:
-    """Accuracy of the SQUARED singular values of f; the factors were measured, not derived, on prescribed spectra."""
+    """Accuracy of the SQUARED singular values of f."""
     eps = float(jnp.finfo(f.dtype).eps) * (
         jnp.expand_dims(amplification, -1) if np.ndim(amplification) else amplification
     )
-    zero = (2 * min(f.shape[-2:]) ** 0.5 * eps) ** 2
+    zero = _feature_rounding(min(f.shape[-2:]), eps) ** 2
     return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64)
 
 

@@ -4,8 +4,11 @@ import numpy as np
 import prescribed
 import pytest
 
-from cimm_jax import InputError
+from cimm_jax import InputError, Task
+from cimm_jax.attacks import behind
 from cimm_jax.convergence import ProbeProblem, check_horizons, excess_left, line_search_left, probe_problem
+from cimm_jax.spectra import product_amplification
+from cimm_jax.tasks import SplitTask
 
 HORIZONS = (1, 2, 5, 20, 60)
 
@@ -48,6 +51,21 @@ def test_directions_that_the_features_lack_do_not_count(rng):
     problem = probe_problem(jnp.asarray(features), jnp.asarray(y))
     np.testing.assert_array_equal(np.asarray(problem.curvature)[3:], 0)
     np.testing.assert_array_equal(np.asarray(problem.energy)[3:], 0)
+
+
+def test_rounding_errors_that_a_map_blows_up_are_no_features(rng):
+    """x lacks directions; theta makes them as prominent as the others, and what it finds there is rounding."""
+    x = prescribed.features(rng, np.r_[1.0, 0.3, 0.1, 0, 0], (20, 5))
+    right = np.linalg.svd(x)[2].T
+    theta = right * np.r_[1, 1, 1, 1e4, 1e4]
+    features, y = x @ theta, rng.standard_normal(20)
+    amplification = product_amplification(*map(jnp.asarray, (x, theta, features)))
+    expected = excess_left(x @ right, y, HORIZONS)
+    assert abs(excess_left(features, y, HORIZONS) - expected).max() > 1e-3, "else there is nothing to be seen"
+    np.testing.assert_allclose(excess_left(features, y, HORIZONS, amplification), expected, rtol=1e-6)
+    heldout = Task(rng.standard_normal((6, 5)), rng.standard_normal(6))
+    sigma = behind(theta, SplitTask(Task(x, y), heldout)).decomposed().sigma
+    np.testing.assert_array_equal(sigma > 0, [True, True, True, False, False])
 
 
 def test_units_do_not_matter(rng):

@@ -84,7 +84,7 @@ def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -
     if loss is losses.softmax and y.shape[1] < 2:
         raise InputError(f"loss: softmax needs targets of shape (N, C) with C > 1, got C = {y.shape[1]}; use logistic")
     u, sigma, vt = target.decomposed()
-    kept = sigma > 2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps) * sigma[0]
+    kept = sigma > 0
     coefficients = product(u.T, y)
     best = jnp.where(kept, 1 / jnp.where(kept, sigma, 1), 0)[:, None] * coefficients
     bound = CURVATURE_BOUND[loss] / (len(y) if loss is losses.softmax else y.size)

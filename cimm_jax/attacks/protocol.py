@@ -15,11 +15,12 @@ import numpy as np
 
 from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
+from cimm_jax.spectra import above_rounding, product_amplification
 from cimm_jax.tasks import Array, SplitTask, Task, check_task
 
 
 class Factors(NamedTuple):
-    """The singular value decomposition of features, as `decompositions.svd` gives it."""
+    """The singular value decomposition of features, as `decompositions.svd` gives it, but zero where rounding decides."""
 
     u: jax.Array
     sigma: jax.Array
@@ -34,27 +35,34 @@ class Target(NamedTuple):
       heldout: other rows, which the result is judged on.
       mapping: the extractor itself, shape (inputs, d), for attackers who know it; None if nobody does.
       factors: of fit.x, so that many attacks share one decomposition; None lets each make its own.
+      amplification: of rounding errors in the features, where they are a product with the extractor
+        (`spectra.product_amplification`).
     """
 
     fit: Task
     heldout: Task
     mapping: Array = None
     factors: Factors | None = None
+    amplification: Array | float = 1.0
 
     def with_features(self, change: Callable[[jax.Array], jax.Array], factors: Factors | None = None) -> "Target":
         """The same with other features, of which `factors` are the new ones; the map and its factors are forgotten."""
         fit, heldout = (task._replace(x=change(task.x)) for task in (self.fit, self.heldout))
-        return Target(fit, heldout, None, factors)
+        return Target(fit, heldout, None, factors, self.amplification)
 
     def decomposed(self) -> Factors:
         """The factors, made if need be."""
-        return Factors(*svd(self.fit.x)) if self.factors is None else self.factors
+        if self.factors is not None:
+            return self.factors
+        u, sigma, vt = svd(self.fit.x)
+        return Factors(u, jnp.where(above_rounding(sigma, len(sigma), self.amplification), sigma, 0), vt)
 
 
 def behind(theta: Array, task: SplitTask) -> Target:
     """What an attacker of a task sees behind a linear extractor of shape (inputs, d), the extractor included."""
     fit, heldout = (Task(part.x @ theta, part.y) for part in task)
-    return Target(fit, heldout, theta)
+    amplification = product_amplification(*map(jnp.asarray, (task.train.x, theta, fit.x)))
+    return Target(fit, heldout, theta, amplification=amplification)
 
 
 class Trace(NamedTuple):

@@ -13,8 +13,7 @@ import numpy as np
 
 from cimm_jax import losses
 from cimm_jax.attacks.catalogue import Operator
-from cimm_jax.attacks.protocol import Factors, Target, Trace, check_target
-from cimm_jax.decompositions import svd
+from cimm_jax.attacks.protocol import Target, Trace, check_target
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
 
@@ -167,13 +166,13 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
                 )
 
 
-_svd_of_each = jax.jit(jax.vmap(svd))
+_decompose_each = jax.jit(jax.vmap(Target.decomposed))
 
 
 def _stack(targets: Iterable[Target]) -> Target:
     """All targets with their features scaled, and each decomposed once for all attacks."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets))
-    return stacked._replace(factors=Factors(*_svd_of_each(stacked.fit.x)))
+    return stacked._replace(factors=_decompose_each(stacked))
 
 
 def _unit(target: Target) -> Target:

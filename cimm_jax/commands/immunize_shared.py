@@ -12,6 +12,7 @@ from cimm_jax.cli import Immunize
 from cimm_jax.convergence import excess_curve
 from cimm_jax.files import write_json
 from cimm_jax.report.tables import print_table
+from cimm_jax.spectra import product_amplification
 from cimm_jax.tasks import TaskPair
 
 NO_COMPARISON = (
@@ -44,14 +45,15 @@ def deliver(
 
 def excess_curves(theta: jax.Array, pair: TaskPair) -> dict[str, np.ndarray]:
     """Excess loss left after 0, 1, ... steps of exact line search on each task, before and after; {} without targets."""
-    return {
-        f"{name} {state}": np.asarray(
-            excess_curve(task.x if state == "undefended" else task.x @ theta, task.y, CURVE_STEPS)
-        )
-        for name, task in pair._asdict().items()
-        if task.y is not None
-        for state in ("undefended", "immunized")
-    }
+    curves = {}
+    for name, (x, y) in pair._asdict().items():
+        if y is None:
+            continue
+        features = x @ theta
+        amplification = product_amplification(x, theta, features)
+        curves[f"{name} undefended"] = np.asarray(excess_curve(x, y, CURVE_STEPS))
+        curves[f"{name} immunized"] = np.asarray(excess_curve(features, y, CURVE_STEPS, amplification))
+    return curves
 
 
 def print_excess_left(curves: Mapping[str, Mapping[str, np.ndarray]], *, note: str = "") -> None:

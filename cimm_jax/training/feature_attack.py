@@ -7,6 +7,7 @@ trained, and all others in float64, where ill-conditioned features hide nothing 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Swept, Target
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import probe_loss
+from cimm_jax.spectra import product_amplification
 from cimm_jax.tasks import Task
 from cimm_jax.training.class_targets import centred, one_hot
 from cimm_jax.training.features import FeatureSet
@@ -43,7 +45,7 @@ def attack_features(
     columns, 98 % are a constant.
 
     Args:
-      features: of the harmful task.
+      features: of the task.
       thetas: maps by name, shape (d, d), the undefended identity first.
       operators: the attackers.
       keys: one a seed.
@@ -52,8 +54,9 @@ def attack_features(
     Raises:
       InputError: if there is no held-out part, or as `attacks.sweep`.
     """
-    targets = {name: features.changed(partial(_mapped, theta)) for name, theta in thetas.items()}
-    return _attack(targets, operators, thetas, [features], keys, progress)
+    mapped = {name: features.changed(partial(_mapped, theta)) for name, theta in thetas.items()}
+    maps = {name: _Map.of(theta, features.train.x, mapped[name].train.x) for name, theta in thetas.items()}
+    return _attack(mapped, operators, maps, [features], keys, progress)
 
 
 def attack_networks(
@@ -68,7 +71,7 @@ def attack_networks(
     "Excess loss left" is above the least that any probe reaches on any of the networks.
 
     Args:
-      features: of the harmful task by network, the undefended one first.
+      features: of the task by network, the undefended one first.
       operators: the attackers; nobody knows a map that could be undone.
       keys: one a seed.
       progress: as in `attack_features`.
@@ -79,6 +82,19 @@ def attack_networks(
     return _attack(features, operators, {}, list(features.values()), keys, progress)
 
 
+class _Map(NamedTuple):
+    """A map behind features, and how much larger the float64 rounding errors are that it leaves in them."""
+
+    theta: np.ndarray
+    amplification: float
+
+    @classmethod
+    def of(cls, theta: np.ndarray, x: np.ndarray, mapped: np.ndarray) -> "_Map":
+        return cls(
+            theta, float(product_amplification(*(jnp.asarray(part, jnp.float64) for part in (x, theta, mapped))))
+        )
+
+
 def _mapped(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float64) @ theta
 
@@ -86,14 +102,14 @@ def _mapped(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
 def _attack(
     features: Mapping[str, FeatureSet],
     operators: Sequence[Operator],
-    mappings: Mapping[str, np.ndarray],
+    maps: Mapping[str, _Map],
     bounded_by: Sequence[FeatureSet],
     keys: jax.Array,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Swept]:
     """The sweep; `bounded_by` are the features whose best probe has the least loss."""
     if any(of.heldout is None for of in features.values()):
-        raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+        raise InputError("features: have no held-out images to judge attackers on; give a folder with train and test")
     squared = operators[0].loss is losses.squared
     least = min(map(_least_loss, bounded_by)) if squared else None
     heavy = [operator for operator in operators if not squared or operator.axes]
@@ -104,7 +120,7 @@ def _attack(
             continue
         done = len(swept)
         told = None if progress is None else lambda made, done=done: progress(done + made)
-        targets = {name: _target(of, mappings.get(name), dtype, squared) for name, of in features.items()}
+        targets = {name: _target(of, maps.get(name), dtype, squared) for name, of in features.items()}
         try:
             swept |= attacks.sweep(members, targets, keys=keys, least_loss=least, progress=told)
         except KeyboardInterrupt:
@@ -117,7 +133,7 @@ def _attack(
     return {name: found._replace(heldout_left=(1 - found.accuracy) / guessing) for name, found in ordered.items()}
 
 
-def _target(features: FeatureSet, mapping: np.ndarray | None, dtype: type, squared: bool) -> Target:
+def _target(features: FeatureSet, behind: _Map | None, dtype: type, squared: bool) -> Target:
     targets = {
         name: one_hot(part.labels, features.classes)
         for name, part in (("train", features.train), ("heldout", features.heldout))
@@ -125,8 +141,13 @@ def _target(features: FeatureSet, mapping: np.ndarray | None, dtype: type, squar
     }
     if squared:
         targets["train"] = centred(targets["train"])
-    tasks = [Task(getattr(features, name).x.astype(dtype), y.astype(dtype)) for name, y in targets.items()]
-    return Target(*tasks, mapping=None if mapping is None else np.asarray(mapping, dtype))
+    fit, heldout = (Task(getattr(features, name).x.astype(dtype), y.astype(dtype)) for name, y in targets.items())
+    if behind is None:
+        return Target(fit, heldout)
+    # The product was made in float64; in float32 its errors are hidden by the rounding that comes after.
+    coarser = float(np.finfo(np.float64).eps / np.finfo(dtype).eps)
+    amplification = max(1.0, behind.amplification * coarser)
+    return Target(fit, heldout, mapping=np.asarray(behind.theta, dtype), amplification=amplification)
 
 
 def _least_loss(features: FeatureSet) -> float:
