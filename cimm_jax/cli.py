@@ -30,13 +30,14 @@ class PencilSettings:
     budget: str | None = None
     """pencil: largest condition number of the primary task, or keep (the default): as it is."""
     objective: Literal["kappa", "signal"] | None = None
-    """pencil: spend the budget on the condition number (the default) or where the labels are."""
+    """pencil: spend the budget on the condition number (the default, but for networks) or where the labels are."""
     horizon: int | None = None
     """pencil, objective signal: steps after which the harmful loss is looked at (1000)."""
     primary_no_slower_at: tuple[int, ...] | None = None
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
     ridge: float | None = None
-    """pencil: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out."""
+    """pencil: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6 for a network
+    under the objective signal."""
     rotate: bool = True
     """pencil: rotate at random, against optimizers that look at axes."""
 
@@ -67,6 +68,10 @@ class DeepSettings:
     """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
     epochs: int | None = None
     """Network, with --train-from: times through the longer data set; 2 if left out."""
+    strength: float | None = None
+    """Network, with --train-from: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
+    label_smoothing: float | None = None
+    """Network, with --train-from: share of a primary target that goes to all classes alike; 0 if left out."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def run(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "deep"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert immunize(inputs, folder, "--budget", "1e3", "--ridge", "1e-6") == 0
+        assert immunize(inputs, folder, "--budget", "1e3") == 0
     (folder / "printed.txt").write_text(printed.getvalue())
     return folder
 
@@ -51,11 +51,12 @@ def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
     ):
         assert expected in printed
     results = json.loads((run / "results.json").read_text())
+    assert (results["settings"]["objective"], results["settings"]["ridge"]) == ("signal", 1e-6), "defaults for networks"
     assert results["rows"] == {"train": {"primary": 36, "harmful": 36}, "heldout": {"primary": 18, "harmful": 18}}
     for kept in results["deep"]["primary_kept"].values():
         assert kept["unchanged"]
         assert kept["accuracy_before"] == kept["accuracy_after"]
-    assert results["ratios"]["train"]["PseudoInverse"]["rir"] > 100
+    assert results["ratios"]["train"]["PseudoInverse"]["rir"] > 10
     assert results["groups"]["PseudoInverse"]["groups"] == 20
     assert results["deep"]["harmful"]["train"]["classes"] == CLASSES
     theta, head = load_file(run / "theta.safetensors")["theta"], load_file(run / "head.safetensors")
@@ -87,6 +88,14 @@ def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
     error = harmful["deep"]["line_search"]["heldout_left"]["mean"]
     assert error == pytest.approx((1 - deep["line_search"]) / (1 - 1 / CLASSES))
     assert results["extractors"]["deep"]["train"]["ratios"] == immunized["ratios"]["train"]
+    primary = results["tasks"]["primary"]
+    assert list(primary) == list(harmful)
+    assert primary["undefended"]["line_search"]["accuracy"]["mean"] > 0.9
+    for who, state in (("undefended", "undefended"), ("deep", "immunized")):
+        expected = immunized["excess_left"]["train"][f"primary {state}"][50]
+        assert primary[who]["line_search"]["left"]["mean"] == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    for task in ("harmful", "primary"):
+        assert f"best held-out accuracy, {task} classes" in printed
     report = ["report", str(run), str(tmp_path / "attack"), "--out", str(tmp_path / "report")]
     assert cli.main(report) == 0
     assert "small" in (tmp_path / "report/report.html").read_text()

@@ -35,7 +35,7 @@ def run(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tail"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert immunize(inputs, folder, "--epochs", "3", "--batch-size", "12") == 0
+        assert immunize(inputs, folder, "--epochs", "3", "--batch-size", "12", "--strength", "1.5") == 0
     (folder / "printed.txt").write_text(printed.getvalue())
     return folder
 
@@ -70,6 +70,7 @@ def test_the_exported_network_is_what_was_measured(run, features):
     assert results["history"]["policy"] == "PseudoInverse"
     assert len(results["history"]["loss"]) == 3 * 3
     assert len(results["deep"]["lambdas"]) == 2
+    assert results["deep"]["training"]["strength"] == 1.5
     assert results["groups"]["ReleasedCode"]["groups"] == 20
 
 
@@ -97,7 +98,7 @@ def test_what_is_printed(run):
 def test_an_interrupted_run_continues_and_a_finished_one_is_not_trained_again(
     inputs, run, tmp_path, monkeypatch, capsys
 ):
-    arguments = ["--epochs", "3", "--batch-size", "12"]
+    arguments = ["--epochs", "3", "--batch-size", "12", "--strength", "1.5"]
     made = []
 
     def watched(*settings, progress, **more):
@@ -150,6 +151,8 @@ def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
         (["--batch-size", "999"], {}, "batch_size: needs 1 to 36"),
         (["--batch-size", "0"], {}, "batch_size"),
         (["--epochs", "0"], {}, "epochs: needs at least 1"),
+        (["--strength", "0"], {}, "strength: needs a positive"),
+        (["--label-smoothing", "1"], {}, "label_smoothing: needs a number"),
         (["--learning-rate", "-1"], {}, "learning_rate"),
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
         (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: imma has no such weight"),

@@ -1,6 +1,7 @@
 """`cimm attack`: what every attacker of a sweep gets from immunized extractors, and what the protection costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,9 @@ from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Swept
 from cimm_jax.attacks.protocol import are_classes
 from cimm_jax.cli import Attack
-from cimm_jax.commands.attack_shared import deliver, operators_of, sweep_records
+from cimm_jax.commands.attack_shared import all_finished, deliver, operators_of, sweep_records, swept_by_task
 from cimm_jax.commands.battlefield import extractors, read_battlefield
-from cimm_jax.commands.shared import POLICIES, blas_threads_for, check_count, manifest, progress_bar, ratio_record
+from cimm_jax.commands.shared import POLICIES, blas_threads_for, check_count, manifest, ratio_record
 from cimm_jax.files import output_folder
 from cimm_jax.limits import share_of_pair
 from cimm_jax.metrics import relative_immunization_ratio
@@ -31,7 +32,8 @@ def run_attack(command: Attack) -> None:
     folder = output_folder(command.out)
     with blas_threads_for(field.pair.train.primary.x.shape[1]):
         thetas = extractors(field, seed=command.seed, steps=command.immunization_steps, batch_size=command.batch_size)
-        swept = _sweep(command, field.tasks(), thetas, operators)
+        tasks = _tasks(command, field.tasks(), thetas, operators)
+        swept = swept_by_task(tasks, operators)
     results: dict[str, Any] = {
         **manifest(command, {"pair": field.pair, "benign": field.benign}),
         "data": field.settings,
@@ -42,28 +44,19 @@ def run_attack(command: Attack) -> None:
         "extractors": {name: _measured(theta, field.pair) for name, theta in thetas.items()},
         **sweep_records(command, operators, swept, list(thetas)),
     }
-    complete = [len(found) for found in swept.values()] == [len(operators)] * len(field.tasks())
-    deliver(command, folder, results, complete=complete)
+    deliver(command, folder, results, complete=all_finished(swept, tasks, operators))
 
 
-def _sweep(
+def _tasks(
     command: Attack, tasks: Mapping[str, SplitTask], thetas: Mapping[str, jax.Array], operators: Sequence[Operator]
-) -> dict[str, dict[str, Swept]]:
-    """By task and attacker. Ctrl-C ends it: harmful first, and the other tasks only with the attackers finished there."""
+) -> dict[str, Callable[..., dict[str, Swept]]]:
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
-    swept = {}
-    for task, split in tasks.items():
+
+    def sweep(split: SplitTask, progress: Callable[[int], None]) -> dict[str, Swept]:
         targets = {name: attacks.behind(theta, split) for name, theta in thetas.items()}
-        with progress_bar(f"attacking the {task} task", len(operators)) as progress:
-            try:
-                swept[task] = attacks.sweep(operators, targets, keys=keys, progress=progress)
-            except KeyboardInterrupt:
-                if not swept:
-                    raise
-                break
-        if len(swept[task]) < len(operators):
-            break
-    return swept
+        return attacks.sweep(operators, targets, keys=keys, progress=progress)
+
+    return {task: partial(sweep, split) for task, split in tasks.items()}
 
 
 def _measured(theta: jax.Array, pair: SplitPair) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What attacks on tasks and on networks share: the attackers, what they found as plain numbers, and how it is told."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from cimm_jax import attacks, losses
 from cimm_jax.attacks import Operator, Outcome, Swept
 from cimm_jax.cli import Attack
 from cimm_jax.commands.runs import read_results
+from cimm_jax.commands.shared import progress_bar
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_json, write_whole
 from cimm_jax.report.attack import attack_plot
@@ -32,6 +33,39 @@ def check_left_out(command: Attack, names: Sequence[str]) -> None:
     for name in names:
         if getattr(command, name) != getattr(Attack, name):
             raise InputError(f"{name}: the runs decide that; leave it out")
+
+
+def swept_by_task(
+    tasks: Mapping[str, Callable[..., dict[str, Swept]]], operators: Sequence[Operator]
+) -> dict[str, dict[str, Swept]]:
+    """By task and attacker, with a progress bar each. Ctrl-C ends it; what is finished of a task is kept.
+
+    Args:
+      tasks: by name, the harmful one first, a function of `progress` that sweeps the operators over it.
+      operators: the attackers.
+
+    Raises:
+      KeyboardInterrupt: if nothing at all was finished.
+    """
+    swept: dict[str, dict[str, Swept]] = {}
+    for task, sweep in tasks.items():
+        with progress_bar(f"attacking the {task} task", len(operators)) as progress:
+            try:
+                swept[task] = sweep(progress=progress)
+            except KeyboardInterrupt:
+                if not swept:
+                    raise
+                break
+        if len(swept[task]) < len(operators):
+            break
+    return swept
+
+
+def all_finished(
+    swept: Mapping[str, Mapping[str, Swept]], tasks: Collection[str], operators: Sequence[Operator]
+) -> bool:
+    """Whether every attacker finished every task."""
+    return [len(found) for found in swept.values()] == [len(operators)] * len(tasks)
 
 
 def sweep_records(

@@ -1,6 +1,7 @@
-"""`cimm attack` on runs of `cimm immunize --model`: linear probes of the harmful classes on the immunized features."""
+"""`cimm attack` on runs of `cimm immunize --model`: new linear probes of harmful and primary classes on the features."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import numpy as np
 
 from cimm_jax.attacks import Operator, Swept
 from cimm_jax.cli import Attack, Immunize
-from cimm_jax.commands.attack_shared import check_left_out, deliver, operators_of, sweep_records
+from cimm_jax.commands.attack_shared import (
+    all_finished,
+    check_left_out,
+    deliver,
+    operators_of,
+    sweep_records,
+    swept_by_task,
+)
 from cimm_jax.commands.battlefield import DECIDED_BY_RUNS
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, DeepInputs, is_deep, read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun, TrainedRun, is_trained, read_runs, read_trained_runs
 from cimm_jax.commands.runs import read_results
-from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar
+from cimm_jax.commands.shared import blas_threads_for, check_count, manifest
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder
 from cimm_jax.report.attack_facts import UNDEFENDED
@@ -23,7 +31,8 @@ from cimm_jax.training.feature_attack import DEEP, attack_features, attack_netwo
 
 HELDOUT = "held-out: share of images nobody fitted that are classified wrongly, over that of guessing."
 PRIMARY_ABSORBED = (
-    "The primary task pays nothing: the published head absorbs the map (primary_kept in the run's results.json)."
+    "The published head absorbs the map, so who uses the primary task as it is pays nothing (primary_kept in the run's "
+    "results.json)."
 )
 PRIMARY_TRAINED = "What the primary task paid stands under primary_kept in each run's results.json."
 
@@ -56,11 +65,12 @@ def run_deep_attack(command: Attack) -> None:
     thetas = {UNDEFENDED: np.eye(features), **{run.name: run.theta for run in runs}}
     folder = output_folder(command.out)
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
-    with (
-        blas_threads_for(features),
-        progress_bar("attacking the harmful task", len(operators)) as progress,
-    ):
-        swept = attack_features(data.features.harmful, thetas, operators, keys=keys, progress=progress)
+    tasks = {
+        task: partial(attack_features, getattr(data.features, task), thetas, operators, keys=keys)
+        for task in _attacked(data.described)
+    }
+    with blas_threads_for(features):
+        swept = swept_by_task(tasks, operators)
     _deliver(command, folder, runs, data.described, operators, swept, note=PRIMARY_ABSORBED)
 
 
@@ -79,17 +89,30 @@ def run_trained_attack(command: Attack) -> None:
     inputs, cache = _inputs(command, runs)
     networks = {run.name: inputs.with_weights(run.weights) for run in runs}
     folder = output_folder(command.out)
+    described = inputs.described()
     features = {
-        name: of._replace(images={"harmful": inputs.images["harmful"]}).outputs(cache)["harmful"]
+        name: of._replace(images={task: inputs.images[task] for task in _attacked(described)}).outputs(cache)
         for name, of in {UNDEFENDED: inputs, **networks}.items()
     }
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
-    with (
-        blas_threads_for(features[UNDEFENDED].train.x.shape[1]),
-        progress_bar("attacking the harmful task", len(operators)) as progress,
-    ):
-        swept = attack_networks(features, operators, keys=keys, progress=progress)
-    _deliver(command, folder, runs, inputs.described(), operators, swept, note=PRIMARY_TRAINED)
+    tasks = {
+        task: partial(attack_networks, {name: of[task] for name, of in features.items()}, operators, keys=keys)
+        for task in _attacked(described)
+    }
+    with blas_threads_for(described["features"]):
+        swept = swept_by_task(tasks, operators)
+    _deliver(command, folder, runs, described, operators, swept, note=PRIMARY_TRAINED)
+
+
+def _attacked(described: Mapping[str, Any]) -> tuple[str, ...]:
+    """The harmful task, and the primary one if there are images of it to judge new probes on.
+
+    Raises:
+      InputError: if there are none of the harmful one.
+    """
+    if "heldout" not in described["harmful"]:
+        raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+    return ("harmful", "primary") if "heldout" in described["primary"] else ("harmful",)
 
 
 def _deliver(
@@ -98,7 +121,7 @@ def _deliver(
     runs: Runs,
     described: dict[str, Any],
     operators: Sequence[Operator],
-    swept: Mapping[str, Swept],
+    swept: Mapping[str, Mapping[str, Swept]],
     *,
     note: str,
 ) -> None:
@@ -106,16 +129,16 @@ def _deliver(
         **manifest(command),
         "data": {"data": runs[0].settings["model"], **{t: runs[0].settings[t] for t in ("primary", "harmful")}},
         "deep": described,
-        "rows": {"harmful": {part: rows["images"] for part, rows in described["harmful"].items()}},
+        "rows": {task: {part: rows["images"] for part, rows in described[task].items()} for task in swept},
         "classes": True,
         "extractors": {run.name: _measured(run.results) for run in runs},
-        **sweep_records(command, operators, {"harmful": swept}, [UNDEFENDED, *(run.name for run in runs)]),
+        **sweep_records(command, operators, swept, [UNDEFENDED, *(run.name for run in runs)]),
     }
     deliver(
         command,
         folder,
         results,
-        complete=len(swept) == len(operators),
+        complete=all_finished(swept, _attacked(described), operators),
         print_more=lambda shown: _print_accuracy(shown, note),
     )
 
@@ -163,10 +186,13 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print_accuracy(results: Mapping[str, Any], note: str) -> None:
     print(f"{HELDOUT} {note}\n")
-    harmful = results["tasks"]["harmful"]
-    names = list(harmful[UNDEFENDED])
-    print_table(
-        ["attacker", *harmful],
-        [[name, *(f"{records[name]['accuracy']['mean']:.3f}" for records in harmful.values())] for name in names],
-        title="best held-out accuracy of the harmful classes",
-    )
+    for task, by_extractor in results["tasks"].items():
+        names = list(by_extractor[UNDEFENDED])
+        print_table(
+            ["attacker", *by_extractor],
+            [
+                [name, *(f"{records[name]['accuracy']['mean']:.3f}" for records in by_extractor.values())]
+                for name in names
+            ],
+            title=f"best held-out accuracy, {task} classes",
+        )

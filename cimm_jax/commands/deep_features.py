@@ -25,6 +25,9 @@ from cimm_jax.training.features import DeepFeatures, FeatureSet, Labelled, featu
 DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "primary_classes", "harmful_classes", "image_rows", "views")
 """Settings that decide what the features are; the others of a deep run say what is done with them."""
 
+TAIL_SETTINGS = ("epochs", "strength", "label_smoothing")
+"""Settings of training the last blocks, which maps do not have."""
+
 
 class DeepData(NamedTuple):
     """A network's features of both tasks.

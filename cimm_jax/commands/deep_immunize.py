@@ -1,5 +1,6 @@
 """`cimm immunize --model`: a linear map behind a network's features, the published head absorbing its inverse."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from safetensors.numpy import save
 from cimm_jax import methods
 from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
-from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepData, read_deep_inputs
+from cimm_jax.commands.deep_features import DEEP_SETTINGS, TAIL_SETTINGS, DeepData, read_deep_inputs
 from cimm_jax.commands.deep_told import print_ratios, print_skipped
+from cimm_jax.commands.defences import LIGHT_RIDGE
 from cimm_jax.commands.immunize_shared import deliver, excess_curves, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import (
     POLICIES,
@@ -38,6 +40,7 @@ from cimm_jax.training.grouped_ratio import GROUP_ROWS, GROUPS, grouped_ratio
 
 def run_deep_immunize(command: Immunize) -> None:
     """Computes features, immunizes, measures; writes results.json, theta.safetensors, head.safetensors and a picture."""
+    command = _with_defaults(command)
     method = build_methods(
         [command.method],
         command.learning_rate,
@@ -47,8 +50,9 @@ def run_deep_immunize(command: Immunize) -> None:
         implied=hessian_for(command.batch_size),
     )[command.method]
     check_steps(command.steps)
-    if command.epochs is not None:
-        raise InputError("epochs: is a setting of --train-from; add that, or leave it out")
+    for name in TAIL_SETTINGS:
+        if getattr(command, name) is not None:
+            raise InputError(f"{name}: is a setting of --train-from; add that, or leave it out")
     if command.resamples is not None:
         check_resamples(command.resamples)
     inputs = read_deep_inputs(**{name: getattr(command, name) for name in DEEP_SETTINGS}, strict=command.strict)
@@ -69,6 +73,13 @@ def run_deep_immunize(command: Immunize) -> None:
     write_whole(folder / "convergence.png", convergence_plot(results["excess_left"], title=title))
     beside = "theta.safetensors, head.safetensors and convergence.png"
     deliver(command, folder, results, partial(_print, title, results), beside=beside)
+
+
+def _with_defaults(command: Immunize) -> Immunize:
+    """`pencil` looks at labels, with a light ridge: the published head absorbs the map, so the primary task pays nothing."""
+    if command.method != "pencil" or command.objective == "kappa":
+        return command
+    return replace(command, objective="signal", ridge=LIGHT_RIDGE if command.ridge is None else command.ridge)
 
 
 def _immunized(command: Immunize, method: methods.Method, pair: TaskPair) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from cimm_jax.cli import Immunize, PencilSettings
-from cimm_jax.commands.deep_features import DEEP_SETTINGS, DeepInputs, head_of, read_deep_inputs
+from cimm_jax.commands.deep_features import DEEP_SETTINGS, TAIL_SETTINGS, DeepInputs, head_of, read_deep_inputs
 from cimm_jax.commands.deep_told import print_ratios, print_skipped
 from cimm_jax.commands.defences import MODEL_FILE
 from cimm_jax.commands.immunize_shared import deliver, print_excess_left, print_verdicts
@@ -41,7 +41,8 @@ POLICY = PseudoInverse()
 """Of the condition numbers on the way."""
 
 MADE_BY = (
-    *("method", "train_from", "epochs", "batch_size", "learning_rate", "lambda_primary", "lambda_harmful", "seed"),
+    *("method", "train_from", "batch_size", "learning_rate", "lambda_primary", "lambda_harmful", "seed"),
+    *TAIL_SETTINGS,
     *DEEP_SETTINGS,
 )
 
@@ -113,7 +114,7 @@ def _settings(command: Immunize) -> Settings:
     for name in OF_MAPS:
         if getattr(command, name) != getattr(Immunize, name):
             raise InputError(f"{name}: is a setting of maps; leave it out with --train-from")
-    given = {"epochs": command.epochs, "batch_rows": command.batch_size}
+    given = {"batch_rows": command.batch_size, **{name: getattr(command, name) for name in TAIL_SETTINGS}}
     given = {name: value for name, value in given.items() if value is not None}
     return Settings(learning_rate=command.learning_rate, seed=command.seed, **given)
 
