@@ -25,8 +25,8 @@ there are held-out primary images, new probes of the primary classes are trained
 Configurations: lite0_cars (EfficientNet-Lite0, a sample of ImageNet, Cars), resnet20_mnist and resnet56_mnist (CIFAR-10, MNIST
 in colour), vit_mnist (the same with a small transformer, which `pretrain_vit` trains into OUT/vit first unless --weights names
 one), resnet20_halves and resnet56_halves (the first five classes of CIFAR-10, the last five), and the published ones, which
-need imagenet2012/, cars196/ or country211/ and weights/ in DIR. A method that is finished is not run again. Run time and
-result: docs/results.md.
+need weights/ in DIR, and imagenet2012/, cars196/ or country211/ there or --primary tfds:imagenet2012 --harmful tfds:cars196. A
+method that is finished is not run again. Run time and result: docs/results.md.
 """
 
 import argparse
@@ -177,10 +177,18 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--batch-size", type=int, default=64, help="rows of their Hessians")
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
-    made.add_argument("--image-rows", type=int, help="images of each part of MNIST and CIFAR-10")
+    add_image_settings(made)
     made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
     made.add_argument("--cache", type=Path, help="folder that keeps features between runs")
     return made.parse_args(arguments)
+
+
+def add_image_settings(made: argparse.ArgumentParser) -> None:
+    """What `read_inputs` asks of the settings beside those of every experiment."""
+    for task in ("primary", "harmful"):
+        made.add_argument(f"--{task}", help="images instead of the configuration's, such as tfds:cars196@DIR")
+    made.add_argument("--image-rows", type=int, help="images of each part of MNIST, CIFAR-10 and tfds:NAME")
+    made.add_argument("--views", type=int, default=1, help="views of each training image, all but one augmented")
 
 
 def read_inputs(configuration: Configuration, settings: argparse.Namespace, weights: Path | None = None) -> DeepInputs:
@@ -196,7 +204,8 @@ def read_inputs(configuration: Configuration, settings: argparse.Namespace, weig
     """
     root = settings.data_dir
     published = [configuration.weights] if configuration.weights and weights is None else []
-    for needed in (*published, configuration.primary, configuration.harmful):
+    sources = {task: getattr(settings, task) for task in ("primary", "harmful")}
+    for needed in (*published, *(getattr(configuration, task) for task, given in sources.items() if given is None)):
         if not (root / needed).exists():
             raise InputError(f"data_dir: {root / needed} is missing; {settings.config} needs it")
     if weights is None:
@@ -204,12 +213,12 @@ def read_inputs(configuration: Configuration, settings: argparse.Namespace, weig
     inputs = read_deep_inputs(
         model=configuration.model,
         weights=weights,
-        primary=str(root / configuration.primary),
-        harmful=str(root / configuration.harmful),
+        **{task: given or str(root / getattr(configuration, task)) for task, given in sources.items()},
         image_rows=settings.image_rows or configuration.image_rows,
         strict=False,
         primary_classes=configuration.primary_classes,
         harmful_classes=configuration.harmful_classes,
+        views=settings.views,
     )
     inputs.check_batch_size(settings.batch_size)
     return inputs

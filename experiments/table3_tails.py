@@ -49,7 +49,7 @@ from experiments.common import PUBLISHED, parser
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.resumed import resumed
-from experiments.table3_deepnets import CONFIGURATIONS, read_inputs
+from experiments.table3_deepnets import CONFIGURATIONS, add_image_settings, read_inputs
 
 PLAIN = "plain"
 ATTACKERS = (*FOLLOWERS, "normal equations")
@@ -125,7 +125,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--batch-size", type=int, default=64)
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
-    made.add_argument("--image-rows", type=int, help="images of each part of MNIST and CIFAR-10")
+    add_image_settings(made)
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs")
     made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
     return made.parse_args(arguments)

@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
 
 def settings(folder, **changed):
     made = {"config": "resnet20_halves", "data_dir": folder, "image_rows": None, "batch_size": 4}
+    made |= {"primary": None, "harmful": None, "views": 1}
     return argparse.Namespace(**{**made, **changed})
 
 
@@ -32,6 +33,14 @@ def test_the_halves_of_cifar_are_its_classes(folder):
     assert not set(map(bytes, primary.train.x)) & set(map(bytes, harmful.train.x))
     assert data.head.kernel.shape[1] == 10
     assert HALVES.harmful_classes == ("dog", "frog", "horse", "ship", "truck")
+
+
+def test_other_images_and_more_views_of_them(folder):
+    data = table3_deepnets.read_inputs(HALVES, settings(folder, harmful=str(folder / HALVES.primary), views=2))
+    described = data.described()
+    assert described["primary"]["train"]["views"] == described["harmful"]["train"]["views"] == 2
+    with pytest.raises(InputError, match="cannot open nothing_like_it"):
+        table3_deepnets.read_inputs(HALVES, settings(folder, primary="tfds:nothing_like_it"))
 
 
 def test_bad_input_is_refused(folder, tmp_path):
