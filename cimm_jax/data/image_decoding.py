@@ -19,11 +19,12 @@ class UndecodableError(InputError):
     """A file that is no whole image."""
 
 
-def decode(image: Path | bytes) -> np.ndarray:
+def decode(image: Path | bytes, name: str = "an image") -> np.ndarray:
     """Pixels as they are, uint8 of shape (height, width, 3); grey, palette and transparent images become RGB.
 
     Args:
       image: a file or what is in one.
+      name: what messages call the latter.
 
     Raises:
       UndecodableError: if it cannot be read, is damaged or no image.
@@ -34,11 +35,10 @@ def decode(image: Path | bytes) -> np.ndarray:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             return np.asarray(opened.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them
-        if isinstance(image, bytes):
-            told = f"a record cannot be decoded ({one_line(error)}); prepare the data set again"
-        else:
-            told = f"{image} cannot be decoded ({one_line(error)}); remove it, or leave --strict out"
-        raise UndecodableError(f"images: {told}") from error
+        known, cure = (name, "prepare the data set again") if isinstance(image, bytes) else (image, "remove it")
+        raise UndecodableError(
+            f"images: {known} cannot be decoded ({one_line(error)}); {cure}, or leave --strict out"
+        ) from error
 
 
 def fitted(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
-from cimm_jax.data.image_decoding import UndecodableError, decode, fitted, is_image
+from cimm_jax.data.image_decoding import decode, fitted, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.data.reasons import few
+from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError
 
 TRAIN, HELDOUT = "train", "test"
@@ -114,30 +115,11 @@ def _read(
 ) -> ImageSet:
     """Everything of the chosen classes that can be decoded."""
     chosen = choose(np.asarray(labels), names, only)
-    files = [files[index] for index in chosen.indices]
+    chosen, skipped = usable(lambda index: decode(files[index]), chosen, where=root, strict=strict)
+    kept = [files[index] for index in chosen.indices]
     with ThreadPoolExecutor(READERS) as pool:
-        looked_at = list(pool.map(_look, files))
-    skipped = tuple(str(problem) for _, problem in looked_at if problem is not None)
-    if strict and skipped:
-        raise InputError(skipped[0])
-    kept = [index for index, (_, problem) in enumerate(looked_at) if problem is None]
-    empty = chosen.wanted - set(chosen.labels[kept].tolist())
-    if empty:
-        raise InputError(
-            f"images: {root} has no usable image of {few([chosen.classes[label] for label in sorted(empty)])}; add one, or "
-            "remove the class"
-        )
+        checksums = pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), kept)
     total = hashlib.sha256()
-    for index in kept:
-        total.update(f"{files[index].relative_to(root).as_posix()} {looked_at[index][0]}\n".encode())
-    pixels = FilePixels([files[index] for index in kept], size)
-    return ImageSet(pixels, chosen.labels[kept], chosen.classes, total.hexdigest(), skipped)
-
-
-def _look(path: Path) -> tuple[str, UndecodableError | None]:
-    """Checksum of the file, and what is wrong with it."""
-    try:
-        decode(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest(), None
-    except UndecodableError as problem:
-        return "", problem
+    for path, checksum in zip(kept, checksums, strict=True):
+        total.update(f"{path.relative_to(root).as_posix()} {checksum}\n".encode())
+    return ImageSet(FilePixels(kept, size), chosen.labels, chosen.classes, total.hexdigest(), skipped)

@@ -38,7 +38,7 @@ def load_images(
     if is_tfds(source):
         if classes is not None:
             raise InputError(f"classes: those of {source} are known; leave it out")
-        return load_tfds(str(source), size=size, rows=rows, only=only)
+        return load_tfds(str(source), size=size, rows=rows, only=only, strict=strict)
     path = Path(source)
     in_memory = path.is_file() or is_mnist(path)
     if not in_memory:

@@ -7,6 +7,7 @@ A source is written tfds:NAME, as in tfds:cars196, or tfds:NAME@DIR for a data s
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import decode, fitted
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.reasons import few, one_line
+from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError
 
 PREFIX = "tfds:"
@@ -40,21 +42,24 @@ class RecordPixels:
 
     def original(self, index: int) -> np.ndarray:
         """The image before it is brought to the size."""
-        return decode(self._records[int(self._indices[index])]["image"])
+        return _decoded(self._records, int(self._indices[index]))
 
 
-def load_tfds(source: str, *, size: int, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
-    """Images and labels of a prepared data set, in the order it was prepared in. Only labels are read here.
+def load_tfds(
+    source: str, *, size: int, rows: int | None = None, only: ClassList | None = None, strict: bool = False
+) -> SplitImages:
+    """Images and labels of a prepared data set, in the order it was prepared in. Each image used is decoded once here.
 
     Args:
       source: tfds:NAME or tfds:NAME@DIR.
       size: height and width to bring images to.
       rows: at most how many images of each part; all if None.
       only: the classes to use; all if None.
+      strict: refuse images that cannot be decoded, which are skipped otherwise.
 
     Raises:
       InputError: if the data set is unknown, not prepared as ArrayRecord, or has no images with labels and a split `train`,
-        or as `choose`.
+        or as `choose` and `usable`.
     """
     name, _, folder = source.removeprefix(PREFIX).partition("@")
     try:
@@ -82,13 +87,20 @@ def load_tfds(source: str, *, size: int, rows: int | None = None, only: ClassLis
             ) from error
         read = len(records) if only or rows is None else min(rows, len(records))
         chosen = choose(_labels(records, read), label.names, only, rows=rows)
+        present = chosen._replace(wanted=frozenset(chosen.labels.tolist()))  # of few rows, some classes have none
+        chosen, skipped = usable(partial(_decoded, records), present, where=f"{source}, {split}", strict=strict)
         digest = hashlib.sha256(_identity(builder.info, split).encode())
         digest.update(chosen.indices.tobytes())
         digest.update(chosen.labels.tobytes())
-        return ImageSet(RecordPixels(records, chosen.indices, size), chosen.labels, chosen.classes, digest.hexdigest())
+        pixels = RecordPixels(records, chosen.indices, size)
+        return ImageSet(pixels, chosen.labels, chosen.classes, digest.hexdigest(), skipped)
 
     heldout = next((split for split in HELDOUT if split in splits), None)
     return SplitImages(part(TRAIN), None if heldout is None else part(heldout))
+
+
+def _decoded(records: Sequence[Any], index: int) -> np.ndarray:
+    return decode(records[index]["image"], f"record {index}")
 
 
 def is_tfds(source: str | Path) -> bool:

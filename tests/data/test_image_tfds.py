@@ -46,6 +46,17 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": png(10 * i), "label": i % 3}
 
 
+class TinyDamaged(TinyPhotos):
+    """One training image is none."""
+
+    def _generate_examples(self, count):
+        for i, example in super()._generate_examples(count):
+            yield (
+                i,
+                example | ({"image": io.BytesIO(png(0).read()[:40])} if i == 1 and count == COUNTS["train"] else {}),
+            )
+
+
 class TinyTest(TinyPhotos):
     """Has nothing to train on."""
 
@@ -160,6 +171,21 @@ def test_what_is_not_there_is_refused(prepared, tmp_path):
     description.write_text(description.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(InputError, match=f"another format; .*{how}"):
         load_images(f"tfds:tiny_photos@{tmp_path}", size=8)
+
+
+def test_damaged_records_are_skipped_and_counted_or_refused(tmp_path):
+    prepare(TinyDamaged, tmp_path)
+    source = f"tfds:tiny_damaged@{tmp_path}"
+    train, heldout = load_images(source, size=8)
+    assert (len(train), len(train.skipped)) == (6, 1)
+    assert "record" in train.skipped[0]
+    assert heldout is not None
+    assert not heldout.skipped
+    reds = everything(train)[:, 4, 4, 0] // 10
+    assert sorted(reds) == [0, 2, 3, 4, 5, 6]
+    assert (reds % 3 == train.labels).all(), "labels went with their images"
+    with pytest.raises(InputError, match=r"record \d cannot be decoded"):
+        load_images(source, size=8, strict=True)
 
 
 def test_data_sets_without_images_or_training_data_are_refused(tmp_path):
