@@ -17,7 +17,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BEST = "the best"
 """Of the followers, at every number of steps."""
@@ -115,22 +118,29 @@ def _picture(drawn: dict[str, dict[str, Any]]) -> bytes:
     grid = figure.subplots(len(drawn), len(panels), squeeze=False)
     for row, (name, of) in zip(grid, drawn.items(), strict=True):
         for axes, (task, attacker) in zip(row, panels, strict=True):
-            by_method = of["curves"][task].get(attacker)
-            if by_method is None:
-                axes.set_axis_off()
-                axes.text(0.5, 0.5, f"no held-out images of the {task} task\nor no {attacker}", ha="center")
-                continue
-            for method, accuracy in by_method.items():
-                style = "k--" if method == UNDEFENDED else "-"
-                line = axes.plot(of["records"], accuracy.mean(0), style, label=method, linewidth=1.5)[0]
-                low, high = accuracy.min(0), accuracy.max(0)
-                axes.fill_between(of["records"], low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-            axes.set(xscale="log", ylim=(0, 1), title=f"{name}: {task}, {attacker}", xlabel="steps")
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel("held-out accuracy")
-        row[0].legend(frameon=False, fontsize=8)
+            _panel(axes, of["records"], of["curves"][task].get(attacker, {}))
+            axes.set_title(f"{task}, {attacker}")
+        row[0].set_ylabel(f"{name}\nheld-out accuracy")
+        # New probes of the primary classes do well from the start, which leaves room below.
+        row[-1].legend(*row[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
     return png_bytes(figure)
+
+
+def _panel(axes: "Axes", records: Sequence[int], by_method: dict[str, np.ndarray]) -> None:
+    """A curve a method, the mean over seeds with their range; a greater strength of a method is dotted in its colour."""
+    colours: dict[str, Any] = {}
+    for label, accuracy in by_method.items():
+        method, *stronger = label.split(", ")
+        style = "k--" if method == UNDEFENDED else ":" if stronger else "-"
+        known = {"color": colours[method]} if method in colours else {}
+        line = axes.plot(records, accuracy.mean(0), style, label=label, linewidth=1.5, **known)[0]
+        colours[method] = line.get_color()
+        axes.fill_between(records, accuracy.min(0), accuracy.max(0), color=colours[method], alpha=0.15, linewidth=0)
+    if not by_method:
+        axes.text(0.5, 0.5, "not tried", ha="center", transform=axes.transAxes)
+    axes.set(xscale="log", ylim=(0, 1), xlabel="steps")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":
