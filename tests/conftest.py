@@ -2,6 +2,13 @@ import os
 
 # OpenBLAS threads spin while they wait, and on a busy machine that makes small decompositions twenty times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Most of the tests' time is spent on compiling small programs that run once: generate their code quickly, not well.
+# XLA reads this once a process and subprocesses inherit it; `XLA_FLAGS= make test` compiles as users' programs are.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jax
 import numpy as np
