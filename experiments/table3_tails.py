@@ -15,10 +15,10 @@ who takes the frozen trunk and leaves the trained blocks out.
     python -m experiments.table3_tails --config tail_resnet20_mnist --data-dir DIR [--out runs/table3]
     cimm reproduce table3 --config tail_resnet20_mnist --data-dir DIR
 
-A run that is finished is not made again. 21 minutes on two busy cores for strength 1 with two seeds and 10 with one. Algorithm
-1 reaches RIR 6.8 and 1,350 at strength 1, and 287 at 10, and keeps the primary accuracy (0.916 before, 0.917 to 0.921 after),
-but the best attacker still gets 0.850, 0.824 and 0.831 (undefended 0.852). IMMA's RIR is 0.09 at strength 10, and every
-attacker on its features guesses. The frozen activations before the trained blocks give 0.899. All rows: docs/results.md.
+A run that is finished is not made again. 19 minutes of processor time for both strengths and three seeds. Algorithm 1 reaches
+RIR 6.8 to 1,350 at strength 1 and 198 to 24,500 at 10, and keeps the primary accuracy (0.916 before, 0.914 to 0.922 after), but
+the best attacker still gets 0.794 to 0.850 (undefended 0.852). IMMA's RIR is 0.09 and 0.26 at strength 10, and every attacker
+on its features guesses. The frozen activations before the trained blocks give 0.899. All rows: docs/results.md.
 """
 
 import argparse
@@ -214,13 +214,18 @@ def _print(settings: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> N
     for method, strength in dict.fromkeys((row["method"], row["strength"]) for row in rows):
         runs = [row for row in rows if (row["method"], row["strength"]) == (method, strength)]
         shown = f"{strength:g}" if strength else ""
-        if any(run["broken"] for run in runs):
+        broken = sum(run["broken"] for run in runs)
+        if broken == len(runs):
             table.append([method, shown, "features zero or infinite", *[""] * (len(columns) - 3)])
             continue
+        left = (
+            f" ({len(runs) - broken} of {len(runs)} seeds; the others' features are zero or infinite)" if broken else ""
+        )
+        runs = [run for run in runs if not run["broken"]]
         defined, released = ([run["ratios"][name] for run in runs] for name in ("PseudoInverse", "ReleasedCode"))
         table.append(
             [
-                method,
+                method + left,
                 shown,
                 *(
                     mean_and_spread([ratio[key] for ratio in defined])
