@@ -9,11 +9,6 @@ import numpy as np
 from cimm_jax import Task
 from cimm_jax.attacks import Target
 
-compiled = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
-"""`jax.jit` that compiles faster and runs slower."""
-
 
 def make_target(x, y, heldout=None, mapping=None):
     """A target of NumPy arrays; the rows fitted are the held-out ones too if there are no others."""
@@ -29,7 +24,7 @@ def run(attacks, target, seed=0):
     return dict(zip(attacks, jax.tree.map(np.asarray, traces), strict=True))
 
 
-@partial(compiled, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _traces(attacks, key, target, rates):
     return [attack(key, target, rate) for attack, rate in zip(attacks, rates, strict=True)]
 
@@ -40,7 +35,7 @@ def run_one(attack, target, rate=1.0, seed=0):
 
 def seen_by(preparation, target):
     """The target that a prepared attacker gets to see."""
-    return compiled(preparation(lambda key, target, rate: target))(jax.random.key(0), target, 1.0)
+    return jax.jit(preparation(lambda key, target, rate: target))(jax.random.key(0), target, 1.0)
 
 
 def loss_of(probe, x, y):

@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import prescribed
 import pytest
-from attacked import compiled, least_loss, loss_of, make_target, run, run_one, seen_by, share_left
+from attacked import least_loss, loss_of, make_target, run, run_one, seen_by, share_left
 
 from cimm_jax import InputError, losses
 from cimm_jax.attacks import linear_probe, normal_equations, ridge_probe, standardised, undone, whitened
 from cimm_jax.attacks.adaptive import HEAVIEST_EXPONENT, RIDGES
 
-ridge = compiled(ridge_probe)
+ridge = jax.jit(ridge_probe)
 
 
 def kappa(x):

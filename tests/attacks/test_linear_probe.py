@@ -8,7 +8,7 @@ import numpy as np
 import prescribed
 import pytest
 import scipy.special
-from attacked import compiled, loss_of, make_target, run, run_one, share_left
+from attacked import loss_of, make_target, run, run_one, share_left
 
 from cimm_jax import InputError, attacks, losses
 from cimm_jax.attacks import Schedule, linear_probe
@@ -226,7 +226,7 @@ def test_a_batch_scatters_about_the_whole_as_its_size_has_it(rng):
     x, y, size = rng.standard_normal((40, 1)), rng.standard_normal(40), 4
     target, keys = make_target(x, y, (np.ones((2, 1)), np.zeros(2))), jax.random.split(jax.random.key(0), 4000)
     attack = linear_probe("sgd", batch_size=size, steps=1)
-    squares = 2 * compiled(jax.vmap(lambda key: attack(key, target, 1.0).heldout_loss[0]))(keys)
+    squares = 2 * jax.jit(jax.vmap(lambda key: attack(key, target, 1.0).heldout_loss[0]))(keys)
     # With one feature and a rate of 1 / L, the probe after one step is the mean of x y over the batch / mean of x^2.
     products = x[:, 0] * y / np.mean(x**2)
     np.testing.assert_allclose(np.mean(squares), products.mean() ** 2 + products.var() / size, rtol=0.1)
@@ -285,7 +285,7 @@ def test_random_starts_are_uniform_up_to_one_over_the_root_of_the_features(rng):
     target = make_target(x, rng.standard_normal(10), (first, np.zeros(2)))
     attack = linear_probe("gd", steps=1, record_at=(1,), random_start=True)
     keys = jax.random.split(jax.random.key(0), 2000)
-    entries = np.sqrt(2 * compiled(jax.vmap(lambda key: attack(key, target, 1e-12).heldout_loss[0]))(keys))
+    entries = np.sqrt(2 * jax.jit(jax.vmap(lambda key: attack(key, target, 1e-12).heldout_loss[0]))(keys))
     assert entries.max() <= d**-0.5
     np.testing.assert_allclose(np.quantile(entries, [0.25, 0.5, 0.75, 1]) * d**0.5, [0.25, 0.5, 0.75, 1], atol=0.04)
 

@@ -1,8 +1,9 @@
+import jax
 import numpy as np
 import prescribed
 import pytest
 import scipy.optimize
-from attacked import compiled, loss_of, make_target, run, run_one
+from attacked import loss_of, make_target, run, run_one
 
 from cimm_jax import InputError, losses
 from cimm_jax.attacks import newton
@@ -79,8 +80,8 @@ def test_a_step_that_would_overshoot_is_halved():
     chance = 1 / (1 + np.exp(-u @ c))
     full = c - (u.T @ (chance - (y + 1) / 2)) / (u[:, 0] ** 2 @ (chance * (1 - chance)))
     assert loss(full) > loss(c)
-    assert loss(np.asarray(compiled(_newton_step)(u, y, c))) < loss(c)
-    np.testing.assert_array_equal(compiled(_newton_step)(0 * u, y, c), c)  # nothing to go by
+    assert loss(np.asarray(jax.jit(_newton_step)(u, y, c))) < loss(c)
+    np.testing.assert_array_equal(jax.jit(_newton_step)(0 * u, y, c), c)  # nothing to go by
 
 
 def test_losses_that_judge_what_least_squares_found(rng):

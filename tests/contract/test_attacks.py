@@ -3,8 +3,6 @@
 All of them are compiled in one program, three times over: compiling is what takes the time.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,11 +33,6 @@ def make_target(seed=0, classes=None, dtype=jnp.float64):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), Target(task(), task(), theta))
 
 
-compiled = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
-"""`jax.jit` that compiles faster and runs slower."""
-
 KEYS = jax.random.split(jax.random.key(0), 2)
 TARGETS = [make_target(seed, CLASSES) for seed in range(2)]
 
@@ -50,7 +43,7 @@ GRID = (len(TARGETS), len(RATES), len(KEYS))
 @pytest.fixture(scope="module")
 def alone():
     """By attacker: traces of one (target, rate, key) at a time, of shape (*GRID, records) when put together."""
-    every = compiled(
+    every = jax.jit(
         lambda key, target, rate: {name: operator.attack(key, target, rate) for name, operator in STANDARD.items()}
     )
     runs = [every(KEYS[k], TARGETS[t], jnp.asarray(RATES[r])) for t, r, k in np.ndindex(GRID)]
@@ -62,7 +55,7 @@ def together():
     """The same by vmap over all of them."""
     t, r, k = np.indices(GRID).reshape(3, -1)
     targets = jax.tree.map(lambda *leaves: jnp.stack(leaves)[t], *TARGETS)
-    every = compiled(lambda *given: {name: jax.vmap(operator.attack)(*given) for name, operator in STANDARD.items()})
+    every = jax.jit(lambda *given: {name: jax.vmap(operator.attack)(*given) for name, operator in STANDARD.items()})
     return jax.tree.map(
         lambda leaf: np.asarray(leaf).reshape(*GRID, -1), every(KEYS[k], targets, jnp.asarray(RATES)[r])
     )
@@ -72,7 +65,7 @@ def together():
 def single_precision():
     """Every attacker there is, in float32 and with targets (N,), at a tiny and a huge rate."""
     target, rates = make_target(dtype=jnp.float32), jnp.asarray((TINY, HUGE), jnp.float32)
-    every = compiled(
+    every = jax.jit(
         lambda key, target, rates: {
             name: jax.vmap(operator.attack, in_axes=(None, None, 0))(key, target, rates)
             for name, operator in ALL.items()
