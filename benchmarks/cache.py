@@ -2,8 +2,8 @@
 
     python -m benchmarks.cache [--rows 256] [--batch 64] [--rounds 5] [--weights-dir DIR] [--out DIR]
 
-ResNet20's last block and its last two; with a folder of weights (weights/ in the data folder of `cimm reproduce table3`), also
-EfficientNet-Lite0's last block. Without one, weights are random. float32, on the CPU.
+ResNet20's last block and its last two, and ResNet56's last two; with a folder of weights (weights/ in the data folder of
+`cimm reproduce table3`), also EfficientNet-Lite0's last block. Without one, weights are random. float32, on the CPU.
 
 An epoch is one step of SGD with momentum on the cross-entropy of each batch, in one compiled call. With the cache a batch is
 read from the memory-mapped file; without it, its bytes go through preprocessing and trunk in the same call. Images are random
@@ -32,7 +32,7 @@ from cimm_jax.training.feature_cache import cached_outputs
 
 TOLERANCE = 1e-3
 WEIGHTS = {
-    "resnet20_cifar10": "resnet20_cifar10.safetensors",
+    **{name: f"{name}.safetensors" for name in ("resnet20_cifar10", "resnet56_cifar10")},
     "efficientnet_lite0": "efficientnet_lite0_imagenet.safetensors",
 }
 LEARNING_RATE = 1e-3
@@ -55,6 +55,7 @@ class Case(NamedTuple):
 CASES = (
     Case("ResNet20, last block", "resnet20_cifar10", "layer3.2"),
     Case("ResNet20, last two blocks", "resnet20_cifar10", "layer3.1"),
+    Case("ResNet56, last two blocks", "resnet56_cifar10", "layer3.7"),
 )
 WITH_WEIGHTS = Case("EfficientNet-Lite0, last block", "efficientnet_lite0", "block15")
 

@@ -222,7 +222,7 @@ class Reproduce:
     config: str | None = None
     """Configuration of table3, such as lite0_cars."""
     seeds: int | None = None
-    """Seeds; 3 if left out."""
+    """Seeds; 3 if left out, but 1 of table3."""
     rows: int | None = None
     """Images a digit (table2; all if left out) or a side of a task (figure1)."""
     epochs: int | None = None
