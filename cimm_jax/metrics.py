@@ -85,9 +85,16 @@ def feature_immunization_ratio(
     primary_reference: jax.Array,
     harmful_reference: jax.Array,
     policy: Policy = PseudoInverse(),
+    amplification: tuple[float | jax.Array, float | jax.Array] = (1.0, 1.0),
 ) -> ImmunizationRatio:
-    """RIR from features alone, for any extractor, linear or not (Eq. 17); each of shape (N, features)."""
-    after = [feature_condition_number(f, policy) for f in (harmful, primary)]
+    """RIR from features alone, for any extractor, linear or not (Eq. 17); each of shape (N, features).
+
+    `amplification` is that of the primary and of the harmful features, as in `feature_condition_number`.
+    """
+    after = [
+        feature_condition_number(f, policy, amplification=larger)
+        for f, larger in zip((harmful, primary), amplification[::-1], strict=True)
+    ]
     before = [feature_condition_number(f, policy) for f in (harmful_reference, primary_reference)]
     return _ratio(after, before)
 

@@ -10,7 +10,7 @@ import numpy as np
 from cimm_jax.decompositions import singular_values
 from cimm_jax.errors import InputError
 from cimm_jax.metrics import feature_immunization_ratio
-from cimm_jax.spectra import Policy, PseudoInverse, ReleasedCode
+from cimm_jax.spectra import Policy, PseudoInverse, ReleasedCode, product_amplification
 from cimm_jax.tasks import TaskPair
 
 GROUPS, GROUP_ROWS = 20, 100
@@ -68,7 +68,7 @@ def grouped_ratio(
     mapped = TaskPair(
         *(task._replace(x=jnp.matmul(task.x, theta, precision=jax.lax.Precision.HIGHEST)) for task in pair)
     )
-    return grouped_feature_ratio(mapped, pair, key, policy=policy, groups=groups, rows=rows)
+    return _grouped(mapped, pair, theta, key, policy=policy, groups=groups, rows=rows)
 
 
 def grouped_feature_ratio(
@@ -94,10 +94,26 @@ def grouped_feature_ratio(
     Raises:
       InputError: if a task has fewer rows than a group, or a number is out of range.
     """
+    return _grouped(features, reference, None, key, policy=policy, groups=groups, rows=rows)
+
+
+def _grouped(
+    features: TaskPair,
+    reference: TaskPair,
+    theta: jax.Array | None,
+    key: jax.Array,
+    *,
+    policy: Policy,
+    groups: int,
+    rows: int,
+) -> GroupedRatio:
+    """Of features that are the reference times theta, if there is one."""
     available = min(len(task.x) for task in features)
     if groups < 1 or not 2 <= rows <= available:
         raise InputError(f"rows: needs 2 to {available} (the rows of the smaller task) in 1 group or more, got {rows}")
-    rir, harmful, primary = (_mean(np.asarray(v)) for v in _ratios(features, reference, key, policy, groups, rows))
+    rir, harmful, primary = (
+        _mean(np.asarray(v)) for v in _ratios(features, reference, theta, key, policy, groups, rows)
+    )
     directions = features.primary.x.shape[1]
     warning = ""
     if rows < directions:
@@ -109,7 +125,15 @@ def grouped_feature_ratio(
 
 
 @partial(jax.jit, static_argnames=("policy", "groups", "rows"))
-def _ratios(features: TaskPair, reference: TaskPair, key: jax.Array, policy: Policy, groups: int, rows: int):
+def _ratios(
+    features: TaskPair,
+    reference: TaskPair,
+    theta: jax.Array | None,
+    key: jax.Array,
+    policy: Policy,
+    groups: int,
+    rows: int,
+):
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         drawn = [
             _draw(own, now.x, then.x, rows)
@@ -119,7 +143,13 @@ def _ratios(features: TaskPair, reference: TaskPair, key: jax.Array, policy: Pol
         if isinstance(policy, ReleasedCode) and rows < primary.shape[1]:
             primary_ratio, harmful_ratio = (_floor_ratio(now, then) for now, then in drawn)
             return harmful_ratio / primary_ratio, harmful_ratio, primary_ratio
-        ratio = feature_immunization_ratio(primary, harmful, primary_before, harmful_before, policy)
+        larger = (1.0, 1.0)
+        if theta is not None:
+            larger = (
+                product_amplification(primary_before, theta, primary),
+                product_amplification(harmful_before, theta, harmful),
+            )
+        ratio = feature_immunization_ratio(primary, harmful, primary_before, harmful_before, policy, larger)
         return ratio.rir, ratio.harmful_ratio, ratio.primary_ratio
 
     return jax.lax.map(one, jax.random.split(key, groups))

@@ -28,6 +28,21 @@ def test_one_group_of_all_rows_is_the_ratio_itself():
         assert found.warning == ""
 
 
+def test_rounding_errors_that_a_map_blows_up_are_no_directions(rng):
+    """Both tasks lack a direction, and the map makes it ten thousand times as prominent as the others."""
+    basis = np.linalg.qr(rng.standard_normal((D, D)))[0]
+    pair = make_pair()
+    pair = jax.tree.map(
+        lambda x: x - (x @ basis[:, :1]) @ basis[:, :1].T if x.ndim == 2 and x.shape[1] == D else x, pair
+    )
+    theta = jnp.asarray(basis * np.r_[1e4, np.linspace(1, 2, D - 1)])
+    rows = min(len(task.x) for task in pair)
+    pair = jax.tree.map(lambda leaf: leaf[:rows], pair)
+    found = grouped_ratio(theta, pair, jax.random.key(0), groups=1, rows=rows)
+    assert found.harmful_ratio.mean == pytest.approx(float(relative_immunization_ratio(theta, pair).harmful_ratio))
+    assert found.harmful_ratio.mean < 5
+
+
 def test_groups_differ_and_small_ones_are_warned_of():
     pair = make_pair()
     theta = solve(pair).theta
