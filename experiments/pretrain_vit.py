@@ -9,6 +9,9 @@ every epoch. A checkpoint is saved after each epoch, and the same command contin
 Writes model.safetensors under the names of the transformers library, for `cimm immunize --model vit_mini_cifar10 --weights
 runs/vit/model.safetensors` and `table3_tails --weights`; results.json with loss and held-out accuracy of each epoch; and
 training.png.
+
+61 minutes for 30 epochs on 10,000 images, as one of several programs on two cores (75 seconds of processor time an epoch).
+Held-out accuracy is 0.5325, after 0.467 by epoch 12 and 0.520 by epoch 22: 10,000 images are few for a transformer.
 """
 
 import argparse
@@ -195,7 +198,7 @@ def train(
             state, loss = _step(state, parts, pixels, labels, settings=settings, steps=per_epoch * settings.epochs)
             losses.append(float(loss))
             if progress is not None:
-                accuracy = f", held-out accuracy {epochs[-1]['heldout']:.3f}" if epochs else ""
+                accuracy = f", accuracy {epochs[-1]['heldout']:.3f}" if epochs else ""
                 progress(epoch * per_epoch + len(losses), f"loss {losses[-1]:.3f}{accuracy}")
         accuracy = _accuracy(_with(parts, state), heldout)
         epochs.append({"loss": float(np.mean(losses)), "heldout": accuracy, "seconds": time.monotonic() - start})
