@@ -43,7 +43,10 @@ Panels = dict[str, dict[str, np.ndarray]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws every configuration found, writes results.json and figure3.png, prints the accuracies at a few steps."""
     settings = _settings(arguments)
-    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(settings.runs.glob("*/results.json"))}
+    read = {path.parent.name: json.loads(path.read_text()) for path in sorted(settings.runs.glob("*/results.json"))}
+    found = {
+        name: results for name, results in read.items() if "attack_steps" in results
+    }  # vit/ is a network's training
     if not found:
         raise InputError(f"runs: {settings.runs} has no configuration; finish `cimm reproduce table3` into it first")
     folder = output_folder(settings.out)

@@ -63,6 +63,8 @@ def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypat
     assert dead["broken"]
     assert not ill["broken"]
 
+    (folder / "out/vit").mkdir()  # as `pretrain_vit` leaves it beside the configurations
+    (folder / "out/vit/results.json").write_text(json.dumps({"model": "vit_mini_cifar10", "rows": 20, "epochs": []}))
     figure = ["reproduce", "figure3", "--runs", str(folder / "out"), "--out", str(folder / "figure3")]
     assert cli.main(figure) == 0
     table = capsys.readouterr().out
