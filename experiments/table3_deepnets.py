@@ -72,6 +72,9 @@ ATTACKERS = (
         "normal equations",
     ),
 )
+MAP_SETTINGS = ("steps", "batch_size")
+"""What a map depends on, beside method, seed and images."""
+
 SEEDED = tuple(name for name, method in every_method().items() if not method.closed_form)
 """Methods that a seed changes."""
 
@@ -233,9 +236,13 @@ def _check_same_images(folder: Path, described: dict[str, Any]) -> None:
 
 
 def _theta(name: str, seed: int, pair: TaskPair, path: Path, settings: argparse.Namespace) -> np.ndarray:
+    """The map, from the file if the figures beside it are of one that the same settings made, or made."""
     if name == UNDEFENDED:
         return np.eye(pair.primary.x.shape[1])
-    if not path.exists():
+    figures = path.with_suffix(".json")
+    made_by = json.loads(figures.read_text())["made_by"] if figures.exists() else {}
+    if not path.exists() or any(made_by.get(key) != getattr(settings, key) for key in MAP_SETTINGS):
+        figures.unlink(missing_ok=True)  # or it would vouch for the new map
         method: Method = every_method(HessianFrom.BATCH)[name]
         theta = immunize(
             method,
@@ -259,7 +266,7 @@ def _figures(
     seed: int,
 ) -> dict[str, Any]:
     """What is known of a map, from the file or measured; an attacker that is missing there is run."""
-    made_by = {key: getattr(settings, key) for key in ("steps", "batch_size", "attack_steps", "rates")}
+    made_by = {key: getattr(settings, key) for key in (*MAP_SETTINGS, "attack_steps", "rates")}
     found = json.loads(path.read_text()) if path.exists() else {}
     if found.get("made_by") != made_by:
         found = {"made_by": made_by, **_measured(theta, pair, data, seed), "attacks": {}}
@@ -322,7 +329,9 @@ def _print(settings: argparse.Namespace, configuration: Configuration, found: di
             [
                 name,
                 *(
-                    mean_and_spread([run["attacks"]["harmful"].get(attacker, {}).get("accuracy") for run in runs])
+                    mean_and_spread(
+                        [run["attacks"].get("harmful", {}).get(attacker, {}).get("accuracy") for run in runs]
+                    )
                     for attacker in settings.attackers
                 ),
                 *(

@@ -1,11 +1,15 @@
 """Configurations of Table 3: which images they take, and that results on other images are not mixed in."""
 
 import argparse
+import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_images import write_cifar
 
 from cimm_jax.errors import InputError
+from cimm_jax.tasks import Task, TaskPair
 from experiments import figure3, table3_deepnets
 from experiments.table3_deepnets import CONFIGURATIONS
 
@@ -55,6 +59,35 @@ def test_a_folder_is_for_one_set_of_images(tmp_path):
     table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
     with pytest.raises(InputError, match=r"out: .*other images"):
         table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "b"}})
+
+
+def test_a_map_of_other_settings_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(table3_deepnets, "immunize", lambda *_, steps, **__: SimpleNamespace(theta=np.eye(2) * steps))
+    pair = TaskPair(Task(np.eye(2), None), Task(np.eye(2), None))
+    path, figures = tmp_path / "imma-0.safetensors", tmp_path / "imma-0.json"
+
+    def scale(steps):
+        made = argparse.Namespace(steps=steps, batch_size=1)
+        return table3_deepnets._theta("imma", 0, pair, path, made)[0, 0]
+
+    assert scale(3) == 3
+    figures.write_text(json.dumps({"made_by": {"steps": 3, "batch_size": 1}}))
+    table3_deepnets.write_whole(path, table3_deepnets.save({"theta": np.eye(2) * 7}))
+    assert scale(3) == 7, "it is finished"
+    assert scale(4) == 4
+    assert scale(3) == 3, "the figures of the first map do not vouch for the second"
+
+
+def test_without_heldout_images_of_a_task_there_are_dashes(capsys):
+    measures = {"harmful_ratio": 1.0, "primary_ratio": 1.0, "rir": 1.0, "groups": {"rir": [1.0, 0.0]}}
+    run = {
+        "ratios": dict.fromkeys(("PseudoInverse", "ReleasedCode"), measures),
+        "primary_kept": {},
+        "attacks": {},
+    }
+    chosen = argparse.Namespace(config="resnet20_halves", attackers=("gd",), attack_steps=10, rates=2)
+    table3_deepnets._print(chosen, HALVES, {"pencil": [run]})
+    assert "pencil" in capsys.readouterr().out.splitlines()[-2]
 
 
 def test_figure3_tells_the_best_probe_at_every_step():
