@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from training.small_networks import NETWORK
 
 from cimm_jax import cli, models
 from cimm_jax.commands.deep_attack import _deep_settings
-from cimm_jax.commands.deep_features import read_deep_inputs
+from cimm_jax.commands.deep_features import DeepInputs, read_deep_inputs
 from cimm_jax.commands.defences import ImmunizedRun
 from cimm_jax.errors import InputError
 
@@ -106,6 +107,26 @@ def test_the_softmax_loss(run, tmp_path):
     assert cli.main([*arguments, "--rates", "2", "--seeds", "1", "--out", str(tmp_path)]) == 0
     harmful = json.loads((tmp_path / "results.json").read_text())["tasks"]["harmful"]
     assert harmful["undefended"]["momentum"]["accuracy"]["mean"] > 0.9
+
+
+def test_what_the_attackers_cannot_be_given_is_refused_before_features_are_computed(
+    inputs, run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(DeepInputs, "data", lambda *_: pytest.fail("features were computed"))
+    flat = tmp_path / "images"
+    flat.mkdir()
+    for path in (inputs / "harmful/train").glob("*/*"):
+        shutil.copy(path, flat / f"{path.parent.name}.jpg")  # one image a class
+    results = json.loads((run / "results.json").read_text())
+    for name, setting, expected in (
+        ("two", {"harmful_classes": ["class0", "class1"]}, "loss: the harmful task has two classes"),
+        ("flat", {"harmful": str(flat)}, "harmful: has no held-out images"),
+    ):
+        folder = tmp_path / name
+        shutil.copytree(run, folder)
+        (folder / "results.json").write_text(json.dumps({**results, "settings": {**results["settings"], **setting}}))
+        assert cli.main(["attack", str(folder), "--loss", "softmax", "--out", str(tmp_path / "out")]) == 2
+        assert expected in capsys.readouterr().err
 
 
 def test_damaged_images_are_counted_or_refused(inputs):

@@ -169,6 +169,10 @@ def _inputs(command: Attack, runs: Runs) -> tuple[DeepInputs, Path | None]:
                     f"runs: {runs[0].name} and {run.name} differ in {name}; attack runs of one pair together"
                 )
     inputs = read_deep_inputs(**{**first, "weights": Path(first["weights"])}, strict=runs[0].settings["strict"])
+    described = inputs.described()
+    for task in _attacked(described):
+        if command.loss == "softmax" and described[task]["train"]["classes"] == 2:
+            raise InputError(f"loss: the {task} task has two classes; use --loss logistic")
     cache = runs[0].settings["cache"]
     return inputs, None if cache is None else Path(cache)
 
