@@ -152,6 +152,7 @@ def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
         (["--batch-size", "0"], {}, "batch_size"),
         (["--epochs", "0"], {}, "epochs: needs at least 1"),
         (["--strength", "0"], {}, "strength: needs a positive"),
+        (["--strength", "2", "--lambda-harmful", "1"], {"method": "ill_only"}, "strength: is of balanced penalties"),
         (["--label-smoothing", "1"], {}, "label_smoothing: needs a number"),
         (["--learning-rate", "-1"], {}, "learning_rate"),
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),

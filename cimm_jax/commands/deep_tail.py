@@ -57,6 +57,8 @@ def run_deep_tail(command: Immunize) -> None:
     penalties = tail_penalties.by_name(
         command.method, lambda_primary=command.lambda_primary, lambda_harmful=command.lambda_harmful
     )
+    if command.strength is not None and all(penalty.weight is not None for penalty in penalties):
+        raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
     settings = _settings(command)
     inputs = read_deep_inputs(**{name: getattr(command, name) for name in DEEP_SETTINGS}, strict=command.strict)
     cut = _cut(str(command.train_from), inputs)
