@@ -47,9 +47,10 @@ class DeepSettings:
     """Settings of a network whose features are immunized."""
 
     model: str | None = None
-    """Network: resnet18, resnet20_cifar10, vit_b16, efficientnet_lite0, ...; --primary and --harmful are then folders of images
-    (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, an .npz file of CIFAR-10, or tfds:NAME, such
-    as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR), prepared as ArrayRecord."""
+    """Network: resnet18, resnet34, resnet20_cifar10, resnet56_cifar10, vit_b16, vit_tiny, vit_mini_cifar10 or
+    efficientnet_lite0; --primary and --harmful are then folders of images (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image
+    a class), MNIST's folder, an .npz file of CIFAR-10, or tfds:NAME, such as tfds:cars196 (tfds:NAME@DIR in another folder than
+    $TFDS_DATA_DIR), prepared as ArrayRecord."""
     weights: Path | None = None
     """Network: its weights, a safetensors file."""
     primary_classes: tuple[str, ...] = ()
