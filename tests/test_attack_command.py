@@ -1,12 +1,14 @@
 """`cimm attack`: end to end, on runs of other commands, interrupted, and given nonsense."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from cimm_jax import attacks, cli
+from cimm_jax.commands.attack_shared import all_finished, swept_by_task
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -88,12 +90,38 @@ def test_interrupted_attack_keeps_and_reports_what_it_finished(tmp_path, capsys,
     arguments = ["attack", "--methods", "pencil", "--attackers", "line_search", "adam", *SMALL, "--out", str(tmp_path)]
     assert cli.main(arguments) == 130
     captured = capsys.readouterr()
-    assert "1 of 2 attackers were finished" in captured.err
+    assert "1 of 2 attackers were finished on the harmful task" in captured.err
     assert "line_search" in captured.out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["budget"]["attackers"] == ["line_search", "adam"]
     assert results["budget"]["finished"] == ["line_search"]
     assert list(results["tasks"]) == ["harmful"]
+
+
+def test_an_interruption_of_a_later_task_keeps_what_is_finished():
+    operators: Any = ("gd", "adam")
+    found: Any = {"gd": 1, "adam": 2}
+
+    def interrupted(progress):
+        raise KeyboardInterrupt
+
+    def cut_off(progress):
+        return {"gd": 1}
+
+    def whole(progress):
+        return found
+
+    def late(progress):
+        pytest.fail("begun after the interruption")
+
+    for second, kept in ((interrupted, {"harmful": found}), (cut_off, {"harmful": found, "primary": {"gd": 1}})):
+        tasks = {"harmful": whole, "primary": second, "benign": late}
+        swept = swept_by_task(tasks, operators)
+        assert swept == kept
+        assert not all_finished(swept, tasks, operators)
+    assert all_finished(swept_by_task({"harmful": whole}, operators), ["harmful"], operators)
+    with pytest.raises(KeyboardInterrupt):
+        swept_by_task({"harmful": interrupted, "primary": late}, operators)
 
 
 @pytest.mark.parametrize(

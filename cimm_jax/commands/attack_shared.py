@@ -14,6 +14,7 @@ from cimm_jax.commands.shared import progress_bar
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_json, write_whole
 from cimm_jax.report.attack import attack_plot
+from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.attack_words import attack_paragraphs, print_attack
 
 
@@ -143,10 +144,9 @@ def deliver(
         print("\n" + "\n\n".join(attack_paragraphs(shown)))
         print(f"\nPicture: {picture}\nFigures: {written}")
     if not complete:
-        budget = shown["budget"]
-        raise KeyboardInterrupt(
-            f"{len(budget['finished'])} of {len(budget['attackers'])} attackers were finished, see {written}"
-        )
+        task, by_extractor = list(shown["tasks"].items())[-1]
+        finished, asked = len(by_extractor[UNDEFENDED]), len(shown["budget"]["attackers"])
+        raise KeyboardInterrupt(f"{finished} of {asked} attackers were finished on the {task} task, see {written}")
 
 
 def _best_so_far(swept: Mapping[str, Swept], extractors: Sequence[str]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def not_measured(results: Mapping[str, Any]) -> list[str]:
     """What the numbers of this run leave open."""
     budget, harmful = results["budget"], results["tasks"]["harmful"]
     absent = [name for name in STANDARD if name not in budget["attackers"]]
-    cut = [name for name in budget["attackers"] if name not in budget["finished"]]
+    finished = [records[UNDEFENDED] for records in results["tasks"].values()]
+    cut = [name for name in budget["attackers"] if not all(name in task for task in finished)]
     edge = sorted({name for records in harmful.values() for name, r in records.items() if r["rate_at_edge"]})
     missing = [task for task in ("primary", "benign") if task not in results["tasks"]]
     sentences = [

@@ -157,6 +157,7 @@ def test_an_interrupted_run_is_shown_as_far_as_it_came(results):
     results["budget"]["finished"] = list(ATTACKERS)[:-1]
     shown = page(results, drawn=True)
     assert "The price to the benign task." in shown.text
+    assert "The run was interrupted before line_search and newton." in shown.text
     assert any("primary task" in alt and "adam" in alt for alt in shown.attributes("alt")), "no line search there"
 
 
