@@ -40,6 +40,7 @@ import numpy as np
 from cimm_jax import attacks
 from cimm_jax.commands.deep_features import DeepInputs, head_of
 from cimm_jax.commands.tail_measures import accuracies, groups_of, pairs_of, ratios_of
+from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.models import Backbone, functional
 from cimm_jax.report.attack_facts import UNDEFENDED
@@ -97,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, cut = TAILS[settings.config]
     folder = output_folder(settings.out / settings.config)
     inputs = read_inputs(CONFIGURATIONS[name], settings, settings.weights)
+    for task, images in inputs.images.items():
+        if images.heldout is None:
+            raise InputError(f"{task}: has no held-out images to judge probes on; give images in two parts")
     situation = _situation(inputs, cut, settings.cache)
     made_by = {key: getattr(settings, key) for key in ("epochs", "batch_size", "attack_steps", "rates")}
     rows = resumed(

@@ -1,15 +1,18 @@
 """Table 3 with last blocks trained, small: rows, resumption, features that training killed, and the way there from `cimm`."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from small_images import write_cifar
 
 from cimm_jax import cli
+from cimm_jax.errors import InputError
 from cimm_jax.training.tail_training import Trained
 from experiments import table3_tails
 from experiments.table3_deepnets import CONFIGURATIONS
@@ -79,6 +82,17 @@ def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypat
     monkeypatch.setattr(table3_tails, "_row", lambda *_, **__: pytest.fail("run again"))
     table3_tails.main(arguments)
     assert capsys.readouterr().out == printed, "everything is finished, nothing is run again"
+
+
+def test_images_in_one_part_are_refused_before_anything_is_computed(folder, monkeypatch):
+    (folder / "flat").mkdir()
+    for shade in range(3):
+        Image.new("RGB", (32, 32), (90 * shade,) * 3).save(folder / f"flat/{shade}.png")
+    monkeypatch.setattr(table3_tails, "_situation", lambda *_: pytest.fail("begun"))
+    arguments = ["--config", "tail_halves", "--data-dir", str(folder), "--harmful", str(folder / "flat")]
+    monkeypatch.setitem(CONFIGURATIONS, "resnet20_halves", replace(HALVES, harmful_classes=()))
+    with pytest.raises(InputError, match="harmful: has no held-out images"):
+        table3_tails.main([*arguments, "--batch-size", "2", "--out", str(folder / "out")])
 
 
 def test_reproduce_reaches_it(monkeypatch, tmp_path):
