@@ -99,7 +99,11 @@ def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
         assert f"best held-out accuracy, {task} classes" in printed
     report = ["report", str(run), str(tmp_path / "attack"), "--out", str(tmp_path / "report")]
     assert cli.main(report) == 0
-    assert "small" in (tmp_path / "report/report.html").read_text()
+    page = (tmp_path / "report/report.html").read_text()
+    assert "small" in page
+    for told in (printed, page, (tmp_path / "report/model-card.md").read_text()):
+        assert "errors, over those of guessing" in told
+        assert "zero probe" not in told
 
 
 def test_the_softmax_loss(run, tmp_path):

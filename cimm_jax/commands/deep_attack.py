@@ -29,7 +29,6 @@ from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from cimm_jax.training.feature_attack import DEEP, attack_features, attack_networks
 
-HELDOUT = "held-out: share of images nobody fitted that are classified wrongly, over that of guessing."
 PRIMARY_ABSORBED = (
     "The published head absorbs the map, so who uses the primary task as it is pays nothing (primary_kept in the run's "
     "results.json)."
@@ -189,7 +188,7 @@ def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_accuracy(results: Mapping[str, Any], note: str) -> None:
-    print(f"{HELDOUT} {note}\n")
+    print(f"{note}\n")
     for task, by_extractor in results["tasks"].items():
         names = list(by_extractor[UNDEFENDED])
         print_table(

@@ -41,7 +41,7 @@ class Claim(NamedTuple):
       left: excess loss he leaves on the rows fitted.
       undefended_attacker: the best of them on the undefended extractor.
       undefended_left: what he leaves.
-      heldout_left: loss left on held-out rows by the best of them there, over that of a zero probe.
+      heldout_left: loss left on held-out rows by the best of them there, as `heldout_loss` says.
       undefended_heldout_left: the same undefended.
       slow_down: steps that the fastest of them needs to half of what can be learned, over undefended; None if he learns nothing
         undefended. A lower bound if `never`.
@@ -126,6 +126,11 @@ def attackers(results: Mapping[str, Any]) -> list[str]:
     """Names of the attackers that were run, those who follow gradients first."""
     records = results["tasks"]["harmful"][UNDEFENDED]
     return sorted(records, key=lambda name: records[name]["adaptive"])
+
+
+def heldout_loss(results: Mapping[str, Any]) -> str:
+    """What held-out numbers are shares of; networks are judged by the images that are classified wrongly."""
+    return "errors, over those of guessing" if "deep" in results else "loss, over that of a zero probe"
 
 
 def _price(task: str, extractor: str, followers: Records, undefended: Records) -> Price:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cimm_jax.report.attack_facts import UNDEFENDED, Breach, Claim, Price, attackers, claims, prices
+from cimm_jax.report.attack_facts import UNDEFENDED, Breach, Claim, Price, attackers, claims, heldout_loss, prices
 from cimm_jax.report.tables import format_number, print_table
 
 STEPS_SHOWN = 3
@@ -38,7 +38,7 @@ def print_attack(results: Mapping[str, Any]) -> None:
         print(
             f"of {len(attackers(results))} attackers; {budget_text(results)}. left: excess loss, 1 = nothing learned."
         )
-        print("held-out: loss over a zero probe's on rows nobody saw, the stop chosen by the attacker.\n")
+        print(f"held-out: {heldout_loss(results)}, on rows nobody saw, the stop chosen by the attacker.\n")
     harmful = results["tasks"]["harmful"]
     print_table(
         ["attacker", *harmful],
@@ -84,8 +84,8 @@ def sentence(claim: Claim, results: Mapping[str, Any]) -> str:
     return (
         f"It slows the best attacker who follows gradients ({budget_text(results)}) by {by}: {claim.attacker} leaves "
         f"{format_number(claim.left)} of the excess harmful loss, and {claim.undefended_attacker} leaves "
-        f"{format_number(claim.undefended_left)} undefended; on held-out rows {format_number(claim.heldout_left)} of the loss "
-        f"against {format_number(claim.undefended_heldout_left)}."
+        f"{format_number(claim.undefended_left)} undefended; on held-out rows {format_number(claim.heldout_left)} of the "
+        f"{heldout_loss(results).partition(',')[0]} against {format_number(claim.undefended_heldout_left)}."
     )
 
 

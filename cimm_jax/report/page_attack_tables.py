@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cimm_jax.report.attack_facts import UNDEFENDED, attackers, prices
+from cimm_jax.report.attack_facts import UNDEFENDED, attackers, heldout_loss, prices
 from cimm_jax.report.attack_words import times
 from cimm_jax.report.page_blocks import Cell, Section, Table, Text
 from cimm_jax.report.page_tables import percent, ratio_table, steps_text
@@ -15,7 +15,7 @@ LEFT = (
     "greatest tried. diverged: share of his runs, over all rates and seeds, that did."
 )
 HELDOUT = (
-    "Loss left on rows nobody fitted, over that of a zero probe: above 1 is worse than knowing nothing. Rate and stop are "
+    "On rows nobody fitted, {loss}: above 1 is worse than knowing nothing. Rate and stop are "
     "chosen to the attacker's advantage. Below it, steps to 50 / 80 / 95 % of what the best undefended attacker gains there"
 )
 DEVIATION = (
@@ -27,7 +27,7 @@ DEVIATION = (
 
 def attack_tables(results: Mapping[str, Any]) -> list[Section]:
     """Sections in the order of a page."""
-    heldout = HELDOUT + ("; best accuracy." if results["classes"] else ".")
+    heldout = HELDOUT.format(loss=heldout_loss(results)) + ("; best accuracy." if results["classes"] else ".")
     heldout_cell = _heldout_accuracy if results["classes"] else _heldout
     deviation = DEVIATION.format(measure="accuracy" if results["classes"] else "share of held-out loss learned")
     sections = [
@@ -130,7 +130,7 @@ def _price(results: Mapping[str, Any]) -> list[Table | Text]:
         ]
         groups.append((task, rows))
     text = (
-        "The same gradient followers on the tasks that should stay easy. Shares of each task's own excess loss, held-out loss "
-        "over a zero probe's, best held-out accuracy, and steps to half of what can be learned, over undefended."
+        "The same gradient followers on the tasks that should stay easy. Shares of each task's own excess loss, held-out "
+        f"{heldout_loss(results)}, best held-out accuracy, and steps to half of what can be learned, over undefended."
     )
     return [Table("What gradient followers leave of the other tasks", columns, groups), Text(text, quiet=True)]

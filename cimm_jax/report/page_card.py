@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cimm_jax.report.attack_facts import UNDEFENDED, Breach, Claim, Price, claims, prices
+from cimm_jax.report.attack_facts import UNDEFENDED, Breach, Claim, Price, claims, heldout_loss, prices
 from cimm_jax.report.attack_words import CAVEAT, budget_text, sentence, slow_down_text, times, verdict
 from cimm_jax.report.page_attack import data_name, kind_of
 from cimm_jax.report.page_blocks import Part
@@ -11,7 +11,7 @@ from cimm_jax.report.tables import format_number
 
 COLUMNS = (
     *("extractor", "broken by gradient followers", "broken by adaptive attackers", "gradient followers slowed"),
-    *("harmful loss left", "held-out", "primary task slowed", "primary held-out loss"),
+    *("harmful loss left", "held-out", "primary task slowed", "primary held-out"),
 )
 
 
@@ -29,7 +29,8 @@ def _attack(results: Mapping[str, Any]) -> str:
     paragraphs = [
         f"## Attacks on {_text(data_name(results))}",
         "Linear probes on frozen features learned the harmful task. Broken: who learned half of what the best attacker learns "
-        "undefended, and the first of them with his steps. In brackets behind losses: undefended.",
+        f"undefended, and the first of them with his steps. Held-out: {heldout_loss(results)}. In brackets behind losses: "
+        "undefended.",
         _table([COLUMNS, *(_row(claim, cost) for claim in found)]),
         *(
             f"{_code(claim.extractor)} {_text(_claim(claim, results))}"
