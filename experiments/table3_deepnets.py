@@ -144,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     configuration = CONFIGURATIONS[settings.config]
+    # What cannot be run is refused before maps are made.
+    attacks.standard_operators(settings.attackers, steps=settings.attack_steps, rates=settings.rates)
     folder = output_folder(settings.out / settings.config)
     data = read_inputs(configuration, settings, settings.weights).data(settings.cache)
     _check_same_images(folder, data.described)

@@ -50,6 +50,8 @@ def test_other_images_and_more_views_of_them(folder):
 def test_bad_input_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match=r"data_dir: .*resnet20_cifar10\.safetensors is missing"):
         table3_deepnets.read_inputs(HALVES, settings(tmp_path))
+    with pytest.raises(InputError, match="nonsense"):
+        table3_deepnets.main(["--config", "lite0_cars", "--data-dir", str(tmp_path), "--attackers", "nonsense"])
     with pytest.raises(InputError, match="batch_size: needs 1 to 15"):
         table3_deepnets.read_inputs(HALVES, settings(folder, batch_size=16))
 
