@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     attacks.standard_operators(settings.attackers, steps=settings.attack_steps, rates=settings.rates)
     folder = output_folder(settings.out / settings.config)
     data = read_inputs(configuration, settings, settings.weights).data(settings.cache)
-    _check_same_images(folder, data.described)
+    check_same_inputs(folder, data.described)
     pair = jax.tree.map(jnp.asarray, data.features.pair())
     console, found = Console(stderr=True), {}
     with blas_threads_for(data.head.kernel.shape[0]):
@@ -229,11 +229,11 @@ def read_inputs(configuration: Configuration, settings: argparse.Namespace, weig
     return inputs
 
 
-def _check_same_images(folder: Path, described: dict[str, Any]) -> None:
-    """Raises `InputError` if what is finished in the folder was run on other images; otherwise notes which these are."""
+def check_same_inputs(folder: Path, described: dict[str, Any]) -> None:
+    """Raises `InputError` if what is finished in the folder was run on other images or weights; otherwise notes these."""
     path = folder / "data.json"
     if path.exists() and json.loads(path.read_text()) != described:
-        raise InputError(f"out: {folder} has methods that were run on other images; choose another folder")
+        raise InputError(f"out: {folder} has methods that were run on other images or weights; choose another folder")
     write_json(path, described)
 
 

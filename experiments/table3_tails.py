@@ -56,7 +56,7 @@ from experiments.common import PUBLISHED, parser
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.resumed import resumed
-from experiments.table3_deepnets import CONFIGURATIONS, add_image_settings, read_inputs
+from experiments.table3_deepnets import CONFIGURATIONS, add_image_settings, check_same_inputs, read_inputs
 
 PLAIN = "plain"
 ATTACKERS = (*FOLLOWERS, "normal equations")
@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for task, images in inputs.images.items():
         if images.heldout is None:
             raise InputError(f"{task}: has no held-out images to judge probes on; give images in two parts")
+    check_same_inputs(folder, inputs.described())  # or rows that are finished would be written over
     situation = _situation(inputs, cut, settings.cache)
     made_by = {key: getattr(settings, key) for key in ("epochs", "batch_size", "attack_steps", "rates")}
     rows = resumed(

@@ -57,10 +57,10 @@ def test_bad_input_is_refused(folder, tmp_path):
 
 
 def test_a_folder_is_for_one_set_of_images(tmp_path):
-    table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
-    table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
-    with pytest.raises(InputError, match=r"out: .*other images"):
-        table3_deepnets._check_same_images(tmp_path, {"features": 64, "primary": {"sha256": "b"}})
+    table3_deepnets.check_same_inputs(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
+    table3_deepnets.check_same_inputs(tmp_path, {"features": 64, "primary": {"sha256": "a"}})
+    with pytest.raises(InputError, match=r"out: .*other images or weights"):
+        table3_deepnets.check_same_inputs(tmp_path, {"features": 64, "primary": {"sha256": "b"}})
 
 
 def test_a_map_of_other_settings_is_made_again(tmp_path, monkeypatch):

@@ -82,6 +82,8 @@ def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypat
     monkeypatch.setattr(table3_tails, "_row", lambda *_, **__: pytest.fail("run again"))
     table3_tails.main(arguments)
     assert capsys.readouterr().out == printed, "everything is finished, nothing is run again"
+    with pytest.raises(InputError, match="other images or weights"):
+        table3_tails.main([*arguments, "--views", "2"])
 
 
 def test_images_in_one_part_are_refused_before_anything_is_computed(folder, monkeypatch):
