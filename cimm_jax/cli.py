@@ -199,6 +199,8 @@ class Attack(PencilSettings, Common):
     """Seeds of each attack that uses randomness."""
     loss: Literal["squared", "logistic", "softmax"] = "squared"
     """The attackers' loss; logistic needs classes, softmax more than two of them."""
+    harmful_only: bool = False
+    """Attack the harmful task alone and leave out what the others pay; far quicker where the primary task has many classes."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class Reproduce:
     config: str | None = None
     """Configuration of table3, such as lite0_cars."""
     seeds: int | None = None
-    """Seeds; 3 if left out, but 1 of table3."""
+    """Seeds; 3 if left out (table3: 1)."""
     rows: int | None = None
     """Images a digit (table2; all if left out) or a side of a task (figure1)."""
     epochs: int | None = None

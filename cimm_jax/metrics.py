@@ -183,7 +183,9 @@ def judge(
     after = TaskPair(*(task._replace(x=_features(task.x, theta)) for task in pair))
     fits = None if fit_on is None else (fit_on._replace(x=_features(fit_on.x, theta)), fit_on)
     ratio = relative_immunization_ratio(theta, pair, policy)
-    return _judged(ratio, after.primary, pair.primary, fits, much_greater, tolerance)
+    fitted, inputs = (after.primary, pair.primary) if fits is None else fits
+    amplification = product_amplification(inputs.x, theta, fitted.x)
+    return _judged(ratio, after.primary, pair.primary, fits, much_greater, tolerance, amplification)
 
 
 def judge_features(
@@ -218,14 +220,15 @@ def _judged(
     fit_on: tuple[Task, Task] | None,
     much_greater: float,
     tolerance: float,
+    amplification: float | jax.Array = 1.0,
 ) -> Judgement:
-    """Definition 3.1 on primary features after and before; `fit_on` in that order."""
+    """Definition 3.1 on primary features after and before; `fit_on` in that order, `amplification` of what is fitted after."""
     if primary.y is None:
         before = after = jnp.full((), jnp.nan, primary.x.dtype)
         kept = jnp.ones((), bool)
     else:
         fits = (primary, reference) if fit_on is None else fit_on
-        after, before = (probe_loss(fit, rows) for fit, rows in zip(fits, (primary, reference), strict=True))
+        after, before = probe_loss(fits[0], primary, amplification), probe_loss(fits[1], reference)
         # The second term lets a loss that is zero but for rounding stay "kept".
         kept = after <= before * (1 + tolerance) + 1e-9 * jnp.mean(jnp.square(primary.y))
     conditions = Conditions(ratio.harmful_ratio >= much_greater, ratio.primary_ratio <= 1 + tolerance, kept)
@@ -294,10 +297,13 @@ def verdict_of(
     return Verdict(immunized, harder, as_easy, None if primary.y is None else kept, tuple(reasons))
 
 
-def probe_loss(fit_on: Task, judged_on: Task) -> jax.Array:
-    """Mean squared error on one task of the least-squares probe of another (the shortest solution); a scalar."""
+def probe_loss(fit_on: Task, judged_on: Task, amplification: float | jax.Array = 1.0) -> jax.Array:
+    """Mean squared error on one task of the least-squares probe of another (the shortest solution); a scalar.
+
+    `amplification` is `product_amplification` of the rows fitted on, where they are a product.
+    """
     u, sigma, vt = svd(fit_on.x)
-    kept = sigma > rounding_tolerance(max(fit_on.x.shape), sigma.dtype) * sigma[0]
+    kept = sigma > rounding_tolerance(max(fit_on.x.shape), sigma.dtype) * amplification * sigma[0]
     inverse = jnp.where(kept, 1 / jnp.where(kept, sigma, 1), 0)
     solve = partial(jnp.matmul, precision=_HIGHEST)
     targets = fit_on.y.reshape(fit_on.y.shape[0], -1)

@@ -331,7 +331,9 @@ def above_rounding(sigma: jax.Array, size: int, amplification: float | jax.Array
       size: the smaller side of the features.
       amplification: `product_amplification` of features that are a product.
     """
-    return sigma > _feature_rounding(size, float(jnp.finfo(sigma.dtype).eps) * amplification) * sigma[0]
+    eps = float(jnp.finfo(sigma.dtype).eps)
+    # The largest one always counts, even where a map shows hardly anything but rounding.
+    return sigma > jnp.minimum(_feature_rounding(size, eps * amplification), 1 - eps) * sigma[0]
 
 
 def _feature_rounding(size: int, eps: float | jax.Array) -> float | jax.Array:

@@ -24,7 +24,9 @@ CIFAR = "cifar10/cifar10_subset.npz"
 def parser(description: str | None, out: str) -> argparse.ArgumentParser:
     """A parser with the settings of every experiment; the description is the module's docstring."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--data-dir", type=Path, required=True, help="folder that holds house_prices/ and mnist/")
+    made.add_argument(
+        "--data-dir", type=Path, required=True, help="folder that holds house_prices/, mnist/, cifar10/ and so on"
+    )
     made.add_argument("--out", type=Path, default=Path(out))
     made.add_argument("--seed", type=int, default=0, help="first seed")
     return made

@@ -58,6 +58,11 @@ def test_runs_of_immunize_are_attacked_on_their_own_data(run, tmp_path, capsys):
     assert harmful["closed_form"]["line_search"]["left"]["mean"] == pytest.approx(left, rel=1e-6)
     undone = harmful["closed_form"]["undo the map + line_search"]["left"]["mean"]
     assert undone == pytest.approx(harmful["undefended"]["line_search"]["left"]["mean"], rel=1e-3)
+    assert len(results["tasks"]) == 3
+    assert cli.main([*arguments, "--json", "--harmful-only", "--out", str(tmp_path / "alone")]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["tasks"] == {"harmful": harmful}
+    assert list(alone["rows"]) == ["harmful"]
     assert results["data_sha256"]["pair.train.harmful.x"] == immunized["data_sha256"]["train.harmful.x"]
 
 

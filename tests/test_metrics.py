@@ -110,6 +110,20 @@ def test_probe_loss_is_that_of_least_squares_also_on_other_rows():
     np.testing.assert_allclose(probe_loss(fit, other), np.mean((other.x @ w - other.y) ** 2), rtol=1e-9)
 
 
+def test_c_does_not_fit_rounding_errors_that_a_map_blows_up(rng):
+    """The primary task lacks a direction, and theta makes it a hundred million times as prominent as the others."""
+    basis = np.linalg.qr(rng.standard_normal((D, D)))[0]
+    pair = make_pair()
+    x = jnp.asarray(np.asarray(pair.primary.x) @ (basis * np.r_[0, np.ones(D - 1)]) @ basis.T)
+    pair = pair._replace(primary=pair.primary._replace(x=x))
+    theta = jnp.asarray(basis * np.r_[1e8, np.ones(D - 1)])
+    judged = judge(theta, pair)
+    assert (
+        probe_loss(pair.primary._replace(x=x @ theta), pair.primary._replace(x=x @ theta)) < 0.999 * judged.loss_before
+    )
+    np.testing.assert_allclose(judged.loss_after, judged.loss_before, rtol=1e-9)
+
+
 def test_an_invertible_extractor_keeps_the_primary_loss():
     pair, theta = make_pair(), jnp.asarray(np.random.default_rng(3).standard_normal((D, D)))
     judged = judge(theta, pair)

@@ -32,14 +32,13 @@ def run_attack(command: Attack) -> None:
     folder = output_folder(command.out)
     with blas_threads_for(field.pair.train.primary.x.shape[1]):
         thetas = extractors(field, seed=command.seed, steps=command.immunization_steps, batch_size=command.batch_size)
-        tasks = _tasks(command, field.tasks(), thetas, operators)
+        wanted = {name: task for name, task in field.tasks().items() if name == "harmful" or not command.harmful_only}
+        tasks = _tasks(command, wanted, thetas, operators)
         swept = swept_by_task(tasks, operators)
     results: dict[str, Any] = {
         **manifest(command, {"pair": field.pair, "benign": field.benign}),
         "data": field.settings,
-        "rows": {
-            task: {part: len(t.x) for part, t in split._asdict().items()} for task, split in field.tasks().items()
-        },
+        "rows": {task: {part: len(t.x) for part, t in split._asdict().items()} for task, split in wanted.items()},
         "classes": are_classes(field.pair.train.harmful.y),
         "extractors": {name: _measured(theta, field.pair) for name, theta in thetas.items()},
         **sweep_records(command, operators, swept, list(thetas)),

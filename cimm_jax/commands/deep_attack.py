@@ -66,7 +66,7 @@ def run_deep_attack(command: Attack) -> None:
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
     tasks = {
         task: partial(attack_features, getattr(data.features, task), thetas, operators, keys=keys)
-        for task in _attacked(data.described)
+        for task in _attacked(command, data.described)
     }
     with blas_threads_for(features):
         swept = swept_by_task(tasks, operators)
@@ -90,28 +90,28 @@ def run_trained_attack(command: Attack) -> None:
     folder = output_folder(command.out)
     described = inputs.described()
     features = {
-        name: of._replace(images={task: inputs.images[task] for task in _attacked(described)}).outputs(cache)
+        name: of._replace(images={task: inputs.images[task] for task in _attacked(command, described)}).outputs(cache)
         for name, of in {UNDEFENDED: inputs, **networks}.items()
     }
     keys = jax.random.split(jax.random.key(command.seed), command.seeds)
     tasks = {
         task: partial(attack_networks, {name: of[task] for name, of in features.items()}, operators, keys=keys)
-        for task in _attacked(described)
+        for task in _attacked(command, described)
     }
     with blas_threads_for(described["features"]):
         swept = swept_by_task(tasks, operators)
     _deliver(command, folder, runs, described, operators, swept, note=PRIMARY_TRAINED)
 
 
-def _attacked(described: Mapping[str, Any]) -> tuple[str, ...]:
-    """The harmful task, and the primary one if there are images of it to judge new probes on.
+def _attacked(command: Attack, described: Mapping[str, Any]) -> tuple[str, ...]:
+    """The harmful task, and the primary one if it is wanted and there are images of it to judge new probes on.
 
     Raises:
       InputError: if there are none of the harmful one.
     """
     if "heldout" not in described["harmful"]:
         raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
-    return ("harmful", "primary") if "heldout" in described["primary"] else ("harmful",)
+    return ("harmful", "primary") if "heldout" in described["primary"] and not command.harmful_only else ("harmful",)
 
 
 def _deliver(
@@ -137,7 +137,7 @@ def _deliver(
         command,
         folder,
         results,
-        complete=all_finished(swept, _attacked(described), operators),
+        complete=all_finished(swept, _attacked(command, described), operators),
         print_more=lambda shown: _print_accuracy(shown, note),
     )
 
@@ -169,7 +169,7 @@ def _inputs(command: Attack, runs: Runs) -> tuple[DeepInputs, Path | None]:
                 )
     inputs = read_deep_inputs(**{**first, "weights": Path(first["weights"])}, strict=runs[0].settings["strict"])
     described = inputs.described()
-    for task in _attacked(described):
+    for task in _attacked(command, described):
         if command.loss == "softmax" and described[task]["train"]["classes"] == 2:
             raise InputError(f"loss: the {task} task has two classes; use --loss logistic")
     cache = runs[0].settings["cache"]

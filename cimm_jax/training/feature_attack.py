@@ -129,7 +129,7 @@ def _attack(
         if len(swept) < done + len(members):
             break
     ordered = {operator.name: swept[operator.name] for operator in operators if operator.name in swept}
-    guessing = 1 - 1 / max(2, bounded_by[0].classes)
+    guessing = 1 - 1 / max(2, len(np.unique(bounded_by[0].train.labels)))  # some classes may have been left out
     return {name: found._replace(heldout_left=(1 - found.accuracy) / guessing) for name, found in ordered.items()}
 
 
