@@ -32,6 +32,7 @@ from experiments.probes import FOLLOWERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 BEST = "the best"
 """Of the followers, at every number of steps."""
@@ -117,33 +118,42 @@ def _picture(drawn: dict[str, dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     panels = [*(("harmful", name) for name in FOLLOWERS), ("primary", BEST)]
-    figure = Figure(figsize=(16, 3.6 * len(drawn)), layout="constrained")
+    figure = Figure(figsize=(16, 3.6 * len(drawn) + 0.6), layout="constrained")
     grid = figure.subplots(len(drawn), len(panels), squeeze=False)
+    labels = [label for of in drawn.values() for label in of["curves"]["harmful"].get(BEST, {})]
+    methods = list(dict.fromkeys(_method(label) for label in labels if label != UNDEFENDED))
+    colours = {UNDEFENDED: "black", **{method: f"C{place}" for place, method in enumerate(methods)}}
+    handles = {}
     for row, (name, of) in zip(grid, drawn.items(), strict=True):
         for axes, (task, attacker) in zip(row, panels, strict=True):
-            _panel(axes, of["records"], of["curves"][task].get(attacker, {}))
+            handles |= _panel(axes, of["records"], of["curves"][task].get(attacker, {}), colours)
             axes.set_title(f"{task}, {attacker}")
         row[0].set_ylabel(f"{name}\nheld-out accuracy")
-        # New probes of the primary classes do well from the start, which leaves room below.
-        row[-1].legend(*row[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="lower right")
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
     return png_bytes(figure)
 
 
-def _panel(axes: "Axes", records: Sequence[int], by_method: dict[str, np.ndarray]) -> None:
+def _panel(
+    axes: "Axes", records: Sequence[int], by_method: dict[str, np.ndarray], colours: dict[str, str]
+) -> dict[str, "Line2D"]:
     """A curve a method, the mean over seeds with their range; a greater strength of a method is dotted in its colour."""
-    colours: dict[str, Any] = {}
+    lines = {}
     for label, accuracy in by_method.items():
-        method, *stronger = label.split(", ")
-        style = "k--" if method == UNDEFENDED else ":" if stronger else "-"
-        known = {"color": colours[method]} if method in colours else {}
-        line = axes.plot(records, accuracy.mean(0), style, label=label, linewidth=1.5, **known)[0]
-        colours[method] = line.get_color()
-        axes.fill_between(records, accuracy.min(0), accuracy.max(0), color=colours[method], alpha=0.15, linewidth=0)
+        colour = colours[_method(label)]
+        style = "--" if label == UNDEFENDED else "-" if label == _method(label) else ":"
+        lines[label] = axes.plot(records, accuracy.mean(0), style, color=colour, linewidth=1.5)[0]
+        axes.fill_between(records, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.15, linewidth=0)
     if not by_method:
         axes.text(0.5, 0.5, "not tried", ha="center", transform=axes.transAxes)
     axes.set(xscale="log", ylim=(0, 1), xlabel="steps")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+    return lines
+
+
+def _method(label: str) -> str:
+    """The method of a row, without its strength."""
+    return label.partition(",")[0]
 
 
 if __name__ == "__main__":
