@@ -32,6 +32,14 @@ def parser(description: str | None, out: str) -> argparse.ArgumentParser:
     return made
 
 
+def drawing_parser(description: str | None, *, runs: str, out: str) -> argparse.ArgumentParser:
+    """The same for a figure of what a table found, which needs no data: the folder of the table, and where to draw."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--runs", type=Path, default=Path(runs), help="folder of the table's runs")
+    made.add_argument("--out", type=Path, default=Path(out))
+    return made
+
+
 def every_method(hessian: HessianFrom = HessianFrom.DATA) -> dict[str, Method]:
     """The paper's methods, and the closed form in its three uses."""
     gradient: dict[str, Callable[..., Method]] = {name: methods.by_name(name) for name in PUBLISHED}

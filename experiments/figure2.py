@@ -10,9 +10,7 @@ printed and with their axes exchanged: our runs agree with the second (docs/resu
 Result: docs/results.md.
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import numpy as np
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.report.heatmap import heatmap_grid
 from cimm_jax.report.tables import print_table
+from experiments.common import drawing_parser
 from experiments.published import FIGURE_2
 from experiments.table2_mnist import read
 
@@ -28,7 +27,7 @@ MEASURES = {"released_rir": "ReleasedCode", "rir": "PseudoInverse"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws, correlates, writes results.json and one picture a policy."""
-    settings = _settings(arguments)
+    settings = drawing_parser(__doc__, runs="runs/table2", out="runs/figure2").parse_args(arguments)
     runs = read(settings.runs)
     folder = output_folder(settings.out)
     rows, records = [], {}
@@ -50,13 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title=f"published: mean {published.mean():.2f}, least {published.min():.2f}",
     )
     print(f"\nPictures: {', '.join(str(folder / f'figure2_{policy}.png') for policy in MEASURES.values())}")
-
-
-def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--runs", type=Path, default=Path("runs/table2"), help="folder of experiments.table2_mnist")
-    made.add_argument("--out", type=Path, default=Path("runs/figure2"))
-    return made.parse_args(arguments)
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:

@@ -13,10 +13,8 @@ Reads what `experiments.table3_deepnets` and `experiments.table3_tails` wrote; n
 Result: docs/results.md.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
+from experiments.common import drawing_parser
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS
 
@@ -43,11 +42,10 @@ Panels = dict[str, dict[str, np.ndarray]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws every configuration found, writes results.json and figure3.png, prints the accuracies at a few steps."""
-    settings = _settings(arguments)
+    settings = drawing_parser(__doc__, runs="runs/table3", out="runs/figure3").parse_args(arguments)
     read = {path.parent.name: json.loads(path.read_text()) for path in sorted(settings.runs.glob("*/results.json"))}
-    found = {
-        name: results for name, results in read.items() if "attack_steps" in results
-    }  # vit/ is a network's training
+    # Beside the configurations, vit/ holds a network's training.
+    found = {name: results for name, results in read.items() if "attack_steps" in results}
     if not found:
         raise InputError(f"runs: {settings.runs} has no configuration; finish `cimm reproduce table3` into it first")
     folder = output_folder(settings.out)
@@ -60,13 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, of in drawn.items():
         _print(name, of["records"], of["curves"])
     print(f"\nPicture: {picture}")
-
-
-def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--runs", type=Path, default=Path("runs/table3"), help="folder of configurations of table3")
-    made.add_argument("--out", type=Path, default=Path("runs/figure3"))
-    return made.parse_args(arguments)
 
 
 def _runs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """Vision transformers (Dosovitskiy et al., 2020): pre-norm blocks on patches and a class token, which ends as the features."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -67,16 +67,7 @@ VIT_TINY = VitConfig(
     classes=10,
     preprocess=Preprocess.of_unit_pixels(32, _HALF, _HALF),
 )
-VIT_MINI_CIFAR10 = VitConfig(
-    32,
-    4,
-    width=96,
-    depth=6,
-    heads=3,
-    hidden=192,
-    classes=10,
-    preprocess=Preprocess.of_unit_pixels(32, _HALF, _HALF),
-)
+VIT_MINI_CIFAR10 = replace(VIT_TINY, width=96, depth=6, hidden=192)
 """Small enough to be trained on one processor core; `experiments/pretrain_vit.py` does."""
 
 

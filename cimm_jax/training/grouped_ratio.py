@@ -68,7 +68,7 @@ def grouped_ratio(
     mapped = TaskPair(
         *(task._replace(x=jnp.matmul(task.x, theta, precision=jax.lax.Precision.HIGHEST)) for task in pair)
     )
-    return _grouped(mapped, pair, theta, key, policy=policy, groups=groups, rows=rows)
+    return grouped_feature_ratio(mapped, pair, key, theta=theta, policy=policy, groups=groups, rows=rows)
 
 
 def grouped_feature_ratio(
@@ -76,6 +76,7 @@ def grouped_feature_ratio(
     reference: TaskPair,
     key: jax.Array,
     *,
+    theta: jax.Array | None = None,
     policy: Policy = PseudoInverse(),
     groups: int = GROUPS,
     rows: int = GROUP_ROWS,
@@ -86,6 +87,7 @@ def grouped_feature_ratio(
       features: of both tasks.
       reference: features of the same rows under the extractor compared with.
       key: seeds the draw; rows of a group are distinct.
+      theta: the map, where the features are the reference's times one: what rounding leaves is then judged by it.
       policy: as in `relative_immunization_ratio`. Of groups with fewer rows than features the released code's rule sees no
         singular value but its own floor, 1e-6: kappa is then sigma_max / 1e-6 + 1.
       groups: how many, at least 1.
@@ -94,20 +96,6 @@ def grouped_feature_ratio(
     Raises:
       InputError: if a task has fewer rows than a group, or a number is out of range.
     """
-    return _grouped(features, reference, None, key, policy=policy, groups=groups, rows=rows)
-
-
-def _grouped(
-    features: TaskPair,
-    reference: TaskPair,
-    theta: jax.Array | None,
-    key: jax.Array,
-    *,
-    policy: Policy,
-    groups: int,
-    rows: int,
-) -> GroupedRatio:
-    """Of features that are the reference times theta, if there is one."""
     available = min(len(task.x) for task in features)
     if groups < 1 or not 2 <= rows <= available:
         raise InputError(f"rows: needs 2 to {available} (the rows of the smaller task) in 1 group or more, got {rows}")
