@@ -26,9 +26,9 @@ from benchmarks._pictures import dots
 from benchmarks._timing import Row, against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.errors import InputError
-from cimm_jax.models import Backbone, build, by_name, functional
-from cimm_jax.models.weights import load_weights
-from cimm_jax.training.feature_cache import cached_outputs
+from cimm_jax.networks import Backbone, build, by_name, functional
+from cimm_jax.networks.weights import load_weights
+from cimm_jax.networks.activation_cache import cached_outputs
 
 TOLERANCE = 1e-3
 WEIGHTS = {

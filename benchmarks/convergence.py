@@ -17,7 +17,7 @@ For every method and both tasks: constant steps 1/L and 2/(L + mu), whose error 
   eigenbasis of curvatures (kappa, 1) keeps about 1 - 3/kappa of ||e||^2, more than 1 - 4/kappa.
 
 "answer right": no step fell short of its bound, asymptote and worst start attain it, the loss was halved within the bound's
-steps, and plain descent on the features and `cimm_jax.convergence` leave the same loss. The exit status is 1 if not.
+steps, and plain descent on the features and `cimm_jax.numerics.convergence` leave the same loss. The exit status is 1 if not.
 kappa is by Eq. 1 (`PseudoInverse`, a star where rounding decided it); directions beyond the rank carry no error.
 """
 
@@ -47,14 +47,14 @@ from cimm_jax import attacks
 from cimm_jax.cli import Attack
 from cimm_jax.commands.defences import SIGNAL_AWARE, build_defences, immunized
 from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar
-from cimm_jax.convergence import ProbeProblem, line_search_curve
+from cimm_jax.numerics.convergence import ProbeProblem, line_search_curve
 from cimm_jax.data import load_pair
-from cimm_jax.decompositions import svd
+from cimm_jax.numerics.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import BY_NAME
 from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.spectra import PseudoInverse, feature_condition_number, product_amplification
+from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number, product_amplification
 from cimm_jax.tasks import SplitPair, SplitTask, Task
 
 ATTAINED = 1e-6
@@ -199,7 +199,7 @@ def _of_line_search(row: Row, subject: Subject, course: Course, steps: int) -> R
         wrong.append(f"a step removed {norm_lost.min():.9e} of Eq. 16's norm, less than {limit:.9e}")
     curve = np.asarray(line_search_curve(ProbeProblem(*map(jnp.asarray, subject.problem)), steps))
     if not (difference := np.abs(curve - course.loss_left).max()) <= AGREES:
-        wrong.append(f"cimm_jax.convergence leaves a share of the loss that differs by {difference:.1e}")
+        wrong.append(f"cimm_jax.numerics.convergence leaves a share of the loss that differs by {difference:.1e}")
     # F e of an error that is ||e|| = 1/mu long is off by eps sqrt(kappa); some steps of progress 4 / kappa stand against it.
     on_features, rounding = _worst_on_features(subject), EPS * subject.kappa**1.5 / (2 * WORST_STEPS)
     if rounding > MEASURABLE:

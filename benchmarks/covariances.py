@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks._data import features
 from benchmarks._pictures import dots
 from benchmarks._timing import Row, against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
-from cimm_jax.hessian import covariance, streamed_covariance
+from cimm_jax.numerics.hessian import covariance, streamed_covariance
 
 TOLERANCE = 1e-12
 SHARE = 0.1

@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks._data import features
 from benchmarks._pictures import dots
 from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
-from cimm_jax.decompositions import eigh
-from cimm_jax.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
+from cimm_jax.numerics.decompositions import eigh
+from cimm_jax.numerics.spectra import eigenpairs, feature_eigenpairs, largest_eigenpair
 
 TOLERANCE = 1e-9
 

@@ -41,7 +41,7 @@ from benchmarks._timing import (
 )
 from cimm_jax import methods
 from cimm_jax.errors import InputError
-from cimm_jax.spectra import ReleasedCode, condition_number
+from cimm_jax.numerics.spectra import ReleasedCode, condition_number
 from cimm_jax.tasks import TaskPair
 
 RATE = 1e-3

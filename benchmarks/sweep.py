@@ -34,8 +34,8 @@ from cimm_jax import immunize, methods
 from cimm_jax.data import DigitKind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import InputError
 from cimm_jax.methods.pairs import Pairs, pair_at, pairs_of
-from cimm_jax.methods.sweep import sweep
-from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.methods._sweep import sweep
+from cimm_jax.measures.metrics import relative_immunization_ratio
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitTask, Task
 

@@ -5,7 +5,7 @@ K_H": pairs whose leading directions align should be harder to immunize. Here, o
 task of a digit is its images) and over House Prices both ways round:
 
 * alignment: sum_i |u_i^T v_i| over the top k right singular vectors, which should go with a SMALLER log RIR,
-* limit: log of the largest RIR of any linear extractor (`cimm_jax.limits`), which should go with a LARGER one,
+* limit: log of the largest RIR of any linear extractor (`cimm_jax.closed_form.limits`), which should go with a LARGER one,
 
 against the log RIR that each method achieves, on its training rows, both tasks as seen in the primary's range. Spearman's rho
 over the 90 pairs with 95 % intervals from a bootstrap over DIGITS (a pair is drawn as often as the product of its digits),
@@ -30,11 +30,11 @@ from rich.console import Console
 
 from cimm_jax import methods
 from cimm_jax.data import DigitKind, load_digit_images, load_pair, sweep_splits
-from cimm_jax.diagnose import alignment
+from cimm_jax.measures.diagnosis import alignment
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.limits import pair_limit
-from cimm_jax.methods.sweep import sweep
+from cimm_jax.closed_form.limits import pair_limit
+from cimm_jax.methods._sweep import sweep
 from cimm_jax.report.png import png_bytes
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs

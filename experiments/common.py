@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cimm_jax import methods
-from cimm_jax.allocation import SignalAware
+from cimm_jax.closed_form.allocation import SignalAware
 from cimm_jax.commands.defences import LIGHT_RIDGE, SIGNAL_AWARE, immunized
 from cimm_jax.methods import HessianFrom, Method
 from cimm_jax.report.attack_facts import UNDEFENDED

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from cimm_jax import attacks
-from cimm_jax.limits import share_of_pair
-from cimm_jax.metrics import relative_immunization_ratio
-from cimm_jax.spectra import PseudoInverse, ReleasedCode, Spectrum
+from cimm_jax.closed_form.limits import share_of_pair
+from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax.numerics.spectra import PseudoInverse, ReleasedCode, Spectrum
 from cimm_jax.tasks import SplitPair, SplitTask
 
 ATTACKERS = ("line_search", "momentum", "nesterov", "adam", "muon")

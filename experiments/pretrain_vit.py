@@ -36,12 +36,12 @@ from cimm_jax.data.image_set import ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.models import Backbone, Config, build, by_name, functional
-from cimm_jax.models.functional import Split
-from cimm_jax.models.weights import export_weights
+from cimm_jax.networks import Backbone, Config, build, by_name, functional
+from cimm_jax.networks.functional import Split
+from cimm_jax.networks.weights import export_weights
 from cimm_jax.report.png import png_bytes
-from cimm_jax.training.tail_checkpoint import TailCheckpoint
-from cimm_jax.training.tail_features import tail_features
+from cimm_jax.networks.tail_checkpoint import TailCheckpoint
+from cimm_jax.networks.tail_features import tail_features
 from experiments.common import CIFAR, parser
 
 MODEL = "vit_mini_cifar10"

@@ -30,7 +30,7 @@ from cimm_jax import methods
 from cimm_jax.commands.defences import immunized
 from cimm_jax.data import SingleDigit, load_digit_images, ordered_pairs, split_pair
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.decompositions import svd
+from cimm_jax.numerics.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import HessianFrom, Method

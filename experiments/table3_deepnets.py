@@ -49,13 +49,13 @@ from cimm_jax.data.image_arrays import CIFAR10_CLASSES
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom, Method, immunize
-from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.measures.metrics import relative_immunization_ratio
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import TaskPair
-from cimm_jax.training.absorbed_head import primary_kept
-from cimm_jax.training.feature_attack import attack_features
-from cimm_jax.training.grouped_ratio import GROUP_ROWS, grouped_ratio
+from cimm_jax.networks.head import primary_kept
+from cimm_jax.attacks.class_sweep import attack_features
+from cimm_jax.measures.groups import GROUP_ROWS, grouped_ratio
 from experiments.common import CIFAR, every_method, parser
 from experiments.measure import mean_and_spread
 from experiments.pretrain_vit import Settings, pretrained

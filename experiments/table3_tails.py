@@ -42,16 +42,16 @@ from cimm_jax.commands.deep_features import DeepInputs, head_of
 from cimm_jax.commands.tail_measures import accuracies, groups_of, pairs_of, ratios_of
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
-from cimm_jax.models import Backbone, functional
+from cimm_jax.networks import Backbone, functional
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import TaskPair
-from cimm_jax.training import tail_penalties
-from cimm_jax.training.absorbed_head import Head
-from cimm_jax.training.feature_attack import attack_networks
-from cimm_jax.training.features import DeepFeatures, FeatureSet
-from cimm_jax.training.tail_features import features_behind
-from cimm_jax.training.tail_training import Activations, Settings, train_tail
+from cimm_jax.methods import tail_penalties
+from cimm_jax.networks.head import Head
+from cimm_jax.attacks.class_sweep import attack_networks
+from cimm_jax.networks.features import DeepFeatures, FeatureSet
+from cimm_jax.networks.tail_features import features_behind
+from cimm_jax.networks.training import Activations, Settings, train_tail
 from experiments.common import PUBLISHED, parser
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS, best_follower, probe_records

@@ -16,20 +16,20 @@ import numpy as np
 from cimm_jax import cli
 from cimm_jax.attacks.measures import Deviation, steps_to_reach
 from cimm_jax.attacks.outcome import THRESHOLDS, Interval, Outcome
-from cimm_jax.bootstrap import RatioIntervals
+from cimm_jax.measures.bootstrap import RatioIntervals
 from cimm_jax.commands import diagnose as diagnose_command
 from cimm_jax.commands import sweep as sweep_command
 from cimm_jax.commands.attack_shared import outcome_records
 from cimm_jax.commands.report import command_line
 from cimm_jax.commands.shared import manifest, ratio_record
-from cimm_jax.diagnose import Alignment, BudgetRow, Diagnosis, Protection
+from cimm_jax.measures.diagnosis import Alignment, BudgetRow, Diagnosis, Protection
 from cimm_jax.files import write_json
-from cimm_jax.limits import Limit, Share
+from cimm_jax.closed_form.limits import Limit, Share
 from cimm_jax.methods import Info
-from cimm_jax.methods.sweep import Measured
-from cimm_jax.metrics import Conditions, ImmunizationRatio, Judgement, Verdict
+from cimm_jax.methods._sweep import Measured
+from cimm_jax.measures.metrics import Conditions, ImmunizationRatio, Judgement, Verdict
 from cimm_jax.report.page import Run, card_of, part_of, render
-from cimm_jax.spectra import Spectrum
+from cimm_jax.numerics.spectra import Spectrum
 
 ATTACKERS = {"line_search": False, "adam": False, "sgd": False, "newton": True}
 """Whether each is adaptive."""

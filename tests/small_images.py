@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from training.small_networks import NETWORK, filled
 
-from cimm_jax.models import RESNET20_CIFAR10
-from cimm_jax.models.weights import export_weights
+from cimm_jax.networks import RESNET20_CIFAR10
+from cimm_jax.networks.weights import export_weights
 
 CLASSES = 3
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 
 from cimm_jax import InputError, Task, TaskPair
-from cimm_jax.allocation import (
+from cimm_jax.closed_form.allocation import (
     INDIFFERENCE,
     LEVELS,
     Front,
@@ -21,9 +21,9 @@ from cimm_jax.allocation import (
     pareto,
     signals,
 )
-from cimm_jax.convergence import excess_left
-from cimm_jax.limits import pair_pencil
-from cimm_jax.methods.pencil import solve
+from cimm_jax.numerics.convergence import excess_left
+from cimm_jax.closed_form.limits import pair_pencil
+from cimm_jax.methods._pencil import solve
 
 D, ROWS, COUNT, BUDGET, HORIZON = 6, 40, 12, 30.0, 30
 WATCHED = (1, 5, 30)

@@ -7,7 +7,7 @@ import pytest
 from pairs import D, make_pair
 
 from cimm_jax import InputError, relative_immunization_ratio
-from cimm_jax.bootstrap import bootstrap_ratio
+from cimm_jax.measures.bootstrap import bootstrap_ratio
 
 KEY = jax.random.key(0)
 THETA = jnp.asarray(np.random.default_rng(1).standard_normal((D, D)))

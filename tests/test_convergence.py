@@ -6,8 +6,8 @@ import pytest
 
 from cimm_jax import InputError, Task
 from cimm_jax.attacks import behind
-from cimm_jax.convergence import ProbeProblem, check_horizons, excess_left, line_search_left, probe_problem
-from cimm_jax.spectra import product_amplification
+from cimm_jax.numerics.convergence import ProbeProblem, check_horizons, excess_left, line_search_left, probe_problem
+from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import SplitTask
 
 HORIZONS = (1, 2, 5, 20, 60)

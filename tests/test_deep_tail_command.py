@@ -14,9 +14,9 @@ from training.small_networks import NETWORK
 from cimm_jax import cli
 from cimm_jax.commands import deep_tail
 from cimm_jax.commands.deep_features import read_deep_inputs
-from cimm_jax.models.weights import load_weights
-from cimm_jax.spectra import PseudoInverse, feature_condition_number
-from cimm_jax.training.tail_training import train_tail
+from cimm_jax.networks.weights import load_weights
+from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
+from cimm_jax.networks.training import train_tail
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
 

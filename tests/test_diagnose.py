@@ -9,8 +9,8 @@ import pytest
 
 from cimm_jax import InputError, Task, TaskPair
 from cimm_jax.data import load_pair
-from cimm_jax.diagnose import PROTECTED, alignment, diagnose
-from cimm_jax.limits import pair_limit
+from cimm_jax.measures.diagnosis import PROTECTED, alignment, diagnose
+from cimm_jax.closed_form.limits import pair_limit
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 

@@ -7,8 +7,8 @@ import pytest
 from pairs import D, make_pair
 
 from cimm_jax import InputError, methods
-from cimm_jax.heads import absorb
-from cimm_jax.methods.pencil import solve
+from cimm_jax.closed_form.heads import absorb
+from cimm_jax.methods._pencil import solve
 
 
 @pytest.mark.parametrize("columns", [None, 1, 5])

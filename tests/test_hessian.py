@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.hessian import covariance, probe_hessian, streamed_covariance, symmetric
+from cimm_jax.numerics.hessian import covariance, probe_hessian, streamed_covariance, symmetric
 
 
 @pytest.mark.parametrize("shape", [(20, 5), (3, 7), (1, 4), (6, 20, 5), (2, 3, 20, 5)])
@@ -66,7 +66,7 @@ def test_symmetric_keeps_the_symmetric_part(rng):
 SHARDED = textwrap.dedent("""
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
-    from cimm_jax.hessian import covariance
+    from cimm_jax.numerics.hessian import covariance
 
     jax.config.update("jax_enable_x64", True)
     assert len(jax.devices()) == 8

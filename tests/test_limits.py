@@ -5,9 +5,9 @@ import prescribed
 import pytest
 
 from cimm_jax import InputError, Task, TaskPair
-from cimm_jax.limits import covariance_limit, pair_limit, pair_pencil, seen_in_range, share_of_limit
-from cimm_jax.methods.pencil import solve
-from cimm_jax.pencil import pencil_limit
+from cimm_jax.closed_form.limits import covariance_limit, pair_limit, pair_pencil, seen_in_range, share_of_limit
+from cimm_jax.methods._pencil import solve
+from cimm_jax.closed_form.pencil import pencil_limit
 
 D, ROWS, COUNT, THETAS = 6, 20, 40, 20
 

@@ -7,7 +7,7 @@ import pytest
 from pairs import D, make_pair
 
 from cimm_jax import InputError, PseudoInverse, Ridge, covariance, probe_hessian
-from cimm_jax.metrics import (
+from cimm_jax.measures.metrics import (
     definition_3_1,
     judge,
     judge_features,

@@ -6,9 +6,9 @@ import pytest
 import scipy.linalg
 
 from cimm_jax import InputError
-from cimm_jax.hessian import covariance
-from cimm_jax.limits import covariance_limit
-from cimm_jax.pencil import covariance_spectrum, diagonalise, feature_spectrum, pencil_limit
+from cimm_jax.numerics.hessian import covariance
+from cimm_jax.closed_form.limits import covariance_limit
+from cimm_jax.closed_form.pencil import covariance_spectrum, diagonalise, feature_spectrum, pencil_limit
 
 D, ROWS, COUNT = 6, 20, 20
 # Rank of the primary and of the harmful task.

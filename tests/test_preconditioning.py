@@ -6,7 +6,7 @@ import prescribed
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.preconditioning import (
+from cimm_jax.numerics.preconditioning import (
     apply_preconditioner,
     precondition_gradient,
     preconditioner,

@@ -11,10 +11,10 @@ from training.small_networks import filled
 from cimm_jax.commands.deep_features import head_of
 from cimm_jax.data.image_arrays import load_cifar10
 from cimm_jax.errors import InputError
-from cimm_jax.models import BY_NAME, Preprocess, VitConfig, functional
-from cimm_jax.models.vit import VIT_MINI_CIFAR10
-from cimm_jax.models.weights import export_weights, load_weights
-from cimm_jax.training.tail_features import tail_features
+from cimm_jax.networks import BY_NAME, Preprocess, VitConfig, functional
+from cimm_jax.networks.vit import VIT_MINI_CIFAR10
+from cimm_jax.networks.weights import export_weights, load_weights
+from cimm_jax.networks.tail_features import tail_features
 from experiments import pretrain_vit, table3_deepnets, table3_tails
 from experiments.common import CIFAR
 from experiments.pretrain_vit import Settings, train

@@ -4,9 +4,9 @@ import numpy as np
 import prescribed
 import pytest
 
-from cimm_jax.hessian import covariance, probe_hessian
-from cimm_jax.preconditioning import apply_preconditioner, preconditioner
-from cimm_jax.regularizers import (
+from cimm_jax.numerics.hessian import covariance, probe_hessian
+from cimm_jax.numerics.preconditioning import apply_preconditioner, preconditioner
+from cimm_jax.numerics.regularizers import (
     ill_coefficients,
     ill_direction,
     ill_gradient,
@@ -22,7 +22,7 @@ from cimm_jax.regularizers import (
     well_gradient,
     well_rows,
 )
-from cimm_jax.spectra import Route, eigenpairs, feature_condition_number, feature_eigenpairs, largest_eigenpair
+from cimm_jax.numerics.spectra import Route, eigenpairs, feature_condition_number, feature_eigenpairs, largest_eigenpair
 
 FULL_RANK = {
     "distinct": [5.0, 3.0, 2.0, 0.5],

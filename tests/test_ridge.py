@@ -6,7 +6,7 @@ import numpy as np
 import prescribed
 import pytest
 
-from cimm_jax.ridge import CANDIDATES, _scores, choose_ridge
+from cimm_jax.closed_form.ridge import CANDIDATES, _scores, choose_ridge
 
 D = 15
 SPREAD = np.sqrt(prescribed.geometric(1e4, D))

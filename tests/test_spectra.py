@@ -5,7 +5,7 @@ import prescribed
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.spectra import (
+from cimm_jax.numerics.spectra import (
     PseudoInverse,
     ReleasedCode,
     Ridge,

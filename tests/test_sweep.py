@@ -10,8 +10,8 @@ from pairs import make_pair
 from cimm_jax import InputError, SplitPair, Task, TaskPair, immunize, methods, stack_pairs
 from cimm_jax.methods import sweep as sweeping
 from cimm_jax.methods.pairs import pairs_of, pairs_of_stack
-from cimm_jax.methods.sweep import abstract_progress, block_size, sweep
-from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.methods._sweep import abstract_progress, block_size, sweep
+from cimm_jax.measures.metrics import relative_immunization_ratio
 from cimm_jax.tasks import SplitTask
 
 PAIRS = [make_pair(seed) for seed in range(3)]

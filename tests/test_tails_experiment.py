@@ -13,7 +13,7 @@ from small_images import write_cifar
 
 from cimm_jax import cli
 from cimm_jax.errors import InputError
-from cimm_jax.training.tail_training import Trained
+from cimm_jax.networks.training import Trained
 from experiments import table3_tails
 from experiments.table3_deepnets import CONFIGURATIONS
 

@@ -11,7 +11,7 @@ import numpy as np
 import prescribed
 import pytest
 
-from cimm_jax.regularizers import (
+from cimm_jax.numerics.regularizers import (
     ill_direction,
     ill_gradient,
     r_ill,
@@ -21,7 +21,7 @@ from cimm_jax.regularizers import (
     well_direction,
     well_gradient,
 )
-from cimm_jax.spectra import eigenpairs
+from cimm_jax.numerics.spectra import eigenpairs
 
 INSTANCES = 1000
 FRACTIONS = [1e-3, 0.1, 0.5, 0.9, 0.999]

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax import losses
-from cimm_jax.attacks.linear_probe import check_loss, measure
-from cimm_jax.attacks.problem import column_targets, make_problem, product
+from cimm_jax.attacks._linear_probe import check_loss, measure
+from cimm_jax.attacks.problem import column_targets, make_problem
 from cimm_jax.attacks.protocol import Attack, Factors, Target, Trace, check_records
-from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
-from cimm_jax.spectra import rounding_tolerance
+from cimm_jax.numerics import losses
+from cimm_jax.numerics.decompositions import svd
+from cimm_jax.numerics.products import product
+from cimm_jax.numerics.spectra import rounding_tolerance
 
 RIDGES = 40
 HEAVIEST_EXPONENT = 2.0

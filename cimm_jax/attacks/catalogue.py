@@ -1,20 +1,18 @@
 """Attackers by name, each with the learning rates it is tried at: `adam`, `whiten + line_search`, `adam (cosine)`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from cimm_jax import losses
+from cimm_jax.attacks._linear_probe import QUADRATIC_ONLY, linear_probe
+from cimm_jax.attacks._newton import newton
 from cimm_jax.attacks.adaptive import normal_equations, standardised, undone, whitened
-from cimm_jax.attacks.linear_probe import QUADRATIC_ONLY, linear_probe
-from cimm_jax.attacks.newton import newton
 from cimm_jax.attacks.optimizers import (
     IN_UNITS_OF_CURVATURE,
-    SCHEDULES,
     Schedule,
     commutes_with_rotations,
     has_rate,
@@ -22,6 +20,7 @@ from cimm_jax.attacks.optimizers import (
 )
 from cimm_jax.attacks.protocol import Attack
 from cimm_jax.errors import InputError
+from cimm_jax.numerics import losses
 
 GRADIENT = (
     "line_search",
@@ -56,8 +55,20 @@ ADAPTIVE = (
 
 STANDARD = (*GRADIENT, *ADAPTIVE)
 
-_SOLVERS = {"newton": newton, "normal equations": normal_equations}
-_PREPARATIONS = "standardise, whiten, whiten K (the K strongest directions), undo the map, random start"
+AFFORDABLE = (
+    *("line_search", "gd", "momentum", "nesterov", "adam"),
+    *("standardise + adam", "conjugate_gradient", "whiten + line_search"),
+    *("undo the map + line_search", "normal equations"),
+)
+"""The standard attackers of tasks with many classes on many features (`class_sweep`)."""
+
+SOLVERS: dict[str, Callable[..., Attack]] = {"newton": newton, "normal equations": normal_equations}
+"""Attackers who need no optimizer, by name; called with `steps`, `loss` and `record_at`. A new one is a file, and a line here."""
+
+PREPARATIONS = ("standardise", "whiten", "whiten K (the K strongest directions)", "undo the map", "random start")
+"""What may stand before a solver or an optimizer and a +."""
+
+UNDO = "undo the map"
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,23 @@ class Operator:
             raise InputError(f"rates: {self.name} needs positive finite learning rates, got {self.rates}")
 
 
-def standard_names(loss: losses.Loss = losses.squared) -> tuple[str, ...]:
-    """The standard attackers that can minimise a loss; without exact line search, L-BFGS is who whitens."""
+def standard_names(
+    loss: losses.Loss = losses.squared, *, affordable: bool = False, maps: bool = True
+) -> tuple[str, ...]:
+    """The standard attackers that can minimise a loss; without exact line search, L-BFGS is who whitens.
+
+    Args:
+      loss: of the probe.
+      affordable: only those that many classes on many features allow.
+      maps: whether every extractor is a map that could be undone.
+    """
+    return tuple(name for name in _standard_names(loss, affordable) if maps or UNDO not in name)
+
+
+def _standard_names(loss: losses.Loss, affordable: bool) -> tuple[str, ...]:
+    if affordable:
+        of_classes = ("gd", "momentum", "nesterov", "adam", "standardise + adam", "lbfgs")
+        return AFFORDABLE if loss is losses.squared else of_classes
     if loss is losses.squared:
         return STANDARD
     unable = (*QUADRATIC_ONLY, *(["newton"] if loss is losses.softmax else []))
@@ -146,16 +172,16 @@ def _by_name(
     whole: dict[str, Any] = {"steps": steps, "loss": loss, "record_at": record_at}
     *preparation, solver = (part.strip() for part in name.split("+"))
     prepared = preparation[0] if preparation else ""
-    if solver not in (*_SOLVERS, *known_optimizers()) or len(preparation) > 1:
-        known = ", ".join((*_SOLVERS, *known_optimizers()))
+    if solver not in (*SOLVERS, *known_optimizers()) or len(preparation) > 1:
+        known = ", ".join((*SOLVERS, *known_optimizers()))
         raise InputError(
-            f"attackers: {name!r} is unknown; choose of {known}, alone or after one of {_PREPARATIONS} and a +"
+            f"attackers: {name!r} is unknown; choose of {known}, alone or after one of {', '.join(PREPARATIONS)} and a +"
         )
     starts_at_random = prepared == "random start"
-    if solver in _SOLVERS:
+    if solver in SOLVERS:
         if starts_at_random:
             raise InputError(f"attackers: {solver} has no start, got {name!r}; leave it out")
-        attack = _prepared(prepared, _SOLVERS[solver](**whole), name)
+        attack = _prepared(prepared, SOLVERS[solver](**whole), name)
         return (Operator(name, attack, random=False, adaptive=True, loss=loss),)
     trait = {
         "rates": _grid(solver, rates) if has_rate(solver) else (1.0,),
@@ -178,11 +204,11 @@ def _prepared(preparation: str, attack: Attack, name: str) -> Attack:
         return attack
     if preparation == "standardise":
         return standardised(attack)
-    if preparation == "undo the map":
+    if preparation == UNDO:
         return undone(attack)
     if match := re.fullmatch(r"whiten( [0-9]+)?", preparation):
         return whitened(attack, top_k=int(match[1]) if match[1] else None)
-    raise InputError(f"attackers: {preparation!r} of {name!r} is unknown; choose one of {_PREPARATIONS}")
+    raise InputError(f"attackers: {preparation!r} of {name!r} is unknown; choose one of {', '.join(PREPARATIONS)}")
 
 
 def _grid(optimizer: str, rates: int | Sequence[float]) -> tuple[float, ...]:
@@ -190,6 +216,3 @@ def _grid(optimizer: str, rates: int | Sequence[float]) -> tuple[float, ...]:
         return tuple(float(rate) for rate in rates)
     low, high = (0.03, 3.0) if optimizer in IN_UNITS_OF_CURVATURE else (1e-4, 10.0)
     return tuple(float(rate) for rate in np.geomspace(low, high, rates))
-
-
-__all__ = ["ADAPTIVE", "GRADIENT", "SCHEDULES", "STANDARD", "Operator", "standard_names", "standard_operators"]

@@ -5,34 +5,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cimm_jax.attacks._sweep import Best, Swept, best
 from cimm_jax.attacks.measures import Deviation, relative_finetuning_deviation, steps_to_reach
-from cimm_jax.attacks.sweep import Best, Swept, best
+from cimm_jax.numerics.interval import Interval
 
 THRESHOLDS = (0.5, 0.8, 0.95)
 """Shares of what the best undefended attacker learns, whose step counts are compared."""
 
 BROKEN_AT = 0.5
-"""An attacker breaks a defence if he learns this share of what the best undefended attacker does."""
+"""An attacker breaks a defence if they learn this share of what the best undefended attacker does."""
 
 _MEASURABLE = 0.01
 
 
-class Interval(NamedTuple):
-    """A mean over seeds with its 95 % t interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
 class Outcome(NamedTuple):
-    """One attacker at his best against one extractor. Steps are infinite where a threshold is never reached.
+    """One attacker at their best against one extractor. Steps are infinite where a threshold is never reached.
+
+    Intervals are means over seeds with their 95 % t intervals.
 
     Attributes:
       attacker: name.
-      adaptive: whether he goes beyond gradients on the features as they are.
+      adaptive: whether they go beyond gradients on the features as they are.
       trials: learning rates tried.
-      rate: the best of them on the rows fitted, NaN if he has none.
+      rate: the best of them on the rows fitted, NaN if they have none.
       rate_at_edge: the best rate is the least or greatest tried: another might do better.
       diverged: share of the runs that diverged.
       left: excess loss left on the rows fitted at the end, in [0, 1] but for divergence.
@@ -156,6 +151,6 @@ def _deviation(accuracy: np.ndarray, heldout: np.ndarray, index: int) -> tuple[D
 
 
 def slow_down(outcome: Outcome, threshold: int = 0) -> float:
-    """Steps to a threshold of `THRESHOLDS`, over the same attacker's steps undefended; NaN if he never reached it then."""
+    """Steps to a threshold of `THRESHOLDS`, over the same attacker's steps undefended; NaN if they never reached it then."""
     steps, undefended = outcome.steps[threshold], outcome.undefended_steps[threshold]
     return steps / undefended if np.isfinite(undefended) else float("nan")

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cimm_jax import losses
 from cimm_jax.attacks.protocol import Target
 from cimm_jax.errors import InputError
-
-_HIGHEST = jax.lax.Precision.HIGHEST
+from cimm_jax.numerics import losses
+from cimm_jax.numerics.products import product
 
 CURVATURE_BOUND: dict[losses.Loss, float] = {losses.squared: 1.0, losses.logistic: 0.25, losses.softmax: 0.5}
 """Largest second derivative of each loss in a score, which bounds the Hessian by that times F^T F / N."""
@@ -55,11 +54,6 @@ class Problem(NamedTuple):
     def probe(self, variable: jax.Array) -> jax.Array:
         """The variable as a probe on the features given, shape (d', C)."""
         return variable if self.basis is None else product(self.basis, variable)
-
-
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """A @ b in full precision."""
-    return jnp.matmul(a, b, precision=_HIGHEST)
 
 
 def column_targets(target: Target) -> Target:

@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax.decompositions import svd
 from cimm_jax.errors import InputError
-from cimm_jax.spectra import above_rounding, product_amplification
+from cimm_jax.numerics.decompositions import svd
+from cimm_jax.numerics.spectra import above_rounding, product_amplification
 from cimm_jax.tasks import Array, SplitTask, Task, check_task
+
+UNDEFENDED = "undefended"
+"""Name of the extractor as it was published, which every sweep attacks first."""
 
 
 class Factors(NamedTuple):
@@ -49,6 +52,13 @@ class Target(NamedTuple):
         """The same with other features, of which `factors` are the new ones; the map and its factors are forgotten."""
         fit, heldout = (task._replace(x=change(task.x)) for task in (self.fit, self.heldout))
         return Target(fit, heldout, None, factors, self.amplification)
+
+    def cast(self, dtype: type) -> "Target":
+        """The same as NumPy arrays of another dtype, not decomposed yet; errors that its own rounding hides do not count."""
+        fit, heldout = (jax.tree.map(lambda leaf: np.asarray(leaf, dtype), task) for task in (self.fit, self.heldout))
+        coarser = float(jnp.finfo(self.fit.x.dtype).eps / jnp.finfo(dtype).eps)
+        mapping = None if self.mapping is None else np.asarray(self.mapping, dtype)
+        return Target(fit, heldout, mapping, amplification=max(1.0, float(self.amplification) * coarser))
 
     def decomposed(self) -> Factors:
         """The factors, made if need be."""

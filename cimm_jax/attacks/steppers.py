@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cimm_jax import losses
 from cimm_jax.attacks.problem import Problem
+from cimm_jax.numerics import losses
 
 
 class Stepper(NamedTuple):

@@ -6,16 +6,17 @@ from typing import Any
 
 import jax
 
-from cimm_jax import attacks, losses
+from cimm_jax import attacks
 from cimm_jax.attacks import Operator, Swept
 from cimm_jax.attacks.protocol import are_classes
 from cimm_jax.cli import Attack
+from cimm_jax.closed_form.limits import share_of_pair
 from cimm_jax.commands.attack_shared import all_finished, deliver, operators_of, sweep_records, swept_by_task
 from cimm_jax.commands.battlefield import extractors, read_battlefield
 from cimm_jax.commands.shared import POLICIES, blas_threads_for, check_count, manifest, ratio_record
 from cimm_jax.files import output_folder
-from cimm_jax.limits import share_of_pair
-from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax.numerics import losses
 from cimm_jax.tasks import SplitPair, SplitTask
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from cimm_jax import attacks, losses
+from cimm_jax import attacks
 from cimm_jax.attacks import Operator, Outcome, Swept
 from cimm_jax.cli import Attack
 from cimm_jax.commands.runs import read_results
 from cimm_jax.commands.shared import progress_bar
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_json, write_whole
+from cimm_jax.numerics import losses
 from cimm_jax.report.attack import attack_plot
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.attack_words import attack_paragraphs, print_attack

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from cimm_jax.attacks import Operator, Swept
+from cimm_jax.attacks.class_sweep import DEEP, attack_features, attack_networks
 from cimm_jax.cli import Attack, Immunize
 from cimm_jax.commands.attack_shared import (
     all_finished,
@@ -27,7 +28,6 @@ from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder
 from cimm_jax.report.attack_facts import UNDEFENDED
 from cimm_jax.report.tables import print_table
-from cimm_jax.training.feature_attack import DEEP, attack_features, attack_networks
 
 PRIMARY_ABSORBED = (
     "The published head absorbs the map, so who uses the primary task as it is pays nothing (primary_kept in the run's "

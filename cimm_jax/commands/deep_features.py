@@ -15,12 +15,12 @@ from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.errors import InputError
-from cimm_jax.models import Backbone, by_name
-from cimm_jax.models.backbone import FEATURES
-from cimm_jax.models.weights import load_weights
-from cimm_jax.training.absorbed_head import Head
-from cimm_jax.training.feature_cache import weights_checksum
-from cimm_jax.training.features import DeepFeatures, FeatureSet, Labelled, feature_set
+from cimm_jax.networks import Backbone, by_name
+from cimm_jax.networks.activation_cache import weights_checksum
+from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
+from cimm_jax.networks.head import Head
+from cimm_jax.networks.weights import load_weights
 
 DEEP_SETTINGS = ("model", "weights", "primary", "harmful", "primary_classes", "harmful_classes", "image_rows", "views")
 """Settings that decide what the features are; the others of a deep run say what is done with them."""

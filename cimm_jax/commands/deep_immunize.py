@@ -11,8 +11,8 @@ from rich.console import Console
 from safetensors.numpy import save
 
 from cimm_jax import methods
-from cimm_jax.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
+from cimm_jax.closed_form.limits import share_of_pair
 from cimm_jax.commands.deep_features import DEEP_SETTINGS, TAIL_SETTINGS, DeepData, read_deep_inputs
 from cimm_jax.commands.deep_told import print_ratios, print_skipped
 from cimm_jax.commands.defences import LIGHT_RIDGE
@@ -28,14 +28,14 @@ from cimm_jax.commands.shared import (
 )
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_whole
-from cimm_jax.limits import share_of_pair
+from cimm_jax.measures.bootstrap import RatioIntervals, bootstrap_ratio, check_resamples
+from cimm_jax.measures.groups import GROUP_ROWS, GROUPS, grouped_ratio
+from cimm_jax.measures.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_steps
-from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
+from cimm_jax.networks.head import UNCHANGED, primary_kept
 from cimm_jax.report.convergence import convergence_plot
 from cimm_jax.tasks import TaskPair, check_pair
-from cimm_jax.training.absorbed_head import UNCHANGED, primary_kept
-from cimm_jax.training.grouped_ratio import GROUP_ROWS, GROUPS, grouped_ratio
 
 
 def run_deep_immunize(command: Immunize) -> None:

@@ -19,19 +19,19 @@ from cimm_jax.commands.shared import blas_threads_for, manifest, progress_bar
 from cimm_jax.commands.tail_measures import accuracies, measured, pairs_of
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_whole
-from cimm_jax.models import functional
-from cimm_jax.models.functional import Split
-from cimm_jax.models.weights import export_weights
+from cimm_jax.methods import tail_penalties
+from cimm_jax.methods.tail_penalties import Penalty
+from cimm_jax.networks import functional
+from cimm_jax.networks.features import DeepFeatures, FeatureSet
+from cimm_jax.networks.functional import Split
+from cimm_jax.networks.paired_batches import paired_batches
+from cimm_jax.networks.tail_checkpoint import TailCheckpoint
+from cimm_jax.networks.tail_features import features_behind, tail_features
+from cimm_jax.networks.training import Activations, Settings, Trained, train_tail
+from cimm_jax.networks.weights import export_weights
+from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
 from cimm_jax.report.history import tail_plot
-from cimm_jax.spectra import PseudoInverse, feature_condition_number
 from cimm_jax.tasks import check_pair
-from cimm_jax.training import tail_penalties
-from cimm_jax.training.features import DeepFeatures, FeatureSet
-from cimm_jax.training.paired_batches import paired_batches
-from cimm_jax.training.tail_checkpoint import TailCheckpoint
-from cimm_jax.training.tail_features import features_behind, tail_features
-from cimm_jax.training.tail_penalties import Penalty
-from cimm_jax.training.tail_training import Activations, Settings, Trained, train_tail
 
 GOES_ON = "training goes on behind its last whole epoch when the same command is given again"
 OF_MAPS = ("steps", "resamples", *(field.name for field in dataclasses.fields(PencilSettings)))

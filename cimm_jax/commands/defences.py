@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from cimm_jax import methods
-from cimm_jax.allocation import SignalAware
 from cimm_jax.cli import Attack, PencilSettings
+from cimm_jax.closed_form.allocation import SignalAware
 from cimm_jax.commands.runs import read_results
 from cimm_jax.commands.shared import build_methods, hessian_for, parse_budget
 from cimm_jax.errors import InputError
+from cimm_jax.measures.metrics import check_extractor
 from cimm_jax.methods import Method, immunize
-from cimm_jax.metrics import check_extractor
 from cimm_jax.tasks import TaskPair
 
 MODEL_FILE = "model.safetensors"

@@ -8,8 +8,8 @@ from rich.console import Console
 from cimm_jax.cli import Diagnose
 from cimm_jax.commands.shared import manifest, parse_budget, ratio_record
 from cimm_jax.data import load_pair
-from cimm_jax.diagnose import BudgetRow, Diagnosis, Protection, diagnose
 from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.measures.diagnosis import BudgetRow, Diagnosis, Protection, diagnose
 from cimm_jax.report.diagnosis import diagnosis_picture
 from cimm_jax.report.tables import print_table
 

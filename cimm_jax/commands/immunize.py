@@ -9,16 +9,16 @@ import numpy as np
 from rich.console import Console
 from safetensors.numpy import save
 
-from cimm_jax.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
 from cimm_jax.cli import Immunize
+from cimm_jax.closed_form.limits import Share, share_of_pair
 from cimm_jax.commands.immunize_shared import NO_COMPARISON, deliver, excess_curves, print_excess_left, print_verdicts
 from cimm_jax.commands.shared import POLICIES, build_methods, manifest, progress_bar, ratio_record
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_whole
-from cimm_jax.limits import Share, share_of_pair
+from cimm_jax.measures.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
+from cimm_jax.measures.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.methods import immunize
 from cimm_jax.methods.run import check_batch_size, check_steps
-from cimm_jax.metrics import definition_3_1, relative_immunization_ratio
 from cimm_jax.report.convergence import convergence_plot
 from cimm_jax.report.history import history_plot
 from cimm_jax.report.tables import print_table

@@ -9,10 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from cimm_jax.cli import Immunize
-from cimm_jax.convergence import excess_curve
 from cimm_jax.files import write_json
+from cimm_jax.numerics.convergence import excess_curve
+from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.report.tables import print_table
-from cimm_jax.spectra import product_amplification
 from cimm_jax.tasks import TaskPair
 
 NO_COMPARISON = (

@@ -18,12 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from cimm_jax import methods
-from cimm_jax.allocation import check_budget
 from cimm_jax.cli import PencilSettings
+from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import checksums
 from cimm_jax.errors import InputError
-from cimm_jax.metrics import ImmunizationRatio
-from cimm_jax.spectra import PseudoInverse, ReleasedCode
+from cimm_jax.measures.metrics import ImmunizationRatio
+from cimm_jax.numerics.spectra import PseudoInverse, ReleasedCode
 
 POLICIES = (PseudoInverse(), ReleasedCode())
 """Under which every extractor is measured: the definition, and the rule of published figures."""

@@ -14,9 +14,9 @@ from cimm_jax.data import digit_kind, load_digit_images, ordered_pairs, sweep_ta
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
+from cimm_jax.methods._sweep import Measured, Progress, abstract_progress, sweep
 from cimm_jax.methods.pairs import pairs_of
 from cimm_jax.methods.run import check_batch_size, check_steps
-from cimm_jax.methods.sweep import Measured, Progress, abstract_progress, sweep
 from cimm_jax.report.heatmap import heatmap_grid
 from cimm_jax.report.tables import print_table
 from cimm_jax.report.words import sweep_paragraph

@@ -9,12 +9,12 @@ import numpy as np
 
 from cimm_jax.commands.immunize_shared import CURVE_STEPS
 from cimm_jax.commands.shared import POLICIES, ratio_record
-from cimm_jax.convergence import excess_curve
-from cimm_jax.metrics import feature_immunization_ratio, judge_features, verdict_of
+from cimm_jax.measures.groups import GROUP_ROWS, grouped_feature_ratio
+from cimm_jax.measures.metrics import feature_immunization_ratio, judge_features, verdict_of
+from cimm_jax.networks.features import DeepFeatures
+from cimm_jax.networks.head import Head
+from cimm_jax.numerics.convergence import excess_curve
 from cimm_jax.tasks import Task, TaskPair
-from cimm_jax.training.absorbed_head import Head
-from cimm_jax.training.features import DeepFeatures
-from cimm_jax.training.grouped_ratio import GROUP_ROWS, grouped_feature_ratio
 
 
 def pairs_of(features: DeepFeatures) -> dict[str, TaskPair]:

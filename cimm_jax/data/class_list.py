@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cimm_jax.data.reasons import few, one_line
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, few, one_line
 
 SHOWN = 200
 """Known names that are listed where one is unknown."""

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from cimm_jax.data.reasons import one_line
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, one_line
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import numpy as np
 from cimm_jax.data.class_list import Chosen, ClassList, choose
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
-from cimm_jax.data.reasons import one_line
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, one_line
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cimm_jax.data.reasons import one_line
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, one_line
 
 CROP_SHARE = 0.875
 """Side of the centre crop over the short side of the image it is cut from, as ImageNet networks are evaluated."""

@@ -10,9 +10,8 @@ import numpy as np
 from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import decode, fitted, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
-from cimm_jax.data.reasons import few
 from cimm_jax.data.usable_images import usable
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, few
 
 TRAIN, HELDOUT = "train", "test"
 

@@ -16,9 +16,8 @@ import numpy as np
 from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import decode, fitted
 from cimm_jax.data.image_set import ImageSet, SplitImages
-from cimm_jax.data.reasons import few, one_line
 from cimm_jax.data.usable_images import usable
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, few, one_line
 
 PREFIX = "tfds:"
 TRAIN = "train"

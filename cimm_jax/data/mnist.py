@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.data.reasons import one_line
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, one_line
 
 MEAN, DEVIATION = 0.1307, 0.3081
 """The paper's normalisation of pixels in [0, 1]."""

@@ -8,8 +8,7 @@ import numpy as np
 from cimm_jax.data.class_list import Chosen
 from cimm_jax.data.image_decoding import UndecodableError
 from cimm_jax.data.image_set import READERS
-from cimm_jax.data.reasons import few
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, few
 
 
 def usable(

@@ -5,14 +5,15 @@ A new method is one file that builds a `Method`, and one line in `BY_NAME`.
 
 from collections.abc import Callable
 
-from cimm_jax.allocation import LargestKappa, SignalAware
+from cimm_jax.closed_form.allocation import LargestKappa, SignalAware
 from cimm_jax.errors import InputError
-from cimm_jax.methods.algorithm1 import algorithm1
-from cimm_jax.methods.ill_only import ill_only
-from cimm_jax.methods.imma import imma
-from cimm_jax.methods.opt_kappa import opt_kappa
+from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._ill_only import ill_only
+from cimm_jax.methods._imma import imma
+from cimm_jax.methods._opt_kappa import opt_kappa
+from cimm_jax.methods._pencil import pencil
+from cimm_jax.methods._sweep import sweep
 from cimm_jax.methods.penalised import HessianFrom, default_optimizer
-from cimm_jax.methods.pencil import pencil
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.run import Immunized, immunize
 
@@ -49,4 +50,5 @@ __all__ = [
     "immunize",
     "opt_kappa",
     "pencil",
+    "sweep",
 ]

@@ -9,7 +9,7 @@ through the optimizer as if they were one gradient.
 
 import enum
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
@@ -17,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cimm_jax import losses
-from cimm_jax.errors import InputError
-from cimm_jax.hessian import covariance, probe_hessian
 from cimm_jax.methods.protocol import Info, Method
-from cimm_jax.spectra import condition_number
+from cimm_jax.numerics import losses
+from cimm_jax.numerics.hessian import covariance, probe_hessian
+from cimm_jax.numerics.penalty import Penalty
+from cimm_jax.numerics.products import product
+from cimm_jax.numerics.spectra import condition_number
 from cimm_jax.tasks import TaskPair
-
-_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
 
 DEFAULT_LEARNING_RATE = 3e-3
 
@@ -103,6 +101,7 @@ class State(NamedTuple):
     k_harmful: jax.Array
 
 
+@lru_cache(maxsize=64)
 def default_optimizer(learning_rate: float = DEFAULT_LEARNING_RATE) -> optax.GradientTransformation:
     """Momentum 0.9 and steps whose length is `learning_rate` times the parameter's (LARS without weight decay).
 
@@ -119,6 +118,7 @@ def penalised(
     optimizer: optax.GradientTransformation | None,
     loss: losses.Loss,
     hessian: HessianFrom = HessianFrom.DATA,
+    penalties: tuple[Penalty, ...],
 ) -> Method:
     """Builds a method from its terms.
 
@@ -129,13 +129,14 @@ def penalised(
       optimizer: any optax optimizer; it also holds the learning rate. None: `default_optimizer()`.
       loss: primary loss, a function of (scores, targets).
       hessian: which rows the terms' covariances are made of.
+      penalties: the same additions for trained blocks.
     """
     optimizer = optimizer or default_optimizer()
 
     def primary_loss(params, batch: TaskPair):
         theta, omega = params
         # theta omega first: with it, scores and gradients need no product of theta's size.
-        return loss(_matmul(batch.primary.x, _matmul(theta, omega)), batch.primary.y)
+        return loss(product(batch.primary.x, product(theta, omega)), batch.primary.y)
 
     def view(state: State, batch: TaskPair) -> View:
         if hessian is HessianFrom.BATCH:
@@ -164,14 +165,7 @@ def penalised(
         info = Info(value, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=theta, omega=omega, optimizer=optimizer_state), info
 
-    return Method(init, step, lambda state: state.theta)
-
-
-def check_weight(weight: float | None, argument: str) -> float | None:
-    """Returns the weight; raises `InputError` if it is negative, infinite or NaN."""
-    if weight is not None and not 0 <= weight < float("inf"):
-        raise InputError(f"{argument}: needs a finite number of at least 0, got {weight}; leave it out to balance it")
-    return weight
+    return Method(init, step, lambda state: state.theta, penalties=penalties)
 
 
 def _weighted_sum(terms: Sequence[Term], weights: jax.Array, theta: jax.Array, view: View) -> jax.Array:
@@ -181,10 +175,10 @@ def _weighted_sum(terms: Sequence[Term], weights: jax.Array, theta: jax.Array, v
     if view.k_primary is not None or len(small) < len(terms) or any(x.shape[0] >= x.shape[1] for x in parts):
         directions = [weight * term.direction(theta, view) for term, weight in zip(terms, weights, strict=True)]
         return cast(jax.Array, sum(directions))
-    features = _matmul(jnp.concatenate(parts), theta)
+    features = product(jnp.concatenate(parts), theta)
     each = jnp.split(features, np.cumsum([len(x) for x in parts])[:-1])
     rows = [weight * part.rows(f) for part, weight, f in zip(small, weights, each, strict=True)]
-    return _matmul(_matmul(theta, features.mT), jnp.concatenate(rows))
+    return product(product(theta, features.mT), jnp.concatenate(rows))
 
 
 def _balance(gradient: jax.Array, term: Term, theta: jax.Array, view: View) -> jax.Array | float:

@@ -1,11 +1,15 @@
 """What an immunization method is: three pure functions, as an optax optimizer is two."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
 
+from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.tasks import TaskPair
+
+P = ParamSpec("P")
 
 
 class Info(NamedTuple):
@@ -26,10 +30,10 @@ class Info(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An immunization method for linear extractors theta of shape (d, d).
+    """An immunization method in all its forms: for linear extractors theta of shape (d, d), and for trained blocks.
 
-    All three functions are pure, so `jit`, `vmap` and `lax.scan` apply; the state is a pytree of arrays. A closed-form
-    method has one step. A method is a value: keep one and reuse it, since a new one compiles anew.
+    The three functions are pure, so `jit`, `vmap` and `lax.scan` apply; the state is a pytree of arrays. A closed-form
+    method has one step.
 
     Attributes:
       init: (key, pair) -> state. Sees the whole training pair.
@@ -37,6 +41,8 @@ class Method(NamedTuple):
       extractor: state -> theta, shape (d, d).
       closed_form: True if the first step reaches the answer and further ones change nothing.
       needs_targets: False if tasks without targets will do.
+      penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
+        linear maps only.
     """
 
     init: Callable[[jax.Array, TaskPair], Any]
@@ -44,3 +50,22 @@ class Method(NamedTuple):
     extractor: Callable[[Any], jax.Array]
     closed_form: bool = False
     needs_targets: bool = True
+    penalties: tuple[Penalty, ...] | None = None
+
+
+def reused(factory: Callable[P, Method]) -> Callable[P, Method]:
+    """Makes a factory give the same method again for equal settings, so that JAX finds it compiled.
+
+    Settings that cannot be hashed are not remembered.
+    """
+    remembered = lru_cache(maxsize=256)(factory)
+
+    @wraps(factory)
+    def make(*args: P.args, **settings: P.kwargs) -> Method:
+        try:
+            hash((args, tuple(settings.values())))
+        except TypeError:
+            return factory(*args, **settings)
+        return remembered(*args, **settings)
+
+    return make

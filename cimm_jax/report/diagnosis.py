@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cimm_jax.diagnose import PROTECTED, Diagnosis, Protection
+from cimm_jax.measures.diagnosis import PROTECTED, Diagnosis, Protection
 from cimm_jax.report.convergence import COLOURS
 from cimm_jax.report.png import png_bytes
 

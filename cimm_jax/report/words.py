@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cimm_jax.methods.sweep import Measured
-from cimm_jax.metrics import MUCH_GREATER
+from cimm_jax.measures.metrics import MUCH_GREATER
+from cimm_jax.methods._sweep import Measured
 
 
 def sweep_paragraph(measured: Mapping[str, Measured], pairs: int) -> str:

@@ -12,7 +12,7 @@ from attacked import loss_of, make_target, run, run_one, share_left
 
 from cimm_jax import InputError, attacks, losses
 from cimm_jax.attacks import Schedule, linear_probe
-from cimm_jax.convergence import excess_curve
+from cimm_jax.numerics.convergence import excess_curve
 
 STEPS = 12
 EVERY = tuple(range(1, STEPS + 1))

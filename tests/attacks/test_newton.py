@@ -7,7 +7,7 @@ from attacked import loss_of, make_target, run, run_one
 
 from cimm_jax import InputError, losses
 from cimm_jax.attacks import newton
-from cimm_jax.attacks.newton import ITERATIONS, _newton_step
+from cimm_jax.attacks._newton import ITERATIONS, _newton_step
 
 RECORDS = (1, 2, 3, 12, 30)
 LOGISTIC = newton(steps=30, loss=losses.logistic, record_at=RECORDS)

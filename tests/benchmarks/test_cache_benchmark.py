@@ -8,7 +8,7 @@ import pytest
 from training.small_networks import NETWORK, filled
 
 from benchmarks import cache
-from cimm_jax.models import functional
+from cimm_jax.networks import functional
 
 
 def test_both_ways_train_the_same_tail(tmp_path):

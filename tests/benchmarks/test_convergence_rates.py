@@ -16,7 +16,7 @@ from benchmarks._rates import (
     plain_descent,
 )
 from benchmarks.convergence import make_subject, measure
-from cimm_jax.convergence import line_search_curve
+from cimm_jax.numerics.convergence import line_search_curve
 from cimm_jax.tasks import Task
 
 CONSTANT = (INVERSE_SMOOTHNESS, OPTIMAL_CONSTANT)
@@ -131,7 +131,7 @@ def test_a_line_search_s_own_checks_can_fail(rng, monkeypatch):
     assert ["the worst start on the features" in complaint for complaint in swapped.wrong] == [True]
     assert "Eq. 16" in " ".join(measure(LINE_SEARCH, given._replace(kappa=given.kappa / 50), 300).wrong)
     monkeypatch.setattr(convergence, "line_search_curve", lambda *some: 1.01 * line_search_curve(*some))
-    assert "cimm_jax.convergence" in " ".join(measure(LINE_SEARCH, given, 300).wrong)
+    assert "cimm_jax.numerics.convergence" in " ".join(measure(LINE_SEARCH, given, 300).wrong)
 
 
 def test_a_rate_that_float64_features_cannot_show_is_not_judged(rng):

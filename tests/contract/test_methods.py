@@ -11,7 +11,7 @@ import pytest
 from pairs import D, make_pair
 
 from cimm_jax import InputError, covariance, immunize, losses, methods, stack_pairs
-from cimm_jax.metrics import relative_immunization_ratio
+from cimm_jax.measures.metrics import relative_immunization_ratio
 
 NAMES = list(methods.BY_NAME)
 ITERATIVE = [name for name in NAMES if not methods.BY_NAME[name]().closed_form]
@@ -187,7 +187,7 @@ def test_zero_lambdas_leave_the_primary_loss_alone():
 def test_balanced_lambdas_make_the_terms_as_long_as_the_loss_gradient():
     pair = make_pair()
     state = methods.algorithm1().init(jax.random.key(0), pair)
-    from cimm_jax.methods.algorithm1 import ill_harmful, well_primary
+    from cimm_jax.methods._algorithm1 import ill_harmful, well_primary
     from cimm_jax.methods.penalised import View
 
     view = View(pair, state.k_primary, state.k_harmful)

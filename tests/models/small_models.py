@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cimm_jax.models import EfficientNetConfig, LinearConfig, Preprocess, ResNetConfig, VitConfig
-from cimm_jax.models.efficientnet import Stage
+from cimm_jax.networks import EfficientNetConfig, LinearConfig, Preprocess, ResNetConfig, VitConfig
+from cimm_jax.networks.efficientnet import Stage
 
 THREE_GREYS = (0.5, 0.5, 0.5)
 

@@ -6,7 +6,7 @@ from flax import nnx
 from small_models import SMALL, filled, images
 
 from cimm_jax.errors import InputError
-from cimm_jax.models import build, functional
+from cimm_jax.networks import build, functional
 
 MIDDLE = {
     "resnet_transformers": "layer2.1",

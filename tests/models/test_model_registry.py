@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from cimm_jax.errors import InputError
-from cimm_jax.models import BY_NAME, build, by_name
-from cimm_jax.models.key_maps import key_maps
+from cimm_jax.networks import BY_NAME, build, by_name
+from cimm_jax.networks.key_maps import key_maps
 
 PARAMETERS = {
     "resnet18": 11_689_512,

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_models import SMALL
 
-from cimm_jax.models import functional
-from cimm_jax.models.weights import load_weights
+from cimm_jax.networks import functional
+from cimm_jax.networks.weights import load_weights
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))

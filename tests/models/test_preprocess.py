@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.models import BY_NAME, Preprocess
+from cimm_jax.networks import BY_NAME, Preprocess
 
 TWO = Preprocess(2, (127.0, 10.0, 0.0), (128.0, 2.0, 1.0))
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from cimm_jax.models import by_name, functional
-from cimm_jax.models.weights import load_weights
+from cimm_jax.networks import by_name, functional
+from cimm_jax.networks.weights import load_weights
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.models.sources import PUBLISHED, HubWeights, from_hub, from_package
+from cimm_jax.networks.sources import PUBLISHED, HubWeights, from_hub, from_package
 
 CONTENT = b"weights" * 1000
 WEIGHTS = HubWeights("owner/name", "0123456789" * 4, hashlib.sha256(CONTENT).hexdigest())

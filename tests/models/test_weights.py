@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 from small_models import SMALL, filled, images
 
 from cimm_jax.errors import InputError
-from cimm_jax.models.weights import export_weights, load_weights
+from cimm_jax.networks.weights import export_weights, load_weights
 
 
 def named(config, names):

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 
-from cimm_jax.limits import Share
-from cimm_jax.methods.sweep import Measured
-from cimm_jax.metrics import Conditions, ImmunizationRatio, Judgement
+from cimm_jax.closed_form.limits import Share
+from cimm_jax.methods._sweep import Measured
+from cimm_jax.measures.metrics import Conditions, ImmunizationRatio, Judgement
 from cimm_jax.report.words import sweep_paragraph
-from cimm_jax.spectra import Spectrum
+from cimm_jax.numerics.spectra import Spectrum
 
 
 def measured(train, heldout, harmful=1.0, primary=1.0):

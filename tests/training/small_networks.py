@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cimm_jax.models import Preprocess, ResNetConfig
+from cimm_jax.networks import Preprocess, ResNetConfig
 
 NETWORK = ResNetConfig(
     (1, 1, 1),

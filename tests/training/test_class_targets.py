@@ -7,9 +7,9 @@ import pytest
 
 from cimm_jax import methods
 from cimm_jax.errors import InputError
-from cimm_jax.methods.pencil import solve
+from cimm_jax.methods._pencil import solve
 from cimm_jax.tasks import Task, TaskPair
-from cimm_jax.training.class_targets import centred, one_hot
+from cimm_jax.numerics.class_targets import centred, one_hot
 
 
 def test_codes():

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from cimm_jax.attacks import standard_operators
-from cimm_jax.training.feature_attack import attack_features
-from cimm_jax.training.features import FeatureSet, Labelled
+from cimm_jax.attacks.class_sweep import attack_features
+from cimm_jax.networks.features import FeatureSet, Labelled
 
 
 def test_rounding_errors_that_a_map_blows_up_are_nothing_to_fit(rng):

@@ -12,9 +12,9 @@ from cimm_jax.data.augmentation import PaddedCrop
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
-from cimm_jax.models import functional
-from cimm_jax.training import feature_cache
-from cimm_jax.training.feature_cache import cached_outputs, weights_checksum
+from cimm_jax.networks import functional
+from cimm_jax.networks import activation_cache as feature_cache
+from cimm_jax.networks.activation_cache import cached_outputs, weights_checksum
 
 MAPS = Path("/proc/self/maps")
 

@@ -8,10 +8,10 @@ from pairs import D, make_pair
 
 from cimm_jax import PseudoInverse
 from cimm_jax.errors import InputError
-from cimm_jax.methods.pencil import solve
-from cimm_jax.metrics import relative_immunization_ratio
-from cimm_jax.spectra import ReleasedCode
-from cimm_jax.training.grouped_ratio import grouped_feature_ratio, grouped_ratio
+from cimm_jax.methods._pencil import solve
+from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax.numerics.spectra import ReleasedCode
+from cimm_jax.measures.groups import grouped_feature_ratio, grouped_ratio
 
 
 def test_one_group_of_all_rows_is_the_ratio_itself():

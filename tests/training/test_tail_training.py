@@ -9,13 +9,13 @@ import pytest
 from small_networks import NETWORK, filled
 
 from cimm_jax.errors import InputError
-from cimm_jax.models import functional
-from cimm_jax.regularizers import well_coefficients
-from cimm_jax.training import tail_penalties
-from cimm_jax.training.paired_batches import paired_batches
-from cimm_jax.training.tail_checkpoint import TailCheckpoint
-from cimm_jax.training.tail_penalties import Batch
-from cimm_jax.training.tail_training import Activations, Settings, train_tail
+from cimm_jax.networks import functional
+from cimm_jax.numerics.regularizers import well_coefficients
+from cimm_jax.methods import tail_penalties
+from cimm_jax.networks.paired_batches import paired_batches
+from cimm_jax.networks.tail_checkpoint import TailCheckpoint
+from cimm_jax.methods.tail_penalties import Batch
+from cimm_jax.networks.training import Activations, Settings, train_tail
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 

@@ -1,0 +1,49 @@
+"""The primary head absorbs the map: behind an immunized linear map, primary outputs stay what they were."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.errors import InputError
+from cimm_jax.numerics.products import product
+
+TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-3}
+"""Largest relative error of the primary outputs that is accepted, by dtype."""
+
+
+def absorb(theta: jax.Array, head: jax.Array) -> jax.Array:
+    """The head that gives on features F theta what the given head gives on F, for any features F.
+
+    It solves theta head' = head. Use it behind any extractor: ship theta folded into the last linear layer, or as a layer of
+    its own, and this head; a bias of the head stays as it is.
+
+    Args:
+      theta: the linear map behind the features, shape (d, d), invertible.
+      head: primary head, shape (d,) or (d, C): outputs are F head. (PyTorch's nn.Linear stores the transpose.)
+
+    Returns:
+      The new head, of the same shape, with ||theta head' - head||_F <= 1e-10 ||head||_F in float64 (1e-3 in float32).
+
+    Raises:
+      InputError: if the shapes do not match, or theta is too close to singular for that accuracy. Not traceable.
+    """
+    theta, head = jnp.asarray(theta), jnp.asarray(head)
+    if theta.ndim != 2 or theta.shape[0] != theta.shape[1]:
+        raise InputError(f"theta: needs shape (d, d), got {theta.shape}; only an invertible map can be absorbed")
+    if head.ndim not in (1, 2) or head.shape[0] != theta.shape[0]:
+        raise InputError(f"head: needs shape ({theta.shape[0]},) or ({theta.shape[0]}, C), got {head.shape}")
+    if theta.dtype not in TOLERANCE or head.dtype != theta.dtype:
+        raise InputError(
+            f"head: theta has dtype {theta.dtype} and head {head.dtype}; make both float64 or both float32"
+        )
+    absorbed = jnp.linalg.solve(theta, head)
+    # One step of iterative refinement removes what the pivoting let grow.
+    absorbed = absorbed + jnp.linalg.solve(theta, head - product(theta, absorbed))
+    error = float(jnp.linalg.norm(product(theta, absorbed) - head) / jnp.maximum(jnp.linalg.norm(head), 1e-30))
+    allowed = TOLERANCE[np.dtype(theta.dtype)]
+    if not error <= allowed:
+        raise InputError(
+            f"theta: is too close to singular to be absorbed, primary outputs would be off by {error:.1e} (allowed "
+            f"{allowed:.0e}); use float64, a smaller budget or a larger ridge"
+        )
+    return absorbed

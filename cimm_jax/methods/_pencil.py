@@ -1,0 +1,81 @@
+"""The closed form: the extractor that attains the exact limit, or spends a budget on what an attacker needs."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax.closed_form.allocation import LargestKappa, Objective, SignalAware, check_budget
+from cimm_jax.closed_form.solution import check_ridge, solve
+from cimm_jax.methods.protocol import Info, Method, reused
+from cimm_jax.numerics.decompositions import qr
+from cimm_jax.numerics.hessian import covariance, probe_hessian
+from cimm_jax.numerics.products import product
+from cimm_jax.numerics.spectra import condition_number
+from cimm_jax.tasks import TaskPair
+
+
+class State(NamedTuple):
+    """State of the closed form.
+
+    Attributes:
+      theta: extractor, shape (d, d): the identity before the one step, the solution after it.
+      solution: shape (d, d).
+      k_primary: covariance of the whole primary task, shape (d, d).
+      k_harmful: covariance of the whole harmful task, shape (d, d).
+    """
+
+    theta: jax.Array
+    solution: jax.Array
+    k_primary: jax.Array
+    k_harmful: jax.Array
+
+
+@reused
+def pencil(
+    *,
+    budget: float | str = "keep",
+    objective: Objective = LargestKappa(),
+    ridge: float | None = None,
+    rotate: bool = True,
+) -> Method:
+    """Theta = V Lambda Q: V makes K_P the identity and K_H diagonal, Lambda spends the budget, Q hides the axes.
+
+    Without a ridge RIR reaches the limit of every linear extractor at every budget; what the budget buys is kappa(H_H), at most
+    budget * mu_max / mu_min. Directions that the primary task lacks are scaled as if it had its mean energy there.
+
+    Args:
+      budget: the largest kappa(H_P) allowed on the training rows; 1 whitens the primary task; "keep" is kappa(K_P), all that
+        condition (b) of Definition 3.1 allows.
+      objective: `LargestKappa()` or `SignalAware(...)`.
+      ridge: added to K_P, relative to its mean eigenvalue; None chooses it on held-out primary rows (`ridge.choose_ridge`).
+      rotate: multiply by a Haar-random rotation drawn from the key. It changes no condition number and no run of gradient
+        descent, but denies Adam and its kin the axes along which their diagonal scaling undoes the map.
+
+    Raises:
+      InputError: if the budget is below 1 or the ridge is negative, infinite or NaN.
+    """
+    check_budget(budget)
+    check_ridge(ridge)
+
+    def init(key: jax.Array, pair: TaskPair) -> State:
+        solution = solve(pair, budget=budget, objective=objective, ridge=ridge).theta
+        if rotate:
+            solution = product(solution, haar_rotation(key, len(solution), solution.dtype))
+        return State(jnp.eye(*solution.shape, dtype=solution.dtype), solution, *(covariance(task.x) for task in pair))
+
+    def step(state: State, batch: TaskPair) -> tuple[State, Info]:
+        primary = condition_number(probe_hessian(state.theta, state.k_primary))
+        harmful = condition_number(probe_hessian(state.theta, state.k_harmful))
+        loss = jnp.full((), jnp.nan, batch.primary.x.dtype)
+        info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
+        return state._replace(theta=state.solution), info
+
+    needs_targets = isinstance(objective, SignalAware)
+    return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets)
+
+
+def haar_rotation(key: jax.Array, size: int, dtype) -> jax.Array:
+    """An orthogonal matrix drawn uniformly (Haar), shape (size, size), by QR with R's signs moved to Q (Mezzadri, 2007)."""
+    q, r = qr(jax.random.normal(key, (size, size), dtype))
+    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)[None, :]

@@ -1,0 +1,153 @@
+"""The frozen trunk's outputs, computed once and kept on disk, memory-mapped.
+
+Each array lies beside a manifest of everything it depends on; its name is the manifest's checksum, so that another model, data
+set, cut or preprocessing is another file. An interrupted computation continues where it was.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cimm_jax.data.image_set import ImageSet
+from cimm_jax.errors import InputError
+from cimm_jax.networks import functional
+from cimm_jax.networks.backbone import FEATURES, Backbone
+from cimm_jax.resuming import MadeBy
+
+BATCH_ROWS = 32
+
+
+def cached_outputs(
+    folder: Path,
+    model: Backbone,
+    images: ImageSet,
+    *,
+    weights_sha256: str,
+    cut: str = FEATURES,
+    batch_rows: int = BATCH_ROWS,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Outputs of the trunk for every image, read from the folder if they are there, or else computed into it.
+
+    One batch is in memory at a time, whatever the size of the data set.
+
+    Args:
+      folder: made if need be.
+      model: the network.
+      images: what to run it on; of an image set with views (`image_views`), each view has its row.
+      weights_sha256: checksum of its weights (`weights_checksum`).
+      cut: where the trunk ends; "features" runs the whole network up to its head.
+      batch_rows: images a batch.
+      progress: called with the number of images done.
+
+    Returns:
+      A read-only memory map, float32 of shape (N, ...).
+
+    Raises:
+      InputError: if there is no such cut, the batch is out of range, or the folder cannot be written.
+    """
+    if cut not in model.cuts:
+        raise InputError(f"cut: {cut!r} is unknown; choose one of {', '.join(model.cuts)}")
+    if not 1 <= batch_rows <= len(images):
+        raise InputError(f"batch_rows: needs 1 to {len(images)} (the images there are), got {batch_rows}")
+    manifest = _manifest(model, images, weights_sha256, cut)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entry = Entry(folder, manifest)
+        if not entry.complete():
+            _compute(entry, model, images, cut, batch_rows, progress)
+        if progress is not None:
+            progress(len(images))
+        return np.load(entry.array, mmap_mode="r")
+    except OSError as error:
+        raise InputError(f"cache: cannot use {folder} ({error.strerror}); choose a folder you own") from error
+
+
+class Entry:
+    """One array of the cache.
+
+    Attributes:
+      array: the finished file.
+      partial: the file while it is computed.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]):
+        name = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:20]
+        self.array, self.partial = folder / f"{name}.npy", folder / f"{name}.partial.npy"
+        self._rows = MadeBy(folder / f"{name}.json", manifest)
+
+    def complete(self) -> bool:
+        """Whether the array is there, and was made from the same things."""
+        return self.array.exists() and self._rows.read() is not None
+
+    def rows_done(self) -> int:
+        """How many rows an interrupted computation finished."""
+        return int(self._rows.read() or 0) if self.partial.exists() else 0
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Makes the file of an array of this shape."""
+        np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=shape)
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Writes rows into it, and then notes how far it is; what was written is no longer in memory then."""
+        output = np.lib.format.open_memmap(self.partial, mode="r+")
+        output[start : start + len(rows)] = rows
+        output.flush()
+        self._rows.write(start + len(rows))
+
+    def finish(self) -> None:
+        """Gives the finished file its name."""
+        os.replace(self.partial, self.array)
+
+
+def weights_checksum(path: Path) -> str:
+    """SHA-256 of a file of weights; raises `InputError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"weights: {path} cannot be read ({error.strerror}); give a safetensors file") from error
+
+
+def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) -> dict[str, Any]:
+    described = {
+        "model": {"type": type(model.config).__name__, **dataclasses.asdict(model.config)},  # pyright: ignore
+        "weights_sha256": weights_sha256,
+        "data_sha256": images.sha256,
+        "rows": len(images),
+        "cut": cut,
+        "dtype": "float32",
+    }
+    if images.views > 1:
+        described["views"] = images.views
+    return json.loads(json.dumps(described))
+
+
+def _compute(
+    entry: Entry,
+    model: Backbone,
+    images: ImageSet,
+    cut: str,
+    batch_rows: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    parts, run = functional.split(model), jax.jit(functional.trunk, static_argnames="cut")
+    done = entry.rows_done()
+    for pixels in images.batches(batch_rows, start=done):
+        # The last batch is filled up, so that one program serves all.
+        filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
+        rows = np.asarray(run(parts, model.config.preprocess(filled), cut))[: len(pixels)]
+        if not done:
+            entry.begin((len(images), *rows.shape[1:]))
+        entry.write(done, rows)
+        done += len(rows)
+        if progress is not None:
+            progress(done)
+    entry.finish()

@@ -1,0 +1,82 @@
+"""A backbone taken apart into pytrees, and its calls as pure functions of them, for `jit`, `grad`, `vmap` and sharding.
+
+    parts = split(model, "layer4.0")
+    activations = jax.jit(trunk, static_argnames="cut")(parts, x, "layer4.0")
+
+    def loss(tail_params):
+        return ... tail(parts._replace(tail=tail_params), activations, "layer4.0") ...
+
+    gradient = jax.grad(loss)(parts.tail)
+
+A cut is static: name it among `static_argnames`. The structure travels inside `Split` as static data.
+"""
+
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+
+from cimm_jax.networks.backbone import Backbone
+
+
+class Split(NamedTuple):
+    """A backbone as a pytree.
+
+    Attributes:
+      graphdef: structure and settings, static.
+      tail: parameters behind the cut.
+      trunk: parameters before the cut.
+      head: parameters of the head.
+      batch_stats: stored statistics of every batch normalisation.
+    """
+
+    graphdef: nnx.GraphDef[Backbone]
+    tail: nnx.State
+    trunk: nnx.State
+    head: nnx.State
+    batch_stats: nnx.State
+
+
+def split(model: Backbone, cut: str | None = None) -> Split:
+    """Takes the model apart at the cut; None is before the first part, which leaves the trunk empty.
+
+    Raises:
+      InputError: if there is no such cut.
+    """
+    in_tail = model.in_tail(model.cuts[0] if cut is None else cut)
+    in_head = nnx.PathContains("head")
+    return Split(
+        *nnx.split(model, nnx.All(nnx.Param, in_tail), nnx.All(nnx.Param, nnx.Not(in_head)), in_head, nnx.BatchStat)
+    )
+
+
+def merge(parts: Split) -> Backbone:
+    """The model again."""
+    return nnx.merge(*parts)
+
+
+def features(parts: Split, x: jax.Array) -> jax.Array:
+    """`Backbone.features`, with stored statistics."""
+    return merge(parts).features(x)
+
+
+def logits(parts: Split, x: jax.Array) -> jax.Array:
+    """`Backbone.__call__`, with stored statistics."""
+    return merge(parts)(x)
+
+
+def trunk(parts: Split, x: jax.Array, cut: str) -> jax.Array:
+    """`Backbone.trunk`, with stored statistics."""
+    return merge(parts).trunk(x, cut)
+
+
+def tail(parts: Split, activations: jax.Array, cut: str) -> jax.Array:
+    """`Backbone.tail`, with stored statistics."""
+    return merge(parts).tail(activations, cut)
+
+
+def train_tail(parts: Split, activations: jax.Array, cut: str) -> tuple[jax.Array, nnx.State]:
+    """`Backbone.tail` with the statistics of the batch: the features, and the new `batch_stats`."""
+    model = merge(parts)
+    result = model.tail(activations, cut, training=True)
+    return result, nnx.state(model, nnx.BatchStat)

@@ -1,0 +1,1 @@
+"""Arithmetic that everything rests on: decompositions, spectra, Hessians, regularizers, losses, convergence."""

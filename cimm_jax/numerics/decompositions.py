@@ -1,0 +1,146 @@
+"""eigh, svd and qr that are safe to use more than once in a batched program on CPU.
+
+XLA's CPU backend splits a batch of LAPACK calls over the same thread pool that runs the call itself, and waits. Two such
+batches that are independent of each other, in one compiled program, can occupy every thread of the pool while both wait
+for a free one: the program hangs for ever (seen with jaxlib 0.10.2; the fewer cores, the sooner). A vmapped method that
+decomposes a primary and a harmful Hessian is exactly such a program.
+
+So on CPU a batch is decomposed one matrix after another, which never waits; independent batches still run side by side.
+Elsewhere the batched kernels are used. `vmap` adds to the batch instead of reaching into the loop.
+
+A second trap: the QR step that begins the decomposition of a tall matrix shrinks every further copy of a column by another
+factor of eps. Data with some twenty equal columns (the border pixels of MNIST; six in float32) reach subnormal numbers, and
+LAPACK then returns NaN for finite input. So the columns of a tall matrix are mixed by a fixed orthogonal matrix first, which
+leaves the singular values as they are.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.numerics.products import product
+
+
+def _unbatched_on_cpu(decompose: Callable) -> Callable:
+    """Makes a function of one matrix (m, n) into one of a batch (..., m, n) that loops on CPU, under `vmap` too."""
+
+    def loop(s: jax.Array):
+        batch = s.shape[:-2]
+        if not batch:
+            return decompose(s)
+        parts = jax.lax.map(decompose, s.reshape(-1, *s.shape[-2:]))
+        return jax.tree.map(lambda part: part.reshape(*batch, *part.shape[1:]), parts)
+
+    @jax.custom_batching.custom_vmap
+    def batched(s: jax.Array):
+        return jax.lax.platform_dependent(s, cpu=loop, default=decompose)
+
+    @batched.def_vmap
+    def _(axis_size, in_batched, s):
+        del axis_size, in_batched  # there is one argument, so it is the batched one, along its leading axis
+        outputs = batched(s)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return batched
+
+
+def _mixing(size: int, dtype) -> jax.Array:
+    """A fixed dense orthogonal matrix, shape (size, size): random signs, then the discrete cosine transform."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size)
+    index = np.arange(size)
+    cosines = np.cos(np.pi / size * np.outer(index + 0.5, index)) * np.sqrt(2 / size)
+    cosines[:, 0] /= np.sqrt(2)
+    return jnp.asarray(signs[:, None] * cosines, dtype)
+
+
+def mix_columns(s: jax.Array) -> jax.Array:
+    """The matrices (..., m, n) times a fixed orthogonal one: the same singular values, and no two columns alike."""
+    return product(s, _mixing(s.shape[-1], s.dtype))
+
+
+def _mixed_svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    rows, columns = s.shape[-2:]
+    if rows < columns:
+        v, sigma, ut = _mixed_svd(s.mT)
+        return ut.mT, sigma, v.mT
+    if rows == columns:
+        return tuple(jnp.linalg.svd(s, full_matrices=False))
+    u, sigma, vt = jnp.linalg.svd(mix_columns(s), full_matrices=False)
+    return u, sigma, product(vt, _mixing(columns, s.dtype).T)
+
+
+def _mixed_singular_values(s: jax.Array) -> jax.Array:
+    rows, columns = s.shape[-2:]
+    if rows != columns:
+        s = mix_columns(s if rows > columns else s.mT)
+    return jnp.linalg.svd(s, compute_uv=False)
+
+
+def _mixed_right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, columns = s.shape[-2:]
+    if rows <= columns:
+        _, sigma, vt = _mixed_svd(s)
+        return sigma, vt
+    # The left factor of a tall matrix is the larger part of the work, and nobody asked for it.
+    _, sigma, vt = jnp.linalg.svd(jnp.linalg.qr(mix_columns(s), mode="r"), full_matrices=False)
+    return sigma, product(vt, _mixing(columns, s.dtype).T)
+
+
+_svd = _unbatched_on_cpu(_mixed_svd)
+_right_svd = _unbatched_on_cpu(_mixed_right_svd)
+_singular_values = _unbatched_on_cpu(_mixed_singular_values)
+_eigh = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.eigh(s)))
+_qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
+
+
+def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Thin singular value decomposition (U, sigma descending, V^T), shapes (..., m, p), (..., p), (..., p, n)."""
+    return _svd(s)
+
+
+def right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Singular values and right singular vectors (sigma descending, V^T), shapes (..., p), (..., p, n): `svd` without U."""
+    return _right_svd(s)
+
+
+@jax.custom_jvp
+def eigh(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues ascending, shape (..., d), and eigenvectors in columns, of symmetric matrices (..., d, d).
+
+    d lambda = diag(V^T dS V) and dV = V (gaps * V^T dS V) with gaps_ij = 1 / (lambda_j - lambda_i), zero on the diagonal and,
+    rather than infinite, between eigenvalues that are equal: there single eigenvectors have no derivative.
+    """
+    return _eigh(s)
+
+
+@eigh.defjvp
+def _eigh_jvp(primals, tangents):
+    values, vectors = _eigh(primals[0])
+    ds = (tangents[0] + tangents[0].mT) / 2
+    rotated = product(product(vectors.mT, ds), vectors)
+    differences = values[..., None, :] - values[..., :, None]
+    distinct = differences != 0
+    gaps = jnp.where(distinct, 1 / jnp.where(distinct, differences, 1), 0)
+    return (values, vectors), (rotated.diagonal(axis1=-2, axis2=-1), product(vectors, gaps * rotated))
+
+
+def qr(s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Thin QR decomposition, shapes (..., m, p) and (..., p, n); not differentiable."""
+    return _qr(s)
+
+
+@jax.custom_jvp
+def singular_values(s: jax.Array) -> jax.Array:
+    """Singular values in descending order, shape (..., min(m, n)).
+
+    The derivative d sigma_i = u_i^T dS v_i has no gap in a denominator: finite for repeated and zero values.
+    """
+    return _singular_values(s)
+
+
+@singular_values.defjvp
+def _singular_values_jvp(primals, tangents):
+    u, sigma, vt = _svd(primals[0])
+    return sigma, product(product(u.mT, tangents[0]), vt.mT).diagonal(axis1=-2, axis2=-1)

@@ -1,0 +1,29 @@
+"""What a method adds to the primary loss of trained blocks: functions of both tasks' features, each with a weight."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from cimm_jax.errors import InputError
+from cimm_jax.tasks import TaskPair
+
+
+class Penalty(NamedTuple):
+    """One addition to a loss.
+
+    Attributes:
+      value: of a batch, a scalar. The batch holds features of shape (B, d) of both tasks; the harmful one also has targets,
+        one-hot of shape (B', C).
+      weight: lambda; None balances it, so that its first gradient is as long as the primary loss's.
+    """
+
+    value: Callable[[TaskPair], jax.Array]
+    weight: float | None = None
+
+
+def check_weight(weight: float | None, argument: str) -> float | None:
+    """Returns the weight; raises `InputError` if it is negative, infinite or NaN."""
+    if weight is not None and not 0 <= weight < float("inf"):
+        raise InputError(f"{argument}: needs a finite number of at least 0, got {weight}; leave it out to balance it")
+    return weight

