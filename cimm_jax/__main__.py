@@ -2,6 +2,6 @@
 
 import sys
 
-from cimm_jax.cli import main
+from cimm_jax.commands.cli import main
 
 sys.exit(main())

@@ -38,18 +38,22 @@ class TaskPair(NamedTuple):
     harmful: Task
 
 
+class SplitTask(NamedTuple):
+    """One task in two parts."""
+
+    train: Task
+    heldout: Task
+
+
 class SplitPair(NamedTuple):
     """One pair in two parts: what a method may look at, and what only the measurement sees."""
 
     train: TaskPair
     heldout: TaskPair
 
-
-class SplitTask(NamedTuple):
-    """One task in two parts."""
-
-    train: Task
-    heldout: Task
+    def task(self, name: str) -> SplitTask:
+        """One side, "primary" or "harmful", in both parts."""
+        return SplitTask(*(getattr(part, name) for part in self))
 
 
 def check_task(task: Task, name: str, *, needs_labels: bool = False) -> None:

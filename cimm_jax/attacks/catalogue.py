@@ -18,7 +18,7 @@ from cimm_jax.attacks.optimizers import (
     has_rate,
     known_optimizers,
 )
-from cimm_jax.attacks.protocol import Attack
+from cimm_jax.attacks.protocol import Attack, check_records
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 
@@ -84,6 +84,7 @@ class Operator:
       adaptive: whether it goes beyond gradients on the features as they are.
       axes: whether its steps look at the features' axes, and so cost d^2 numbers a target on the smallest problem too.
       loss: what the attack's probes are judged by.
+      records: the numbers of steps that the attack records; empty if nobody says.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Operator:
     adaptive: bool = False
     axes: bool = False
     loss: losses.Loss = losses.squared
+    records: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
@@ -170,6 +172,7 @@ def _by_name(
     record_at: tuple[int, ...] | None,
 ) -> tuple[Operator, ...]:
     whole: dict[str, Any] = {"steps": steps, "loss": loss, "record_at": record_at}
+    recorded = check_records(record_at, steps)
     *preparation, solver = (part.strip() for part in name.split("+"))
     prepared = preparation[0] if preparation else ""
     if solver not in (*SOLVERS, *known_optimizers()) or len(preparation) > 1:
@@ -182,7 +185,7 @@ def _by_name(
         if starts_at_random:
             raise InputError(f"attackers: {solver} has no start, got {name!r}; leave it out")
         attack = _prepared(prepared, SOLVERS[solver](**whole), name)
-        return (Operator(name, attack, random=False, adaptive=True, loss=loss),)
+        return (Operator(name, attack, random=False, adaptive=True, loss=loss, records=recorded),)
     trait = {
         "rates": _grid(solver, rates) if has_rate(solver) else (1.0,),
         "has_rate": has_rate(solver),
@@ -190,6 +193,7 @@ def _by_name(
         "adaptive": solver in ("lbfgs", "conjugate_gradient") or prepared not in ("", "random start"),
         "axes": has_rate(solver) and not commutes_with_rotations(solver),
         "loss": loss,
+        "records": recorded,
     }
     operators = []
     for schedule in schedules if has_rate(solver) else [Schedule()]:

@@ -72,7 +72,7 @@ class SignalAware:
 Objective = LargestKappa | SignalAware
 
 
-class Signals(NamedTuple):
+class LabelSignals(NamedTuple):
     """What the labels look like along the pencil's directions.
 
     Attributes:
@@ -88,7 +88,7 @@ class Signals(NamedTuple):
     primary_factor: jax.Array
 
 
-class Front(NamedTuple):
+class Candidates(NamedTuple):
     """Every candidate: protection against its price. Axes: two- or one-sided order, level, threshold.
 
     Attributes:
@@ -114,7 +114,7 @@ class Allocation(NamedTuple):
 
     scale: jax.Array
     feasible: jax.Array
-    front: Front | None
+    front: Candidates | None
 
 
 def allowance(pencil: Pencil, budget: float | str) -> jax.Array:
@@ -159,7 +159,7 @@ def allocate(pencil: Pencil, pair: TaskPair, budget: float | str, objective: Obj
     return _signal_aware(pencil, pair, largest, objective)
 
 
-def signals(pencil: Pencil, pair: TaskPair) -> Signals:
+def label_signals(pencil: Pencil, pair: TaskPair) -> LabelSignals:
     """Label energies of both tasks along the pencil's directions. Pure; both tasks need targets."""
     has_signal = pencil.mu > 0
     harmful = label_energy(product(pencil.directions.T, _cross(pair.harmful))) / jnp.where(has_signal, pencil.mu, 1)
@@ -171,16 +171,28 @@ def signals(pencil: Pencil, pair: TaskPair) -> Signals:
     norms = jnp.square(factor).sum(0)
     primary = label_energy(product(factor.T, coefficients)) / jnp.where(norms > 0, norms, 1)
     primary = jnp.where(inside, primary, 0)
-    return Signals(_shares(harmful), _shares(primary), coefficients, factor)
+    return LabelSignals(_shares(harmful), _shares(primary), coefficients, factor)
 
 
-def pareto(front: Front) -> tuple[np.ndarray, np.ndarray]:
-    """The candidates that no other beats in both: slow-down ascending and the harmful excess left, on the host."""
+class ParetoFront(NamedTuple):
+    """The candidates that no other beats in both; NumPy arrays of shape (candidates,).
+
+    Attributes:
+      slow_down: price to the primary task, ascending, as in `Candidates`.
+      harmful_left: harmful excess loss left at the horizon.
+    """
+
+    slow_down: np.ndarray
+    harmful_left: np.ndarray
+
+
+def pareto(front: Candidates) -> ParetoFront:
+    """The candidates that no other beats in both, on the host."""
     slow, left = np.ravel(front.slow_down), np.ravel(front.harmful_left)
     order = np.lexsort((-left, slow))
     best = np.maximum.accumulate(np.r_[-np.inf, left[order][:-1]])
     kept = order[left[order] > best]
-    return slow[kept], left[kept]
+    return ParetoFront(slow[kept], left[kept])
 
 
 def largest_kappa(pencil: Pencil, largest: jax.Array) -> jax.Array:
@@ -195,7 +207,7 @@ def largest_kappa(pencil: Pencil, largest: jax.Array) -> jax.Array:
 
 
 def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective: SignalAware) -> Allocation:
-    found = signals(pencil, pair)
+    found = label_signals(pencil, pair)
     inside = pencil.inside
     size = pencil.mu.shape[0]
     norms = jnp.square(found.primary_factor).sum(0)
@@ -242,13 +254,13 @@ def _signal_aware(pencil: Pencil, pair: TaskPair, largest: jax.Array, objective:
     near = jnp.where(feasible, allowed & (reachable >= reachable.max() - INDIFFERENCE), True)
     chosen = jnp.argmin(jnp.where(near, exact, jnp.inf))
     shape = (2, LEVELS, len(thresholds))
-    front = Front(levels, harmful_left.reshape(shape), slow_down.reshape(shape))
+    front = Candidates(levels, harmful_left.reshape(shape), slow_down.reshape(shape))
     # Only ratios matter: the same scale on every direction is plain whitening, whatever its level.
     scale = tried[chosen] / jnp.where(inside, tried[chosen], jnp.inf).min()
     return Allocation(jnp.where(inside, scale, 1), feasible, front)
 
 
-def _primary_left(found: Signals, scale: jax.Array, watched: tuple[int, ...]) -> jax.Array:
+def _primary_left(found: LabelSignals, scale: jax.Array, watched: tuple[int, ...]) -> jax.Array:
     """Primary excess loss left for each row of lambda^2, shape (candidates, watched), with the ridge's coupling.
 
     In the eigenbasis of N Lambda^2 N^T a step costs nothing, however many targets there are.

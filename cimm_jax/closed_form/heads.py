@@ -1,11 +1,17 @@
 """The primary head absorbs the map: behind an immunized linear map, primary outputs stay what they were."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import product
+
+UNCHANGED = 1e-3
+"""Largest relative change of an image's float32 logits that counts as none."""
 
 TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-3}
 """Largest relative error of the primary outputs that is accepted, by dtype."""
@@ -47,3 +53,52 @@ def absorb(theta: jax.Array, head: jax.Array) -> jax.Array:
             f"{allowed:.0e}); use float64, a smaller budget or a larger ridge"
         )
     return absorbed
+
+
+class Head(NamedTuple):
+    """A linear head: logits are features kernel + bias.
+
+    Attributes:
+      kernel: shape (d, classes).
+      bias: shape (classes,).
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def absorbed(self, theta: np.ndarray) -> "Head":
+        """The head, float32, for features theta; solved in float64. Raises `InputError` as `heads.absorb`."""
+        kernel = absorb(jnp.asarray(theta, jnp.float64), jnp.asarray(self.kernel, jnp.float64))
+        return Head(np.asarray(kernel, np.float32), np.asarray(self.bias, np.float32))
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Shape (N, classes), float32."""
+        return np.asarray(features, np.float32) @ np.asarray(self.kernel, np.float32) + self.bias
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file with `kernel` and `bias`."""
+        return save({"kernel": np.ascontiguousarray(self.kernel), "bias": np.ascontiguousarray(self.bias)})
+
+
+class PrimaryKept(NamedTuple):
+    """What the primary task lost, in float32 as the network is shipped.
+
+    Attributes:
+      accuracy_before: share of images classified rightly by the published network.
+      accuracy_after: by the immunized one.
+      largest_change: over images, ||logits after - logits before|| / ||logits before||.
+      unchanged: whether that is at most 1e-3.
+    """
+
+    accuracy_before: float
+    accuracy_after: float
+    largest_change: float
+    unchanged: bool
+
+
+def primary_kept(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> PrimaryKept:
+    """Compares float32 logits of shape (N, classes) before and after, for labels of shape (N,)."""
+    change = np.linalg.norm(after - before, axis=1) / np.maximum(np.linalg.norm(before, axis=1), 1e-30)
+    accuracy_before, accuracy_after = (float(np.mean(logits.argmax(1) == labels)) for logits in (before, after))
+    largest = float(change.max())
+    return PrimaryKept(accuracy_before, accuracy_after, largest, largest <= UNCHANGED)

@@ -1,1 +1,1 @@
-"""What each command of `cimm` does, one file per command."""
+"""What each command of `cimm` does, one verb a file; what can be asked stands in `settings`."""

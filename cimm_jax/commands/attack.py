@@ -1,72 +1,112 @@
 """`cimm attack`: what every attacker of a sweep gets from immunized extractors, and what the protection costs."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
-
-import jax
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from cimm_jax import attacks
-from cimm_jax.attacks import Operator, Swept
-from cimm_jax.attacks.protocol import are_classes
-from cimm_jax.cli import Attack
-from cimm_jax.closed_form.limits import share_of_pair
-from cimm_jax.commands.attack_shared import all_finished, deliver, operators_of, sweep_records, swept_by_task
-from cimm_jax.commands.battlefield import extractors, read_battlefield
-from cimm_jax.commands.shared import POLICIES, blas_threads_for, check_count, manifest, ratio_record
+from cimm_jax.commands.delivery import deliver, manifest_of
+from cimm_jax.commands.settings import FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, Attack, refuse_foreign
+from cimm_jax.errors import check_count
 from cimm_jax.files import output_folder
-from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax.methods import Method
+from cimm_jax.methods.run import check_steps
 from cimm_jax.numerics import losses
-from cimm_jax.tasks import SplitPair, SplitTask
+from cimm_jax.progress import progress_bar
+from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read_runs
+from cimm_jax.runs.defence import Defence
+from cimm_jax.runs.immunizing import make_map
+from cimm_jax.runs.records import ImmunizeRecord
+from cimm_jax.runs.run_folder import RESULTS_FILE
+from cimm_jax.runs.subject import DataSource, DataSubject, NetworkSource, Subject
 
 
-def run_attack(command: Attack) -> None:
-    """Loads or immunizes, attacks, writes results.json and attack.png, prints what broke which extractor first.
+def run_attack(settings: Attack) -> None:
+    """Reads or makes defences, attacks, writes and prints what broke which first.
 
     Raises:
+      InputError: if a setting is unusable or one of another kind of run, before anything is computed.
       KeyboardInterrupt: after everything that had been finished was written and printed.
     """
-    check_count(command.seeds, "seeds")
-    check_count(command.immunization_steps, "immunization_steps")
-    operators = operators_of(command, attacks.standard_names(getattr(losses, command.loss)))
-    field = read_battlefield(command)
-    folder = output_folder(command.out)
-    with blas_threads_for(field.pair.train.primary.x.shape[1]):
-        thetas = extractors(field, seed=command.seed, steps=command.immunization_steps, batch_size=command.batch_size)
-        wanted = {name: task for name, task in field.tasks().items() if name == "harmful" or not command.harmful_only}
-        tasks = _tasks(command, wanted, thetas, operators)
-        swept = swept_by_task(tasks, operators)
-    results: dict[str, Any] = {
-        **manifest(command, {"pair": field.pair, "benign": field.benign}),
-        "data": field.settings,
-        "rows": {task: {part: len(t.x) for part, t in split._asdict().items()} for task, split in wanted.items()},
-        "classes": are_classes(field.pair.train.harmful.y),
-        "extractors": {name: _measured(theta, field.pair) for name, theta in thetas.items()},
-        **sweep_records(command, operators, swept, list(thetas)),
-    }
-    deliver(command, folder, results, complete=all_finished(swept, tasks, operators))
+    check_count(settings.seeds, "seeds")
+    runs = read_runs(settings.runs)
+    source = _source(settings, runs)
+    networked = isinstance(source, NetworkSource)
+    refuse_foreign(settings, FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA)
+    methods = {} if runs else settings.build()
+    steps = 300 if settings.immunization_steps is None else settings.immunization_steps
+    check_steps(steps)
+    loss = getattr(losses, settings.loss)
+    maps = all(record.training is None for record in runs.values())
+    operators = attacks.standard_operators(
+        settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
+        steps=settings.attack_steps,
+        rates=settings.attack_rates or settings.rates,
+        schedules=settings.schedules,
+        loss=loss,
+    )
+    subject = _open(source, settings.cache)
+    subject.check_loss(loss)
+    subject.check_batch_size(settings.batch_size)
+    defences = read_defences(runs, settings.runs, subject) if runs else []
+    check_attackers(settings.attackers, defences)
+    folder = output_folder(settings.out)
+    defences = defences or _made(methods, subject, settings, steps)
+    record, unfinished = attack(
+        manifest_of(settings, subject.checksums()),
+        subject,
+        defences,
+        operators,
+        seeds=settings.seeds,
+        seed=settings.seed,
+        runs=runs,
+        harmful_only=settings.harmful_only,
+    )
+    deliver(folder, record, json=settings.json)
+    if unfinished:
+        raise KeyboardInterrupt(f"{unfinished}, see {folder / RESULTS_FILE}")
 
 
-def _tasks(
-    command: Attack, tasks: Mapping[str, SplitTask], thetas: Mapping[str, jax.Array], operators: Sequence[Operator]
-) -> dict[str, Callable[..., dict[str, Swept]]]:
-    keys = jax.random.split(jax.random.key(command.seed), command.seeds)
+def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:
+    """Of the runs, or what is asked for."""
+    if not runs:
+        return DataSource(
+            settings.data or "digits",
+            settings.data_dir,
+            settings.primary,
+            settings.harmful,
+            settings.benign,
+            settings.rows,
+        )
+    source = next(iter(runs.values())).source
+    if isinstance(source, NetworkSource):
+        return source
+    return replace(source, benign=settings.benign, data_dir=settings.data_dir or source.data_dir)
 
-    def sweep(split: SplitTask, progress: Callable[[int], None]) -> dict[str, Swept]:
-        targets = {name: attacks.behind(theta, split) for name, theta in thetas.items()}
-        return attacks.sweep(operators, targets, keys=keys, progress=progress)
 
-    return {task: partial(sweep, split) for task, split in tasks.items()}
+def _open(source: DataSource | NetworkSource, cache: Path | None) -> Subject:
+    if isinstance(source, DataSource):
+        return DataSubject(source)
+    from cimm_jax.runs.network_subject import NetworkSubject
+
+    return NetworkSubject(source, cache)
 
 
-def _measured(theta: jax.Array, pair: SplitPair) -> dict[str, Any]:
-    return {
-        part: {
-            "ratios": {
-                type(policy).__name__: ratio_record(relative_immunization_ratio(theta, tasks, policy))
-                for policy in POLICIES
-            },
-            "limit": share_of_pair(theta, tasks)._asdict(),
-        }
-        for part, tasks in pair._asdict().items()
-    }
+def _made(methods: Mapping[str, Method], subject: Subject, settings: Attack, steps: int) -> Sequence[Defence]:
+    """Defences that the methods make now, with a progress bar."""
+    defences = []
+    with progress_bar("immunizing", len(methods)) as progress:
+        for number, (name, method) in enumerate(methods.items()):
+            defence, _ = make_map(
+                subject,
+                method,
+                name=name,
+                seed=settings.seed,
+                steps=steps,
+                batch_size=settings.batch_size,
+                with_history=False,
+                with_progress=False,
+            )
+            defences.append(defence)
+            progress(number + 1)
+    return defences

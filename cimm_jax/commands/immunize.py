@@ -1,133 +1,115 @@
-"""`cimm immunize`: one pair, one method, a verdict."""
+"""`cimm immunize`: one subject, one method, a verdict; the subject may be data or a network, the defence a map or blocks."""
 
-from functools import partial
-from typing import Any
+from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from rich.console import Console
-from safetensors.numpy import save
-
-from cimm_jax.cli import Immunize
-from cimm_jax.closed_form.limits import Share, share_of_pair
-from cimm_jax.commands.immunize_shared import NO_COMPARISON, deliver, excess_curves, print_excess_left, print_verdicts
-from cimm_jax.commands.shared import POLICIES, build_methods, manifest, progress_bar, ratio_record
-from cimm_jax.data import load_pair
-from cimm_jax.files import output_folder, write_whole
-from cimm_jax.measures.bootstrap import COVERAGE, RatioIntervals, bootstrap_ratio, check_resamples
-from cimm_jax.measures.metrics import definition_3_1, relative_immunization_ratio
-from cimm_jax.methods import immunize
-from cimm_jax.methods.run import check_batch_size, check_steps
-from cimm_jax.report.convergence import convergence_plot
-from cimm_jax.report.history import history_plot
-from cimm_jax.report.tables import print_table
-from cimm_jax.tasks import TaskPair, check_pair
-
-LARGE = 1e8
+from cimm_jax.commands.delivery import deliver, manifest_of
+from cimm_jax.commands.settings import BLOCKS, BLOCKS_BATCH, DATA, MAP, Immunize, refuse_foreign
+from cimm_jax.errors import InputError
+from cimm_jax.files import output_folder
+from cimm_jax.measures.bootstrap import check_resamples
+from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
+from cimm_jax.methods.run import check_steps
+from cimm_jax.runs.defence import Defence
+from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks
+from cimm_jax.runs.records import History, Training
+from cimm_jax.runs.subject import DataSource, DataSubject, NetworkSource, Subject
 
 
-def run_immunize(command: Immunize) -> None:
-    """Loads, immunizes, measures on training and held-out rows, writes results.json, theta.safetensors and pictures."""
-    method = build_methods(
-        [command.method],
-        command.learning_rate,
-        command,
-        lambda_primary=command.lambda_primary,
-        lambda_harmful=command.lambda_harmful,
-    )[command.method]
-    split = load_pair(command.data, data_dir=command.data_dir, primary=command.primary, harmful=command.harmful)
-    check_pair(split.heldout, "heldout")
-    if command.resamples is not None:
-        check_resamples(command.resamples)
-    check_steps(command.steps)
-    check_batch_size(command.batch_size, split.train)
-    split = jax.tree.map(jnp.asarray, split)
-    folder = output_folder(command.out)
-    key, bootstrap_key = jax.random.key(command.seed), jax.random.key(command.seed + 1)
-    steps = 1 if method.closed_form else command.steps
-    with progress_bar(f"{command.method} on {command.data}", steps) as progress:
-        result = immunize(method, split.train, key=key, steps=steps, batch_size=command.batch_size, progress=progress)
-    theta, parts = result.theta, {"train": split.train, "heldout": split.heldout}
-    ratios = {
-        part: {type(policy).__name__: relative_immunization_ratio(theta, pair, policy) for policy in POLICIES}
-        for part, pair in parts.items()
-    }
-    shares = {part: share_of_pair(theta, pair) for part, pair in parts.items()}
-    intervals = {
-        part: bootstrap_ratio(bootstrap_key, theta, pair, resamples=_resamples(command, pair))
-        for part, pair in parts.items()
-    }
-    curves = {part: excess_curves(theta, pair) for part, pair in parts.items()}
-    verdicts = {part: definition_3_1(theta, pair, fit_on=split.train.primary)._asdict() for part, pair in parts.items()}
-    title = f"{command.method} on {command.data}"
-    results: dict[str, Any] = {
-        **manifest(command, split),
-        "rows": {
-            part: {"primary": len(pair.primary.x), "harmful": len(pair.harmful.x)} for part, pair in parts.items()
-        },
-        "ratios": {part: {name: ratio_record(r) for name, r in named.items()} for part, named in ratios.items()},
-        "limit": {part: share._asdict() for part, share in shares.items()},
-        "intervals": {part: interval._asdict() for part, interval in intervals.items()},
-        "excess_left": curves,
-        "verdict": verdicts,
-        "history": result.history._asdict(),
-    }
-    write_whole(folder / "theta.safetensors", save({"theta": np.asarray(theta)}))
-    pictures = {"convergence.png": convergence_plot(curves, title=title)}
-    if not method.closed_form:
-        pictures["history.png"] = history_plot(result.history, title=title)
-    for name, content in pictures.items():
-        write_whole(folder / name, content)
-    tell = partial(_print, title, ratios, shares, intervals, curves, verdicts)
-    deliver(command, folder, results, tell, beside=f"theta.safetensors and {' and '.join(pictures)}")
+def run_immunize(settings: Immunize) -> None:
+    """Immunizes, writes what is to be published first, then measures, writes and prints.
+
+    Raises:
+      InputError: if a setting is unusable or one of another kind of run, before anything is computed.
+      KeyboardInterrupt: with what happens when the command is repeated.
+    """
+    refuse_foreign(settings, settings.kind)
+    settings = _with_network_defaults(settings)
+    method = settings.build()
+    steps = 300 if settings.steps is None else settings.steps
+    check_steps(steps)
+    if settings.resamples is not None:
+        check_resamples(settings.resamples)
+    training = _training_settings(settings, method) if settings.kind == BLOCKS else None
+    subject = _subject(settings)
+    subject.check_batch_size(settings.batch_size)
+    folder = output_folder(settings.out)
+    manifest = manifest_of(settings, subject.checksums())
+    defence: Defence
+    history: History | None
+    trained: Training | None = None
+    if training is None:
+        defence, history = make_map(
+            subject,
+            method,
+            name=settings.method,
+            seed=settings.seed,
+            steps=steps,
+            batch_size=settings.batch_size,
+            with_history=settings.kind == DATA,
+        )
+    else:
+        training = replace(training, batch_rows=min(training.batch_rows, subject.rows_of_smaller_task))
+        defence, history, trained = train_blocks(
+            subject, method, training, name=settings.method, folder=folder / "checkpoint"
+        )
+    published = defence.write(folder, subject)
+    record = immunize_record(
+        manifest,
+        subject,
+        defence,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        history=history,
+        training=trained,
+    )
+    deliver(folder, record, json=settings.json, beside=published)
 
 
-def _resamples(command: Immunize, pair: TaskPair) -> int:
-    if command.resamples is not None:
-        return command.resamples
-    rows, features = pair.harmful.x.shape
-    return 200 if rows * features**2 <= LARGE else 20
+def _with_network_defaults(settings: Immunize) -> Immunize:
+    """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so that the primary pays nothing."""
+    if settings.kind != MAP or settings.method != "pencil" or settings.objective == "kappa":
+        return settings
+    return replace(settings, objective="signal", ridge=LIGHT_RIDGE if settings.ridge is None else settings.ridge)
 
 
-def _print(
-    title: str,
-    ratios: dict,
-    shares: dict[str, Share],
-    intervals: dict[str, RatioIntervals],
-    curves: dict[str, dict[str, np.ndarray]],
-    verdicts: dict,
-) -> None:
-    columns = [
-        "rows",
-        "policy",
-        "(i) harmful",
-        "(ii) primary",
-        "RIR",
-        f"RIR, {COVERAGE:.0%} interval",
-        "share of the limit",
-        "rank H",
-        "rank P",
-        "a floor decided",
-    ]
-    rows = [
-        [
-            part,
-            policy,
-            float(ratio.harmful_ratio),
-            float(ratio.primary_ratio),
-            float(ratio.rir),
-            "{:.3g} to {:.3g}".format(*intervals[part].rir) if policy == "PseudoInverse" else "",
-            f"{float(shares[part].share):.3f}" if policy == "PseudoInverse" else "",
-            int(ratio.harmful.rank),
-            int(ratio.primary.rank),
-            "yes" if bool(ratio.floored) else "no",
-        ]
-        for part, named in ratios.items()
-        for policy, ratio in named.items()
-    ]
-    print_table(columns, rows, title=f"{title}: condition numbers, after over before")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(NO_COMPARISON + "\n")
-    print_excess_left(curves)
-    print_verdicts(console, verdicts)
+def _subject(settings: Immunize) -> Subject:
+    """What is protected; raises `InputError` for what is missing or cannot be used."""
+    if settings.model is None:
+        return DataSubject(DataSource(settings.data or "digits", settings.data_dir, settings.primary, settings.harmful))
+    from cimm_jax.networks import by_name
+    from cimm_jax.runs.network_subject import NetworkSubject
+
+    by_name(settings.model)
+    weights, primary, harmful = settings.weights, settings.primary, settings.harmful
+    if weights is None or primary is None or harmful is None:
+        missing = next(name for name in ("weights", "primary", "harmful") if getattr(settings, name) is None)
+        raise InputError(f"{missing}: is needed with --model {settings.model}; see cimm immunize --help")
+    source = NetworkSource(
+        settings.model,
+        weights,
+        primary,
+        harmful,
+        primary_classes=settings.primary_classes or (),
+        harmful_classes=settings.harmful_classes or (),
+        image_rows=settings.image_rows,
+        views=1 if settings.views is None else settings.views,
+        strict=settings.strict,
+    )
+    subject = NetworkSubject(source, settings.cache)
+    if settings.train_from is not None:
+        subject.cut_at(settings.train_from)
+    return subject
+
+
+def _training_settings(settings: Immunize, method: Method):
+    from cimm_jax.networks.training import TrainingSettings
+
+    if method.penalties is None:
+        known = ", ".join(name for name, factory in KNOWN.items() if factory().penalties is not None)
+        raise InputError(f"method: {settings.method!r} trains no blocks of a network; choose one of {known}")
+    if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties):
+        raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
+    names = ("epochs", "learning_rate", "strength", "label_smoothing")
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    batch_rows = BLOCKS_BATCH if settings.batch_size is None else settings.batch_size
+    return TrainingSettings(batch_rows=batch_rows, seed=settings.seed, **given)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import cimm_jax
-from cimm_jax.cli import Reproduce
+from cimm_jax.commands.settings import Reproduce
 from cimm_jax.errors import InputError
 
 EXPERIMENTS = {

@@ -12,7 +12,7 @@ from cimm_jax.data.digit_pairs import (
     sweep_tasks,
 )
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
-from cimm_jax.data.registry import DATA_SETS, DataSet, load_digit_images, load_pair, load_pair_and_benign
+from cimm_jax.data.registry import DATA_SETS, DataSet, TaskNames, load_benign, load_digit_images, load_pair, task_names
 
 __all__ = [
     "DATA_SETS",
@@ -23,15 +23,17 @@ __all__ = [
     "DigitVersus",
     "DigitVersusRest",
     "SingleDigit",
+    "TaskNames",
     "checksums",
     "digit_kind",
+    "load_benign",
     "load_digit_images",
     "load_pair",
-    "load_pair_and_benign",
     "ordered_pairs",
     "parse_digit_task",
     "split_pair",
     "split_task",
     "sweep_splits",
     "sweep_tasks",
+    "task_names",
 ]

@@ -21,6 +21,11 @@ class SingleDigit:
     def __post_init__(self):
         _check_digit(self.digit, "digit")
 
+    @property
+    def title(self) -> str:
+        """What people call the task."""
+        return f"images of digit {self.digit}"
+
     def digits(self) -> set[int]:
         """Whose images the task has."""
         return {self.digit}
@@ -60,6 +65,11 @@ class DigitVersus:
         if self.digit == self.other:
             raise InputError(f"other: is {self.other}, as digit is; give two different digits")
 
+    @property
+    def title(self) -> str:
+        """What people call the task."""
+        return f"digit {self.digit} against digit {self.other}"
+
     def digits(self) -> set[int]:
         """Whose images the task has."""
         return {self.digit, self.other}
@@ -86,6 +96,11 @@ class DigitVersusRest:
 
     def __post_init__(self):
         _check_digit(self.digit, "digit")
+
+    @property
+    def title(self) -> str:
+        """What people call the task."""
+        return f"digit {self.digit} against all others"
 
     def digits(self) -> set[int]:
         """Whose images the task has."""

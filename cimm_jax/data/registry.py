@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_pairs import split_pair, split_task
@@ -27,6 +28,7 @@ class DataSet:
       digits: loads images of digits from a folder (or without one); None if the data set is a fixed pair.
       pair: loads the fixed pair; None if the data set is images of digits.
       benign: loads the fixed pair's benign third task; None if there is none.
+      tasks: of a fixed pair, what people call its primary, its harmful and its benign task.
     """
 
     name: str
@@ -34,6 +36,21 @@ class DataSet:
     digits: Callable[[Path | None], DigitImages] | None = None
     pair: Callable[[Path | None], SplitPair] | None = None
     benign: Callable[[Path | None], SplitTask] | None = None
+    tasks: tuple[str, str, str] | None = None
+
+
+class TaskNames(NamedTuple):
+    """What people call the tasks.
+
+    Attributes:
+      primary: the task to keep.
+      harmful: the task to block.
+      benign: a third task that nobody trained on; None if there is none.
+    """
+
+    primary: str
+    harmful: str
+    benign: str | None = None
 
 
 DATA_SETS = (
@@ -44,6 +61,7 @@ DATA_SETS = (
         "House Prices, split by zone, from CSV files or OpenML",
         pair=load_house_prices,
         benign=load_benign_houses,
+        tasks=("lot area outside zone RL", "sale price in zone RL", "overall quality of other houses in zone RL"),
     ),
 )
 
@@ -76,7 +94,7 @@ def load_pair(
     return split_pair(load_digit_images(name, data_dir=data_dir), *tasks, rows)
 
 
-def load_pair_and_benign(
+def load_benign(
     name: str,
     *,
     data_dir: str | os.PathLike[str] | None = None,
@@ -84,8 +102,8 @@ def load_pair_and_benign(
     harmful: str | None = None,
     benign: str | None = None,
     rows: int | None = None,
-) -> tuple[SplitPair, SplitTask | None]:
-    """A pair, and a benign task that neither side of it trains on (None if the data set has none left), numpy float64.
+) -> SplitTask | None:
+    """A benign task that neither side of a pair trains on, numpy float64; None if the data set has none left.
 
     Args:
       name: the name of one of `DATA_SETS`.
@@ -101,12 +119,22 @@ def load_pair_and_benign(
     data_set = _data_set(name)
     if data_set.pair is not None:
         _check_absent(name, primary=primary, harmful=harmful, benign=benign, rows=rows)
-        folder = _folder(data_dir)
-        return data_set.pair(folder), None if data_set.benign is None else data_set.benign(folder)
-    tasks = _digit_tasks(primary, harmful)
-    third = _benign_task(benign, tasks)
-    images = load_digit_images(name, data_dir=data_dir)
-    return split_pair(images, *tasks, rows), None if third is None else split_task(images, third, rows)
+        return None if data_set.benign is None else data_set.benign(_folder(data_dir))
+    third = _benign_task(benign, _digit_tasks(primary, harmful))
+    return None if third is None else split_task(load_digit_images(name, data_dir=data_dir), third, rows)
+
+
+def task_names(
+    name: str, *, primary: str | None = None, harmful: str | None = None, benign: str | None = None
+) -> TaskNames:
+    """What people call the tasks of a pair, the default ones filled in; arguments and errors as in `load_benign`."""
+    data_set = _data_set(name)
+    if data_set.pair is not None:
+        _check_absent(name, primary=primary, harmful=harmful, benign=benign)
+        return TaskNames(*(data_set.tasks or ("primary task", "harmful task", "benign task")))
+    pair = _digit_tasks(primary, harmful)
+    third = _benign_task(benign, pair)
+    return TaskNames(pair[0].title, pair[1].title, None if third is None else third.title)
 
 
 def load_digit_images(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> DigitImages:

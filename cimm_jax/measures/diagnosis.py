@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.closed_form.allocation import (
-    Front,
+    Candidates,
+    ParetoFront,
     SignalAware,
     allocate,
     allowance,
     check_budget,
+    label_signals,
     largest_kappa,
     pareto,
-    signals,
 )
 from cimm_jax.closed_form.limits import Limit, pair_pencil, seen_in_range
 from cimm_jax.closed_form.pencil import check_rtol, feature_spectrum
@@ -60,7 +61,7 @@ class BudgetRow(NamedTuple):
       train: ratio measured on the training rows with the ridge in force (objective `LargestKappa`).
       heldout: the same on held-out rows; None without.
       harmful_left: with the budget spent on labels, harmful excess loss left at the horizon; None without targets.
-      slow_down: what that costs the primary task, as in `allocation.Front`; None without targets.
+      slow_down: what that costs the primary task, as in `allocation.Candidates`; None without targets.
     """
 
     budget: float | str
@@ -80,7 +81,7 @@ class Protection(NamedTuple):
       ridge: relative ridge.
       free: harmful excess loss left at the horizon with the primary task no slower at any watched step; NaN if impossible.
       costly: the same with only the budget binding.
-      slow_down: the price of `costly` for the primary task, as in `allocation.Front`.
+      slow_down: the price of `costly` for the primary task, as in `allocation.Candidates`.
       front: slow-down (ascending) and harmful excess left of all candidates that no other beats in both.
     """
 
@@ -88,7 +89,7 @@ class Protection(NamedTuple):
     free: float
     costly: float
     slow_down: float
-    front: tuple[np.ndarray, np.ndarray]
+    front: ParetoFront
 
 
 class Diagnosis(NamedTuple):
@@ -228,7 +229,7 @@ def _left(task: Task, objective: SignalAware) -> np.ndarray:
     return np.asarray(excess_left(task.x, task.y, objective.watched))
 
 
-def _protection(pair, pencil, ridge, objective: SignalAware) -> tuple[Front, Protection]:
+def _protection(pair, pencil, ridge, objective: SignalAware) -> tuple[Candidates, Protection]:
     allocation = _allocate(pencil, pair, objective)
     front = jax.tree.map(np.asarray, allocation.front)
     features, amplification = _extracted(pair, pencil, allocation.scale, ridge)
@@ -241,7 +242,7 @@ def _protection(pair, pencil, ridge, objective: SignalAware) -> tuple[Front, Pro
     )
 
 
-def _budget_row(budget, pair, heldout, pencil, ridge, limit: Limit, front: Front | None) -> BudgetRow:
+def _budget_row(budget, pair, heldout, pencil, ridge, limit: Limit, front: Candidates | None) -> BudgetRow:
     largest = allowance(pencil, budget)
     theta = _largest_kappa_extractor(pencil, largest, ridge)
     kappa = float(limit.kappa_primary) if budget == "keep" else float(budget)
@@ -354,5 +355,5 @@ def _joint_rank(pair):
     return feature_spectrum(jnp.concatenate([task.x / jnp.linalg.norm(task.x) for task in pair])).rank
 
 
-_signals = jax.jit(signals)
+_signals = jax.jit(label_signals)
 _feature_spectrum = jax.jit(feature_spectrum)

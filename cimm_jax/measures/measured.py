@@ -1,7 +1,7 @@
 """Everything that is measured of an extractor on a pair, in one place: a new measure is one field and one line here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
@@ -22,14 +22,14 @@ class PartMeasures:
       ratios: the relative immunization ratio by policy.
       share: of the exact limit of linear extractors; None where no map leads from the features before to those after.
       intervals: bootstrap intervals; None where none were asked for.
-      excess: what gradient descent with exact line search leaves.
+      excess: what gradient descent with exact line search leaves; None where it was not asked for.
       verdict: Definition 3.1.
     """
 
     ratios: dict[str, ImmunizationRatio]
     share: Share | None
     intervals: RatioIntervals | None
-    excess: ExcessCurves
+    excess: ExcessCurves | None
     verdict: Verdict
 
 
@@ -45,6 +45,10 @@ class Measures:
     parts: dict[str, PartMeasures]
     groups: dict[str, GroupedRatio] | None
 
+    def without_curves(self) -> "Measures":
+        """The same but for the long curves of excess loss."""
+        return replace(self, parts={name: replace(part, excess=None) for name, part in self.parts.items()})
+
 
 def measure(
     extractions: Mapping[str, Extraction],
@@ -52,6 +56,7 @@ def measure(
     seed: int,
     resamples: Callable[[Extraction], int | None] = lambda extraction: None,
     in_groups: bool = False,
+    with_curves: bool = True,
 ) -> Measures:
     """Measures an extractor on all parts.
 
@@ -60,6 +65,7 @@ def measure(
       seed: seeds the groups and the resamples.
       resamples: how many a part's intervals take; None makes no intervals.
       in_groups: also measure groups of training rows.
+      with_curves: also simulate gradient descent.
     """
     group_key, bootstrap_key = jax.random.split(jax.random.key(seed)) if in_groups else (None, jax.random.key(seed))
     train = extractions["train"]
@@ -68,7 +74,7 @@ def measure(
             ratios=ratios_by_policy(extraction),
             share=None if extraction.theta is None else share_of_pair(extraction.theta, extraction.before),
             intervals=_intervals(bootstrap_key, extraction, resamples(extraction)),
-            excess=excess_curves(extraction),
+            excess=excess_curves(extraction) if with_curves else None,
             verdict=definition_3_1(extraction, fit_on=train),
         )
         for part, extraction in extractions.items()

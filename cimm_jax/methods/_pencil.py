@@ -14,6 +14,9 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import condition_number
 from cimm_jax.tasks import TaskPair
 
+LIGHT_RIDGE = 1e-6
+"""A heavier one hides the directions that a signal-aware budget would be spent on."""
+
 
 class State(NamedTuple):
     """State of the closed form.
@@ -73,6 +76,17 @@ def pencil(
 
     needs_targets = isinstance(objective, SignalAware)
     return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets)
+
+
+def pencil_signal(*, budget: float | str = "keep", ridge: float | None = LIGHT_RIDGE, rotate: bool = True) -> Method:
+    """`pencil` that spends the budget where the attacker's labels are and the primary's are not; arguments as there."""
+    return pencil(budget=budget, objective=SignalAware(), ridge=ridge, rotate=rotate)
+
+
+def pencil_no_slower(*, budget: float | str = "keep", ridge: float | None = LIGHT_RIDGE, rotate: bool = True) -> Method:
+    """The same, with the primary task no slower than undefended after 10, 100 and 1,000 steps of exact line search."""
+    objective = SignalAware(primary_no_slower_at=(10, 100, 1000))
+    return pencil(budget=budget, objective=objective, ridge=ridge, rotate=rotate)
 
 
 def haar_rotation(key: jax.Array, size: int, dtype) -> jax.Array:

@@ -38,7 +38,7 @@ def pairs_of(tasks: SplitTask, numbers: Sequence[tuple[int, int]]) -> Pairs:
 def pairs_of_stack(split: SplitPair) -> Pairs:
     """Stacked pairs (`stack_pairs`) as `Pairs`; nothing is copied."""
     numbers = np.arange(np.shape(split.train.primary.x)[0], dtype=np.int32)
-    primary, harmful = (SplitTask(*(getattr(part, side) for part in split)) for side in TaskPair._fields)
+    primary, harmful = (split.task(side) for side in TaskPair._fields)
     return Pairs(primary, harmful, numbers, numbers)
 
 

@@ -1,0 +1,351 @@
+"""What can be asked of each command. Lists in the help come from the registries.
+
+A setting that only some kinds of run have names them in its field's metadata (`only`), and is None or False unless it is given:
+`refuse_foreign` then needs no default to compare with.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from cimm_jax.attacks import PREPARATIONS, SOLVERS, STANDARD
+from cimm_jax.attacks.optimizers import SCHEDULES
+from cimm_jax.closed_form.allocation import check_budget
+from cimm_jax.data import DATA_SETS, DigitKind
+from cimm_jax.errors import InputError
+from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods
+from cimm_jax.methods.penalised import DEFAULT_LEARNING_RATE, default_optimizer
+from cimm_jax.networks import NETWORKS
+
+DATA, MAP, BLOCKS = "data sets", "maps of a network (--model)", "trained blocks (--train-from)"
+"""Kinds of `cimm immunize`."""
+
+FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS = "methods made now", "runs of a data set", "runs of a network"
+"""Kinds of `cimm attack`."""
+
+BLOCKS_BATCH = 64
+"""Rows of each task a step where blocks are trained, unless another number is given."""
+
+
+def only(*kinds: str, default: Any = None) -> Any:
+    """A field of these kinds of run alone."""
+    return field(default=default, metadata={"only": kinds})
+
+
+def refuse_foreign(settings: Any, kind: str) -> None:
+    """Raises `InputError` for a setting that was given and that this kind of run does not have."""
+    for known in fields(settings):
+        kinds = known.metadata.get("only")
+        if kinds is not None and kind not in kinds and getattr(settings, known.name) not in (None, False):
+            kinds = [other for other in settings.kinds if other in kinds]
+            raise InputError(f"{known.name}: is a setting of {' or '.join(kinds)}, not of {kind}; leave it out")
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _help(text: str) -> Any:
+    return tyro.conf.arg(help=text)
+
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+DataName = Annotated[str | None, _help(f"Data set: {_listed(known.name for known in DATA_SETS)}; digits if left out.")]
+DATA_DIR = "Folder with the data set's files; without it they are downloaded."
+PRIMARY = "Primary digit task: 3 (images of one digit), 0v1 (one digit against another), 3vrest; 0v1 if left out."
+HARMFUL = "Harmful digit task, in the same form; 2v3 if left out."
+IMAGES = (
+    "With --model: images in folders (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, an .npz "
+    "file of CIFAR-10, or tfds:NAME, such as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR)."
+)
+STEP_LENGTH = f"Length of a step relative to the extractor's; {DEFAULT_LEARNING_RATE:g} if left out."
+BATCH = "Rows of each task per step; all of them if left out."
+HESSIAN = "Rows whose Hessians the regularizers look at: all (data), or the batch's, as in the released code."
+
+
+@dataclass(frozen=True)
+class Common:
+    """Settings of every command."""
+
+    seed: int = 0
+    """Seeds whatever is drawn."""
+    out: Path = Path("runs/latest")
+    """Folder for results.json and everything else that is written."""
+    json: Flag = False
+    """Print results.json instead of tables."""
+
+
+@dataclass(frozen=True)
+class PencilSettings:
+    """Settings of the method `pencil`."""
+
+    budget: str | None = only(DATA, MAP, FRESH)
+    """pencil: largest condition number of the primary task, or keep (the default): as it is."""
+    objective: Literal["kappa", "signal"] | None = only(DATA, MAP, FRESH)
+    """pencil: spend the budget on the condition number (the default, but for networks) or where the labels are."""
+    horizon: int | None = only(DATA, MAP, FRESH)
+    """pencil, objective signal: steps after which the harmful loss is looked at (1000)."""
+    primary_no_slower_at: tuple[int, ...] | None = only(DATA, MAP, FRESH)
+    """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
+    ridge: float | None = only(DATA, MAP, FRESH)
+    """pencil: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6 where labels
+    are looked at by a network's map or by pencil_signal and pencil_no_slower."""
+    no_rotate: Flag = only(DATA, MAP, FRESH, default=False)
+    """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
+
+    def pencil_settings(self) -> dict[str, Any]:
+        """What was given, as arguments of `methods.pencil`; raises `InputError` for what makes no sense."""
+        labels = {"horizon": self.horizon, "primary_no_slower_at": self.primary_no_slower_at}
+        labels = {name: value for name, value in labels.items() if value is not None}
+        if labels and self.objective != "signal":
+            raise InputError(f"{min(labels)}: is a setting of --objective signal; add that, or leave it out")
+        given: dict[str, Any] = {} if self.budget is None else {"budget": parse_budget(self.budget)}
+        if self.objective is not None:
+            given["objective"] = SignalAware(**labels) if self.objective == "signal" else LargestKappa()
+        if self.ridge is not None:
+            given["ridge"] = self.ridge
+        return {**given, "rotate": False} if self.no_rotate else given
+
+
+@dataclass(frozen=True)
+class Immunize(PencilSettings, Common):
+    """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
+
+    data: DataName = only(DATA)
+    data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(DATA)
+    primary: Annotated[str | None, _help(f"{PRIMARY} {IMAGES}")] = None
+    harmful: Annotated[str | None, _help(f"{HARMFUL} With --model: images, in the same forms as --primary.")] = None
+    method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
+    steps: int | None = only(DATA, MAP)
+    """Optimizer steps; 300 if left out. The closed form makes one."""
+    batch_size: Annotated[int | None, _help(f"{BATCH} {BLOCKS_BATCH} with --train-from.")] = None
+    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(DATA, MAP)
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, MAP)
+    lambda_primary: float | None = None
+    """Weight of the primary regularizer; balanced if left out."""
+    lambda_harmful: float | None = None
+    """Weight of the harmful regularizer; balanced if left out."""
+    resamples: int | None = None
+    """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
+    model: Annotated[str | None, _help(f"Network: {_listed(n for n in NETWORKS if n != 'linear')}.")] = None
+    weights: Path | None = only(MAP, BLOCKS)
+    """Network: its weights, a safetensors file."""
+    primary_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
+    """Network: the primary classes to use, by name, or a text file with a name a line; all classes of the head if left out."""
+    harmful_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
+    """Network: the harmful classes to use, in the order of their labels; all if left out."""
+    image_rows: int | None = only(MAP, BLOCKS)
+    """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
+    views: int | None = only(MAP, BLOCKS)
+    """Network: views of each training image, the plain one and others at random: cropped and, but for digits, mirrored."""
+    cache: Path | None = only(MAP, BLOCKS)
+    """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
+    strict: Flag = only(MAP, BLOCKS, default=False)
+    """Network: refuse images that cannot be decoded, which are skipped and counted otherwise."""
+    train_from: str | None = only(BLOCKS)
+    """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
+    epochs: int | None = only(BLOCKS)
+    """Network, with --train-from: times through the longer data set; 2 if left out."""
+    learning_rate: float | None = only(BLOCKS)
+    """Network, with --train-from: the highest rate of SGD with momentum; 1e-3 if left out."""
+    strength: float | None = only(BLOCKS)
+    """Network, with --train-from: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
+    label_smoothing: float | None = only(BLOCKS)
+    """Network, with --train-from: share of a primary target that goes to all classes alike; 0 if left out."""
+
+    kinds: ClassVar[tuple[str, ...]] = (DATA, MAP, BLOCKS)
+
+    @property
+    def kind(self) -> str:
+        """What is made."""
+        if self.model is None:
+            return DATA
+        return MAP if self.train_from is None else BLOCKS
+
+    def build(self) -> Method:
+        """The method; raises `InputError` for a setting that it does not have, or one out of range."""
+        weights = {"lambda_primary": self.lambda_primary, "lambda_harmful": self.lambda_harmful}
+        given = {name: value for name, value in weights.items() if value is not None} | self.pencil_settings()
+        return build_methods([self.method], {**given, **_hessian(self.hessian)}, _defaults(self.step_length))[
+            self.method
+        ]
+
+
+@dataclass(frozen=True)
+class Sweep(PencilSettings, Common):
+    """Immunize all 90 ordered pairs of digits with several methods and seeds at once. An interrupted sweep continues."""
+
+    data: Annotated[
+        str, _help(f"Data set with digits: {_listed(known.name for known in DATA_SETS if known.digits is not None)}.")
+    ] = "digits"
+    data_dir: Annotated[Path | None, _help(DATA_DIR)] = None
+    kind: Annotated[
+        str,
+        _help(
+            f"Tasks: {_listed(kind.value for kind in DigitKind)}: images of one digit, a digit against the next one, or a "
+            "digit against the others."
+        ),
+    ] = "single"
+    methods: Annotated[tuple[str, ...], _help(f"Methods to compare, of {', '.join(KNOWN)}.")] = tuple(BY_NAME)
+    seeds: int = 1
+    """Seeds per pair and method."""
+    steps: int = 100
+    """Optimizer steps."""
+    batch_size: Annotated[int | None, _help(BATCH)] = None
+    hessian: Annotated[Literal["data", "batch"], _help(f"{HESSIAN} The batch's are far faster for MNIST.")] = "data"
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = None
+    rows: int | None = None
+    """Training rows per digit; as many as every digit has if left out."""
+    heldout_rows: int | None = None
+    """Held-out rows per digit; as many as every digit has if left out."""
+    pairs_at_once: int | None = None
+    """Pairs worked on at once, which does not change the result; as many as memory allows if left out."""
+
+    def build(self) -> dict[str, Method]:
+        """The methods by name; raises `InputError` as `methods.build_methods`."""
+        hessian = _hessian(self.hessian if self.hessian == "batch" else None)
+        return build_methods(self.methods, {**self.pencil_settings(), **hessian}, _defaults(self.step_length))
+
+
+@dataclass(frozen=True)
+class Diagnose(Common):
+    """Say whether a pair of tasks can be immunized at all, what a budget buys, and why. Nothing is trained."""
+
+    data: DataName = None
+    data_dir: Annotated[Path | None, _help(DATA_DIR)] = None
+    primary: Annotated[str | None, _help(PRIMARY)] = None
+    harmful: Annotated[str | None, _help(HARMFUL)] = None
+    budgets: tuple[str, ...] = ("1", "10", "100", "keep")
+    """Condition numbers allowed to the primary task; keep is its own."""
+    top_k: int = 10
+    """Leading directions that the alignment looks at."""
+    ridge: float | None = None
+    """Ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out."""
+    rtol: float | None = None
+    """Relative tolerance of the ranks; the rounding level if left out."""
+    horizon: int = 1000
+    """Steps of gradient descent after which the harmful loss is looked at."""
+    primary_no_slower_at: tuple[int, ...] = (10, 100, 1000)
+    """Numbers of steps at which the primary task must be no slower than undefended."""
+
+
+@dataclass(frozen=True)
+class Attack(PencilSettings, Common):
+    """Attack immunized extractors, and the undefended one alike, with a sweep of optimizers, rates and adaptive attackers."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of cimm immunize whose extractors to attack, on their own data; without any, --methods immunize --data first."""
+    data: DataName = only(FRESH)
+    data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(FRESH, RUNS_OF_DATA)
+    primary: Annotated[str | None, _help(PRIMARY)] = only(FRESH)
+    harmful: Annotated[str | None, _help(HARMFUL)] = only(FRESH)
+    benign: str | None = only(FRESH, RUNS_OF_DATA)
+    """A digit task that neither side trained on; by default, the first two digits that neither names."""
+    rows: int | None = only(FRESH)
+    """Rows a side of each digit task; all of them if left out."""
+    methods: Annotated[
+        tuple[str, ...] | None,
+        _help(f"Methods to immunize with, of {', '.join(KNOWN)}; all if left out. The last two look at labels."),
+    ] = only(FRESH)
+    immunization_steps: int | None = only(FRESH)
+    """Optimizer steps of the methods that are not closed forms; 300 if left out."""
+    batch_size: Annotated[int | None, _help(BATCH)] = only(FRESH)
+    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(FRESH)
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(FRESH)
+    cache: Path | None = only(RUNS_OF_NETWORKS)
+    """Folder that keeps a network's features between runs; cimm_jax/features in the user's cache if left out."""
+    attackers: Annotated[
+        tuple[str, ...],
+        _help(
+            f"Attackers: optimizers of optax by name, {', '.join(SOLVERS)}, alone or after one of {', '.join(PREPARATIONS)} "
+            f'and a +, as in "whiten + adam"; if left out, the standard ones: {", ".join(STANDARD)}.'
+        ),
+    ] = ()
+    attack_steps: int = 1000
+    """Steps of each attack."""
+    rates: int = 9
+    """Learning rates that each attacker with one is tried at."""
+    attack_rates: tuple[float, ...] = ()
+    """The learning rates themselves, instead of their number."""
+    schedules: Annotated[tuple[str, ...], _help(f"Courses of the learning rate: {_listed(SCHEDULES)}.")] = ("constant",)
+    seeds: int = 5
+    """Seeds of each attack that uses randomness."""
+    loss: Literal["squared", "logistic", "softmax"] = "squared"
+    """The attackers' loss; logistic needs classes, softmax more than two of them."""
+    harmful_only: Flag = False
+    """Attack the harmful task alone and leave out what the others pay; far quicker where the primary task has many classes."""
+
+    kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS)
+
+    def build(self) -> dict[str, Method]:
+        """The methods by name; raises `InputError` as `methods.build_methods`."""
+        names = tuple(KNOWN) if self.methods is None else self.methods
+        given = {**self.pencil_settings(), **_hessian(self.hessian)}
+        return build_methods(names, given, _defaults(self.step_length))
+
+
+@dataclass(frozen=True)
+class Report(Common):
+    """Show finished runs on one HTML page that needs no network, with a model card. Nothing is computed again."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders that cimm attack, immunize, sweep or diagnose wrote, in the order to show them."""
+    out: Path = Path("runs/report")
+    """Folder for report.html, model-card.md and results.json; not that of a run."""
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
+
+    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2", "figure3"]]
+    """table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 and figure3 (table2 and
+    table3, drawn)."""
+    data_dir: Path | None = None
+    """Folder that holds house_prices/ and mnist/, or what the configuration of table3 names."""
+    config: str | None = None
+    """Configuration of table3, such as lite0_cars."""
+    seeds: int | None = None
+    """Seeds; 3 if left out (table3: 1)."""
+    rows: int | None = None
+    """Images a digit (table2; all if left out) or a side of a task (figure1)."""
+    epochs: int | None = None
+    """Epochs of table2; 30 if left out."""
+    runs: Path | None = None
+    """The folder of table2 or table3 that figure2 or figure3 draws; runs/table2 or runs/table3 if left out."""
+    seed: int = 0
+    """First seed."""
+    out: Path | None = None
+    """Folder for results.json and everything else that is written; runs/ and the name if left out."""
+    json: Flag = False
+    """Print results.json instead of tables."""
+
+
+def parse_budget(text: str) -> float | str:
+    """A budget as it is written: a number, or "keep"; raises `InputError` for anything else."""
+    if text == "keep":
+        return text
+    try:
+        budget = float(text)
+    except ValueError as error:
+        raise InputError(f'budget: needs a number or "keep", got {text!r}') from error
+    check_budget(budget)
+    return budget
+
+
+def _hessian(rows: str | None) -> dict[str, Any]:
+    return {} if rows is None else {"hessian": HessianFrom.BATCH if rows == "batch" else HessianFrom.DATA}
+
+
+def _defaults(step_length: float | None) -> dict[str, Any]:
+    """The optimizer of the methods that have one."""
+    length = DEFAULT_LEARNING_RATE if step_length is None else step_length
+    if not 0 < length < math.inf:
+        raise InputError(f"step_length: needs a positive finite number, got {length}")
+    return {"optimizer": default_optimizer(length)}

@@ -1,0 +1,61 @@
+"""Every method by name. A new one is one file that builds a `Method`, and one line here."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from cimm_jax.errors import InputError
+from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._ill_only import ill_only
+from cimm_jax.methods._imma import imma
+from cimm_jax.methods._opt_kappa import opt_kappa
+from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
+from cimm_jax.methods.protocol import Method
+
+BY_NAME: dict[str, Callable[..., Method]] = {
+    "algorithm1": algorithm1,
+    "ill_only": ill_only,
+    "opt_kappa": opt_kappa,
+    "imma": imma,
+    "pencil": pencil,
+}
+"""What is compared with each other unless others are named."""
+
+PRESETS: dict[str, Callable[..., Method]] = {"pencil_signal": pencil_signal, "pencil_no_slower": pencil_no_slower}
+"""The same closed form with other defaults: it knows the labels."""
+
+KNOWN = MappingProxyType({**BY_NAME, **PRESETS})
+"""Every method that can be asked for by name."""
+
+
+def by_name(name: str) -> Callable[..., Method]:
+    """The method's function; raises `InputError` with the known names if there is none."""
+    if name not in KNOWN:
+        raise InputError(f"method: {name!r} is unknown; choose one of {', '.join(KNOWN)}")
+    return KNOWN[name]
+
+
+def build_methods(
+    names: Sequence[str], given: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Method]:
+    """Methods by name, each with those settings that it has.
+
+    Args:
+      names: of `KNOWN`, each once.
+      given: settings that somebody asked for by name.
+      defaults: settings for those methods that have them.
+
+    Raises:
+      InputError: if a method is unknown or repeats, or a setting that was given belongs to none of them or is out of range.
+    """
+    if not names:
+        raise InputError("methods: is empty; give at least one")
+    if len(set(names)) < len(names):
+        raise InputError(f"methods: {', '.join(names)} repeats a name; give each once")
+    has = {name: inspect.signature(by_name(name)).parameters.keys() for name in names}
+    for setting in given:
+        if not any(setting in parameters for parameters in has.values()):
+            raise InputError(f"{setting}: {' and '.join(names)} have no such setting; leave it out")
+    settings = {**defaults, **given}
+    return {name: KNOWN[name](**{key: value for key, value in settings.items() if key in has[name]}) for name in names}

@@ -1,0 +1,23 @@
+"""The model card: Markdown with the front matter that model hubs read, of all runs together."""
+
+from collections.abc import Sequence
+
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, Record
+from cimm_jax.runs.subject import NetworkSource
+from cimm_jax.views.blocks import Part
+from cimm_jax.views.render.markdown import markdown
+
+TAGS = ("model-immunization", "cimm_jax")
+
+
+def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part]) -> str:
+    """Front matter, what all runs say together, and then each of them."""
+    body = [markdown(summary, level=1), *(markdown(part) for part in parts)]
+    return "\n".join(_front_matter(records)) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _front_matter(records: Sequence[Record]) -> list[str]:
+    sources = [record.source for record in records if isinstance(record, AttackRecord | ImmunizeRecord)]
+    networked = any(isinstance(source, NetworkSource) for source in sources)
+    task = ["pipeline_tag: image-classification"] if networked else []
+    return ["---", "library_name: cimm_jax", *task, "tags:", *(f"- {tag}" for tag in TAGS), "---"]

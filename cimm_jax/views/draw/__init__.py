@@ -1,0 +1,1 @@
+"""What pictures show: functions that draw arrays on the axes they are given."""

@@ -1,0 +1,138 @@
+"""Tables that several kinds of run share."""
+
+from collections.abc import Mapping
+
+from cimm_jax.closed_form.heads import PrimaryKept
+from cimm_jax.measures.definition import Verdict
+from cimm_jax.measures.groups import GroupedRatio, Mean
+from cimm_jax.measures.measured import Measures, PartMeasures
+from cimm_jax.measures.ratios import ImmunizationRatio
+from cimm_jax.runs.network_data import NetworkData
+from cimm_jax.views.blocks import Card, Cell, Facts, Table, Text
+from cimm_jax.views.numbers import format_number, interval_text, percent
+
+PARTS = {"train": "training", "heldout": "held-out"}
+"""The two parts of a data set, as people call them."""
+
+POLICIES = (
+    "Each condition number stands under a named policy: PseudoInverse takes the smallest non-zero singular value (Eq. 1 of the "
+    "paper), ReleasedCode is the rule of the paper's released code, here only to compare with published figures. Numbers under "
+    "different policies are not comparable. Share of the limit: log RIR over the log of the largest RIR that any linear "
+    "extractor can have, both as seen in the primary task's range. Floored: a floor or the arithmetic decided one of the four "
+    "condition numbers. Intervals are those of resampled rows, whose smallest eigenvalues lie lower: an estimate may lie outside."
+)
+
+
+def ratio_table(measured: Mapping[str, Measures], first: str) -> list[Table | Text]:
+    """Ratios of extractors by part and policy, with everything they rest on.
+
+    Args:
+      measured: by extractor.
+      first: header of their column.
+    """
+    intervals = any(part.intervals is not None for found in measured.values() for part in found.parts.values())
+    columns = [first, "rows", "policy", "(i) harmful", "(ii) primary", "RIR"]
+    columns += ["RIR, 95 % of resamples", "(i), 95 %", "(ii), 95 %"] if intervals else []
+    columns += ["share of the limit", "kappa, harmful", "kappa, primary", "rank, harmful", "rank, primary", "floored"]
+    groups = [
+        (
+            name,
+            [
+                _ratio_row(PARTS[part], policy, ratio, of, intervals)
+                for part, of in found.parts.items()
+                for policy, ratio in of.ratios.items()
+            ],
+        )
+        for name, found in measured.items()
+    ]
+    return [Table("Condition numbers, after over before", columns, groups), Text(POLICIES, quiet=True)]
+
+
+def group_table(groups: Mapping[str, GroupedRatio] | None) -> list[Table | Text]:
+    """Ratios of groups of rows by policy (Eq. 17); nothing without groups."""
+    if not groups:
+        return []
+    one = next(iter(groups.values()))
+    rows = [
+        (policy, [[Cell(_with_error(mean)) for mean in (found.harmful_ratio, found.primary_ratio, found.rir)]])
+        for policy, found in groups.items()
+    ]
+    caption = f"{one.groups} groups of {one.rows} training rows (Eq. 17), mean (standard error)"
+    warning = [Text(f"Warning: {one.warning}.")] if one.warning else []
+    return [Table(caption, ["policy", "(i) harmful", "(ii) primary", "RIR"], rows), *warning]
+
+
+def kept_table(kept: Mapping[str, Mapping[str, PrimaryKept]], first: str) -> Table:
+    """What the primary task as published lost, by extractor and part."""
+    columns = [
+        first,
+        "images",
+        "accuracy before",
+        "accuracy after",
+        "outputs changed by at most",
+        "counts as unchanged",
+    ]
+    groups = [
+        (
+            name,
+            [
+                [
+                    PARTS[part],
+                    Cell(f"{found.accuracy_before:.4f}"),
+                    Cell(f"{found.accuracy_after:.4f}"),
+                    Cell(f"{found.largest_change:.1e}"),
+                    "yes" if found.unchanged else "NO",
+                ]
+                for part, found in parts.items()
+            ],
+        )
+        for name, parts in kept.items()
+    ]
+    return Table("The primary task as it is published, float32 outputs", columns, groups)
+
+
+def verdict_card(part: str, verdict: Verdict) -> Card:
+    """Definition 3.1 on the rows of one part, with its reasons."""
+    label = f"{'immunized' if verdict.immunized else 'NOT immunized'} by Definition 3.1"
+    text = f"{'. '.join(verdict.reasons)}."
+    return Card(f"{PARTS[part].capitalize()} rows:", "good" if verdict.immunized else "bad", label, text)
+
+
+def network_facts(network: NetworkData | None) -> list[Facts]:
+    """What features were made from; nothing without a network."""
+    if network is None:
+        return []
+    facts: list[tuple[str, object]] = [("features", network.features)]
+    for task in ("primary", "harmful"):
+        for part, images in getattr(network, task).items():
+            views = f", {images.views} views of each" if images.views > 1 else ""
+            skipped = f"; {images.skipped} could not be decoded and were skipped" if images.skipped else ""
+            text = f"{images.images} images of {images.classes} classes{views}{skipped}"
+            facts.append((f"{task}, {PARTS[part]}", text))
+    return [Facts(facts)]
+
+
+def _ratio_row(rows: str, policy: str, ratio: ImmunizationRatio, of: PartMeasures, intervals: bool) -> list[object]:
+    defined = policy == "PseudoInverse"
+    row: list[object] = [rows, policy, ratio.harmful_ratio, ratio.primary_ratio, ratio.rir]
+    if intervals:
+        found = of.intervals if defined else None
+        shown = (None,) * 3 if found is None else (found.rir, found.harmful_ratio, found.primary_ratio)
+        row += [Cell("" if interval is None else interval_text(interval.low, interval.high)) for interval in shown]
+    row.append(Cell(percent(of.share.share) if defined and of.share is not None else ""))
+    row += [before_after(getattr(ratio, task).kappa, getattr(ratio, f"{task}_reference").kappa) for task in _TASKS]
+    row += [before_after(getattr(ratio, task).rank, getattr(ratio, f"{task}_reference").rank) for task in _TASKS]
+    return [*row, "yes" if bool(ratio.floored) else "no"]
+
+
+_TASKS = ("harmful", "primary")
+
+
+def before_after(after: object, before: object) -> Cell:
+    """A number with what it was before below it, if it was another."""
+    now, then = format_number(after), format_number(before)
+    return Cell(now, () if now == then else (f"before {then}",))
+
+
+def _with_error(mean: Mean) -> str:
+    return f"{mean.mean:.3g} ({mean.standard_error:.2g})"
