@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks._timing import Row
-from cimm_jax.report.png import png_bytes
+from cimm_jax.views.render.picture import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ import numpy as np
 
 from benchmarks._rates import INVERSE_SMOOTHNESS, LINE_SEARCH, OPTIMAL_CONSTANT
 from cimm_jax.report.convergence import COLOURS
-from cimm_jax.report.png import png_bytes
-from cimm_jax.report.tables import format_number, print_table
+from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.numbers import format_number
+from cimm_jax.views.render.terminal import print_table
 
 NAN = float("nan")
 

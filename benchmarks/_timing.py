@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.report.tables import print_table
+from cimm_jax.views.render.terminal import print_table
 
 COLUMNS = ["what", "median, ms", "fastest, ms", "ratio of medians", "of fastest", "answers differ by"]
 

@@ -53,7 +53,7 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import BY_NAME
-from cimm_jax.report.attack_facts import UNDEFENDED
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number, product_amplification
 from cimm_jax.tasks import SplitPair, SplitTask, Task
 

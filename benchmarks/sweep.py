@@ -36,7 +36,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods.pairs import Pairs, pair_at, pairs_of
 from cimm_jax.methods._sweep import sweep
 from cimm_jax.measures.metrics import relative_immunization_ratio
-from cimm_jax.report.tables import print_table
+from cimm_jax.views.render.terminal import print_table
 from cimm_jax.tasks import SplitTask, Task
 
 D, BATCH = 784, 64

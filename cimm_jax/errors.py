@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+__all__ = ["InputError", "check_count", "few", "one_line"]
+
 
 class InputError(ValueError):
     """An argument, a file or a setting cannot be used.

@@ -8,6 +8,8 @@ from typing import Any
 
 from cimm_jax.errors import InputError
 
+__all__ = ["output_folder", "write_json", "write_whole"]
+
 
 def output_folder(path: Path, argument: str = "--out") -> Path:
     """Makes the folder and proves that it can be written, so that a long run does not fail at its end."""

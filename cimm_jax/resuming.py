@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from cimm_jax.files import output_folder, write_json
 
+__all__ = ["Checkpoint", "MadeBy"]
+
 
 class MadeBy:
     """A JSON file that says what made it.

@@ -14,6 +14,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
+__all__ = ["Array", "SplitPair", "SplitTask", "Task", "TaskPair", "check_pair", "check_task", "stack_pairs"]
+
 Array = Any
 """A JAX or a NumPy array, or a tracer of one."""
 

@@ -17,7 +17,6 @@ An interrupted run continues with the next method when the same command is given
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +28,15 @@ import numpy as np
 from rich.console import Console
 
 from cimm_jax import methods
+from cimm_jax.closed_form.limits import pair_limit
 from cimm_jax.data import DigitKind, load_digit_images, load_pair, sweep_splits
-from cimm_jax.measures.diagnosis import alignment
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.closed_form.limits import pair_limit
-from cimm_jax.methods._sweep import sweep
-from cimm_jax.report.png import png_bytes
-from cimm_jax.report.tables import print_table
+from cimm_jax.measures.diagnosis import alignment
+from cimm_jax.resuming import MadeBy
 from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs
+from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.terminal import print_table
 
 RESAMPLES = 2000
 HOUSE = ("house", "house reversed")
@@ -112,17 +111,15 @@ def _geometry(pairs: TaskPair, top_k: int) -> dict[str, np.ndarray]:
     return {"alignment": np.asarray(scores), "limit": np.asarray(limits.log_rir)}
 
 
-def _log_rir(saved: Path, name: str, split: SplitPair, settings: argparse.Namespace) -> np.ndarray:
+def _log_rir(path: Path, name: str, split: SplitPair, settings: argparse.Namespace) -> np.ndarray:
     """What a method achieves on every pair, shape (pairs,); from the file if the same settings made it."""
-    made_by = {key: getattr(settings, key) for key in ("rows", "steps", "batch_size", "seed")}
-    if saved.exists():
-        former = json.loads(saved.read_text())
-        if former["made_by"] == made_by:
-            return np.asarray(former["log_rir"], float)
+    saved = MadeBy(path, {key: getattr(settings, key) for key in ("rows", "steps", "batch_size", "seed")})
+    if (former := saved.read()) is not None:
+        return np.asarray(former["log_rir"], float)
     method = METHODS[name]()
     start = time.perf_counter()
-    with Console(stderr=True).status(f"{saved.stem}: {len(split.train.primary.x)} pairs"):
-        measured = sweep(
+    with Console(stderr=True).status(f"{path.stem}: {len(split.train.primary.x)} pairs"):
+        measured = methods.sweep(
             {name: method},
             jax.tree.map(jnp.asarray, split),
             keys=jax.random.split(jax.random.key(settings.seed), 1),
@@ -133,8 +130,8 @@ def _log_rir(saved: Path, name: str, split: SplitPair, settings: argparse.Namesp
         raise InputError(f"{name}: is beyond the limit on some pair; this is a bug, please report it")
     log_rir = np.asarray(measured.share.log_rir)[:, 0]
     seconds = time.perf_counter() - start
-    print(f"{saved.stem}: {seconds:.0f} s, mean log RIR {log_rir.mean():.2f}")
-    write_json(saved, {"made_by": made_by, "log_rir": log_rir, "seconds": seconds})
+    print(f"{path.stem}: {seconds:.0f} s, mean log RIR {log_rir.mean():.2f}")
+    saved.write({"log_rir": log_rir, "seconds": seconds})
     return log_rir
 
 

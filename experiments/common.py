@@ -1,18 +1,16 @@
 """What the experiments share: settings, folders of data, and the extractors of every method."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from cimm_jax import methods
-from cimm_jax.closed_form.allocation import SignalAware
-from cimm_jax.commands.defences import LIGHT_RIDGE, SIGNAL_AWARE, immunized
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.methods import HessianFrom, Method
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.tasks import SplitPair
+from cimm_jax.tasks import SplitPair, TaskPair
 
 PUBLISHED = ("ill_only", "imma", "opt_kappa", "algorithm1")
 """The methods of the paper, in the order of its tables."""
@@ -42,15 +40,14 @@ def drawing_parser(description: str | None, *, runs: str, out: str) -> argparse.
 
 def every_method(hessian: HessianFrom = HessianFrom.DATA) -> dict[str, Method]:
     """The paper's methods, and the closed form in its three uses."""
-    gradient: dict[str, Callable[..., Method]] = {name: methods.by_name(name) for name in PUBLISHED}
-    return {
-        **{name: make() if name == "imma" else make(hessian=hessian) for name, make in gradient.items()},
-        "pencil": methods.pencil(),
-        **{
-            name: methods.pencil(objective=SignalAware(primary_no_slower_at=steps), ridge=LIGHT_RIDGE)
-            for name, steps in SIGNAL_AWARE.items()
-        },
-    }
+    return methods.build_methods((*PUBLISHED, "pencil", *methods.PRESETS), {"hessian": hessian})
+
+
+def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None = None) -> jax.Array:
+    """The extractor that a method makes, shape (d, d)."""
+    key = jax.random.key(seed)
+    # One record: the condition numbers on the way are not shown, and with many features cost more than the steps.
+    return methods.immunize(method, pair, key=key, steps=steps, record_every=steps, batch_size=batch_size).theta
 
 
 def extractors(

@@ -5,7 +5,7 @@
 for the harmful and the primary task, on House Prices and on one pair of MNIST tasks (primary 0v1, harmful 2v3), for every
 method of the paper and the closed form, on the training rows. The paper shows curves without numbers; there immunized
 features are slow on the harmful task and fast on the primary one, and the baselines fail on one of the two. Beside Eq. 16
-the excess LOSS left is drawn, which is what an attacker cares for: an error along directions without curvature costs him
+the excess LOSS left is drawn, which is what an attacker cares for: an error along directions without curvature costs them
 nothing.
 
 House Prices uses the Hessians of all rows. MNIST uses those of minibatches of 64, as the released code does: with 784 features
@@ -19,6 +19,7 @@ Run time and result: docs/results.md.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,14 +28,13 @@ import numpy as np
 from rich.console import Console
 
 from cimm_jax import attacks
-from cimm_jax.attacks import Operator, linear_probe, log_spaced_steps
+from cimm_jax.attacks import UNDEFENDED, Operator, linear_probe, log_spaced_steps
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.png import png_bytes
-from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair, SplitTask
+from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import every_method, extractors, parser
 
 STEPS = 1000
@@ -44,8 +44,8 @@ LEAST_SHOWN = 1e-8
 MEASURES = {"norm_ratio": "||w_t - w*||² / ||w_0 - w*||²  (Eq. 16)", "left": "excess loss left"}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Immunizes, attacks with exact line search, writes results.json and figure1.png, prints the curves at three steps."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Immunizes, attacks with exact line search, draws figure1.png, prints the curves at three steps; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     folder = output_folder(settings.out)
@@ -60,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             curves[name] = _curves(split, settings, batch_size=BATCH if name.startswith("MNIST") else None)
     records = log_spaced_steps(STEPS)
     results = {"settings": {key: str(value) for key, value in vars(settings).items()}, "records": records}
-    write_json(folder / "results.json", {**results, "curves": curves})
+    written = write_json(folder / "results.json", {**results, "curves": curves})
     picture = write_whole(folder / "figure1.png", _picture(curves, records))
     for name, found in curves.items():
         _print(name, found, records)
     print(f"\nPicture: {picture}")
+    return written
 
 
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -11,13 +11,15 @@ Result: docs/results.md.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.report.heatmap import heatmap_grid
-from cimm_jax.report.tables import print_table
+from cimm_jax.views.draw.heatmap import heatmap_grid
+from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import drawing_parser
 from experiments.published import FIGURE_2
 from experiments.table2_mnist import read
@@ -25,23 +27,23 @@ from experiments.table2_mnist import read
 MEASURES = {"released_rir": "ReleasedCode", "rir": "PseudoInverse"}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws, correlates, writes results.json and one picture a policy."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Draws one picture a policy, correlates, prints the table; returns results.json."""
     settings = drawing_parser(__doc__, runs="runs/table2", out="runs/figure2").parse_args(arguments)
     runs = read(settings.runs)
     folder = output_folder(settings.out)
     rows, records = [], {}
     for measure, policy in MEASURES.items():
         maps = {name: _map(found, measure) for name, found in runs.items()}
-        pictures = heatmap_grid({"published, paper's method": FIGURE_2, **maps}, colour_label=f"log RIR, {policy}")
-        write_whole(folder / f"figure2_{policy}.png", pictures)
+        drawing = heatmap_grid({"published, paper's method": FIGURE_2, **maps}, colour_label=f"log RIR, {policy}")
+        write_whole(folder / f"figure2_{policy}.png", png_bytes(drawing))
         for name, values in maps.items():
             both = np.isfinite(values)
             rho, exchanged = (_spearman(values[both], published[both]) for published in (FIGURE_2, FIGURE_2.T))
             logs = values[both]
             rows.append([name, policy, len(logs), float(logs.mean()), float(logs.min()), rho, exchanged])
             records[f"{name}, {policy}"] = {"map": values, "spearman": rho, "spearman_exchanged": exchanged}
-    write_json(folder / "results.json", {"published": FIGURE_2, "maps": records})
+    written = write_json(folder / "results.json", {"published": FIGURE_2, "maps": records})
     published = FIGURE_2[np.isfinite(FIGURE_2)]
     print_table(
         ["method", "policy", "pairs", "mean log RIR", "least", "rho with published", "axes exchanged"],
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title=f"published: mean {published.mean():.2f}, least {published.min():.2f}",
     )
     print(f"\nPictures: {', '.join(str(folder / f'figure2_{policy}.png') for policy in MEASURES.values())}")
+    return written
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:

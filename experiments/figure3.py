@@ -15,16 +15,16 @@ Result: docs/results.md.
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cimm_jax.attacks import log_spaced_steps
+from cimm_jax.attacks import UNDEFENDED, log_spaced_steps
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.png import png_bytes
-from cimm_jax.report.tables import print_table
+from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import drawing_parser
 from experiments.measure import mean_and_spread
 from experiments.probes import FOLLOWERS
@@ -40,8 +40,8 @@ Panels = dict[str, dict[str, np.ndarray]]
 """By attacker and method: accuracy of shape (seeds, records)."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws every configuration found, writes results.json and figure3.png, prints the accuracies at a few steps."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Draws every configuration found as figure3.png, prints the accuracies at a few steps; returns results.json."""
     settings = drawing_parser(__doc__, runs="runs/table3", out="runs/figure3").parse_args(arguments)
     read = {path.parent.name: json.loads(path.read_text()) for path in sorted(settings.runs.glob("*/results.json"))}
     # Beside the configurations, vit/ holds a network's training.
@@ -53,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: {"records": log_spaced_steps(results["attack_steps"]), "curves": _curves(_runs(results))}
         for name, results in found.items()
     }
-    write_json(folder / "results.json", drawn)
+    written = write_json(folder / "results.json", drawn)
     picture = write_whole(folder / "figure3.png", _picture(drawn))
     for name, of in drawn.items():
         _print(name, of["records"], of["curves"])
     print(f"\nPicture: {picture}")
+    return written
 
 
 def _runs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

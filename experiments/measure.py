@@ -1,13 +1,15 @@
 """What the tables of the paper are filled with, ours: one extractor measured under every policy, and attacked."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from cimm_jax import attacks
 from cimm_jax.closed_form.limits import share_of_pair
-from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.ratios import ratios_by_policy, relative_immunization_ratio
 from cimm_jax.numerics.spectra import PseudoInverse, ReleasedCode, Spectrum
 from cimm_jax.tasks import SplitPair, SplitTask
 
@@ -45,6 +47,19 @@ def _growth(after: Spectrum, before: Spectrum) -> jax.Array:
     return after.sigma_max / before.sigma_max
 
 
+def ratio_records(extraction: Extraction) -> dict[str, dict[str, Any]]:
+    """By policy: RIR and both ratios, with the ranks, condition numbers and floors that they rest on."""
+    return {
+        policy: {
+            **{key: float(getattr(ratio, key)) for key in ("harmful_ratio", "primary_ratio", "rir")},
+            "rank": {task: int(getattr(ratio, task).rank) for task in ("harmful", "primary")},
+            "kappa": {task: float(getattr(ratio, task).kappa) for task in ("harmful", "primary")},
+            "floored": bool(ratio.floored),
+        }
+        for policy, ratio in ratios_by_policy(extraction).items()
+    }
+
+
 def attacked(
     thetas: Mapping[str, jax.Array],
     split: SplitPair,
@@ -53,7 +68,7 @@ def attacked(
     steps: int = 1000,
     rates: int = 7,
 ) -> dict[str, dict[str, float]]:
-    """By extractor: the harmful excess loss that the best attacker leaves, and how much he is slowed to half of it.
+    """By extractor: the harmful excess loss that the best attacker leaves, and how much they are slowed to half of it.
 
     Args:
       thetas: extractors by name, the undefended one first.
@@ -71,7 +86,7 @@ def attacked(
     base = _steps(found[next(iter(thetas))].values(), steps)
     return {
         name: {
-            "left": min(outcome.left.mean for outcome in outcomes.values()),
+            "left": min(outcome.left.estimate for outcome in outcomes.values()),
             "slow_down": _steps(outcomes.values(), steps) / base,
         }
         for name, outcomes in found.items()

@@ -28,20 +28,21 @@ import optax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cimm_jax.commands.deep_features import head_of
-from cimm_jax.commands.defences import MODEL_FILE
 from cimm_jax.data.augmentation import augmentation_for
 from cimm_jax.data.image_arrays import load_cifar10
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.networks import Backbone, Config, build, by_name, functional
+from cimm_jax.networks import build, by_name, functional
+from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.functional import Split
-from cimm_jax.networks.weights import export_weights
-from cimm_jax.report.png import png_bytes
-from cimm_jax.networks.tail_checkpoint import TailCheckpoint
+from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tail_features import tail_features
+from cimm_jax.networks.weights import export_weights
+from cimm_jax.resuming import Checkpoint
+from cimm_jax.runs.defence import MODEL_FILE
+from cimm_jax.views.render.picture import png_bytes
 from experiments.common import CIFAR, parser
 
 MODEL = "vit_mini_cifar10"
@@ -137,7 +138,7 @@ def pretrained(data_dir: Path, out: Path, settings: Settings, *, rows: int | Non
             images,
             heldout,
             settings,
-            checkpoint=TailCheckpoint(folder / "checkpoint", made_by),
+            checkpoint=Checkpoint(folder / "checkpoint", made_by),
             progress=lambda made, told: progress.update(bar, completed=made, told=told),
         )
     path = export_weights(network, folder / MODEL_FILE)
@@ -156,7 +157,7 @@ def train(
     heldout: ImageSet,
     settings: Settings,
     *,
-    checkpoint: TailCheckpoint | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> tuple[Backbone, list[dict[str, float]]]:
     """Trains a network from fresh parameters.
@@ -184,11 +185,11 @@ def train(
     parts = functional.split(build(config, jax.random.key(settings.seed)))
     params = (parts.tail, parts.head)
     state = State(params, _optimizer(settings, per_epoch * settings.epochs).init(params))
-    first, epochs = 0, []
-    if checkpoint is not None and (saved := checkpoint.restore(state)) is not None:
-        state, first, history = saved
-        epochs = history["epochs"]
-    for epoch in range(first, settings.epochs):
+    epochs = []
+    if checkpoint is not None and (saved := checkpoint.restore(lambda notes: state)) is not None:
+        state, notes = saved
+        epochs = notes["epochs"]
+    for epoch in range(len(epochs), settings.epochs):
         start, losses = time.monotonic(), []
         order = np.random.default_rng((settings.seed, epoch)).permutation(count)
         for chosen in order[: per_epoch * settings.batch_size].reshape(per_epoch, -1):
@@ -203,7 +204,7 @@ def train(
         accuracy = _accuracy(_with(parts, state), heldout)
         epochs.append({"loss": float(np.mean(losses)), "heldout": accuracy, "seconds": time.monotonic() - start})
         if checkpoint is not None:
-            checkpoint.save(state, epoch + 1, {"epochs": epochs})
+            checkpoint.save(state, {"epochs": epochs})
     return functional.merge(_with(parts, state)), epochs
 
 

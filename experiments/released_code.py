@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cimm_jax import losses
 from cimm_jax.methods import Info, Method
+from cimm_jax.numerics import losses
 from cimm_jax.tasks import TaskPair
 
 FLOOR = 1e-6

@@ -1,6 +1,5 @@
 """Many small runs, several at once, each saved as it is finished: the same call goes on where it was cut off."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from cimm_jax.commands.shared import progress_bar
-from cimm_jax.files import write_json
+from cimm_jax.progress import progress_bar
+from cimm_jax.resuming import MadeBy
 
 
 def resumed(
@@ -30,9 +29,8 @@ def resumed(
       at_once: threads. XLA and LAPACK leave Python to the others while they work, and one run's small eigenproblems fill
         another's waits. LAPACK itself gets one thread then: more would only wait for each other.
     """
-    former = json.loads(saved.read_text()) if saved.exists() else {}
-    records = former["runs"] if former.get("made_by") == made_by else []
-    done = {tuple(record[key] for key in wanted[0]): record for record in records}
+    file = MadeBy(saved, made_by)
+    done = {tuple(record[key] for key in wanted[0]): record for record in file.read() or []}
     missing = [one for one in wanted if tuple(one.values()) not in done]
     with (
         threadpool_limits(1 if at_once > 1 else None, user_api="blas"),
@@ -44,7 +42,7 @@ def resumed(
             for made, finished in enumerate(as_completed(waiting)):
                 one = waiting[finished]
                 done[tuple(one.values())] = {**one, **finished.result()}
-                write_json(saved, {"made_by": made_by, "runs": list(done.values())})
+                file.write(list(done.values()))
                 progress(made + 1)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # those under way are finished, the others are not begun

@@ -25,13 +25,13 @@ import optax
 import optax.contrib
 
 from cimm_jax import methods
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data import SingleDigit, load_digit_images, load_pair, split_pair
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import HessianFrom, Method
 from cimm_jax.methods.run import advance, start
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.tables import print_table
 from cimm_jax.tasks import SplitPair, TaskPair
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import parser
 from experiments.measure import QUICK_ATTACKERS, attacked, mean_and_spread, measured
 from experiments.resumed import resumed

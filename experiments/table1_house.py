@@ -9,7 +9,7 @@ Ours, in three groups: the methods as the released code runs them (`experiments.
 library runs them by default (theta from the identity, Hessians of all rows, steps relative to theta), and the closed form.
 Each with (i), (ii) and RIR under `ReleasedCode` and from spectral norms alone, by the definition (`PseudoInverse`), on
 held-out rows, the share of the limit, and what the best attacker of a standard sweep leaves of the harmful excess loss and
-by how much he is slowed. Mean (sd) over seeds.
+by how much they are slowed. Mean (sd) over seeds.
 
     python -m experiments.table1_house --data-dir DIR [--seeds 3] [--out runs/table1]
     cimm reproduce table1 --data-dir DIR
@@ -18,8 +18,8 @@ A method that is finished is not run again. Run time and result: docs/results.md
 """
 
 import argparse
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,39 +27,39 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from cimm_jax import methods
-from cimm_jax.commands.defences import immunized
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import Method
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.tables import print_table
+from cimm_jax.resuming import MadeBy
 from cimm_jax.tasks import SplitPair
+from cimm_jax.views.render.terminal import print_table
 from experiments import released_code
-from experiments.common import every_method, parser
+from experiments.common import every_method, immunized, parser
 from experiments.measure import attacked, mean_and_spread, measured
 from experiments.published import TABLE_1
 
 BATCH = 64
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not finished, writes a file a method and results.json, prints the table."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Runs what is not finished, writes a file a method, prints the table; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     folder = output_folder(settings.out)
     split = jax.tree.map(jnp.asarray, load_pair("house_prices", data_dir=settings.data_dir / "house_prices"))
+    made_by = {key: getattr(settings, key) for key in ("seed", "seeds", "steps")}
     console, found = Console(stderr=True), {}
     for name, (method, batch_size) in _rows().items():
-        saved = folder / f"{name.replace(' ', '-')}.json"
-        made_by = {key: getattr(settings, key) for key in ("seed", "seeds", "steps")}
-        former = json.loads(saved.read_text()) if saved.exists() else {}
-        if former.get("made_by") != made_by:
+        saved = MadeBy(folder / f"{name.replace(' ', '-')}.json", made_by)
+        if (runs := saved.read()) is None:
             with console.status(name):
-                former = {"made_by": made_by, "runs": _runs(method, batch_size, split, settings)}
-            write_json(saved, former)
-        found[name] = former["runs"]
-    write_json(folder / "results.json", {"published": TABLE_1, "methods": found})
+                runs = _runs(method, batch_size, split, settings)
+            saved.write(runs)
+        found[name] = runs
+    written = write_json(folder / "results.json", {"published": TABLE_1, "methods": found})
     _print(found)
+    return written
 
 
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -27,18 +27,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax import methods
-from cimm_jax.commands.defences import immunized
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data import SingleDigit, load_digit_images, ordered_pairs, split_pair
 from cimm_jax.data.digit_images import DigitImages
-from cimm_jax.numerics.decompositions import svd
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import HessianFrom, Method
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.tables import print_table
+from cimm_jax.numerics.decompositions import svd
 from cimm_jax.tasks import SplitPair, Task, TaskPair
+from cimm_jax.views.render.terminal import print_table
 from experiments import released_code
-from experiments.common import parser
+from experiments.common import immunized, parser
 from experiments.measure import QUICK_ATTACKERS, attacked, mean_and_spread, measured
 from experiments.published import TABLE_2
 from experiments.resumed import resumed
@@ -60,16 +59,17 @@ METHODS: dict[str, Method] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not finished, saving each pair, and prints the table."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Runs what is not finished, saving each pair, and prints the table; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     folder = output_folder(settings.out)
     images = load_digit_images("mnist", data_dir=settings.data_dir / "mnist")
     digits = _digits(images, settings.rows)
     found = {name: _every_pair(name, digits, folder, settings) for name in settings.methods}
-    write_json(folder / "results.json", {"published": TABLE_2, "methods": found})
+    written = write_json(folder / "results.json", {"published": TABLE_2, "methods": found})
     _print(found, settings)
+    return written
 
 
 def read(folder: Path) -> dict[str, list[dict[str, Any]]]:

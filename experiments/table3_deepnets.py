@@ -31,33 +31,34 @@ method that is finished is not run again. Run time and result: docs/results.md.
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from safetensors.numpy import load_file, save
 
 from cimm_jax import attacks
-from cimm_jax.commands.deep_features import DeepData, DeepInputs, read_deep_inputs
-from cimm_jax.commands.shared import POLICIES, blas_threads_for
+from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data.image_arrays import CIFAR10_CLASSES
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.methods import HessianFrom, Method, immunize
-from cimm_jax.measures.metrics import relative_immunization_ratio
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.tables import print_table
-from cimm_jax.tasks import TaskPair
-from cimm_jax.networks.head import primary_kept
-from cimm_jax.attacks.class_sweep import attack_features
-from cimm_jax.measures.groups import GROUP_ROWS, grouped_ratio
+from cimm_jax.files import output_folder, write_json
+from cimm_jax.measures.groups import groups_by_policy
+from cimm_jax.methods import HessianFrom
+from cimm_jax.numerics import losses
+from cimm_jax.numerics.threads import blas_threads_for
+from cimm_jax.resuming import Checkpoint, MadeBy
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.defence import MapDefence, undefended
+from cimm_jax.runs.immunizing import make_map
+from cimm_jax.runs.network_data import NetworkData
+from cimm_jax.runs.network_subject import NetworkSubject, attacked_task
+from cimm_jax.runs.source import NetworkSource
+from cimm_jax.tasks import SplitTask
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import CIFAR, every_method, parser
-from experiments.measure import mean_and_spread
+from experiments.measure import mean_and_spread, ratio_records
 from experiments.pretrain_vit import Settings, pretrained
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.published import TABLE_3
@@ -72,9 +73,6 @@ ATTACKERS = (
         "normal equations",
     ),
 )
-MAP_SETTINGS = ("steps", "batch_size")
-"""What a map depends on, beside method, seed and images."""
-
 SEEDED = tuple(name for name, method in every_method().items() if not method.closed_form)
 """Methods that a seed changes."""
 
@@ -139,36 +137,40 @@ CONFIGURATIONS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not finished, writes a map and a file of figures a method, and results.json; prints the table."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Runs what is not finished, writes a map and a file of figures a method, prints the table; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     configuration = CONFIGURATIONS[settings.config]
     # What cannot be run is refused before maps are made.
     attacks.standard_operators(settings.attackers, steps=settings.attack_steps, rates=settings.rates)
     folder = output_folder(settings.out / settings.config)
-    data = read_inputs(configuration, settings, settings.weights).data(settings.cache)
-    check_same_inputs(folder, data.described)
-    pair = jax.tree.map(jnp.asarray, data.features.pair())
+    subject = subject_of(configuration, settings)
+    check_same_inputs(folder, subject.network_data)
     console, found = Console(stderr=True), {}
-    with blas_threads_for(data.head.kernel.shape[0]):
+    with blas_threads_for(subject.features):
+        tasks = {
+            task: attacked_task(features, losses.squared)
+            for task, features in subject.published._asdict().items()
+            if features.heldout is not None
+        }
         for name in settings.methods:
             for seed in range(settings.seed, settings.seed + (settings.seeds if name in SEEDED else 1)):
                 label = f"{name}-{seed}"
                 with console.status(label):
-                    theta = _theta(name, seed, pair, folder / f"{label}.safetensors", settings)
-                    figures = _figures(label, theta, pair, data, folder / f"{label}.json", settings, seed)
+                    defence = _defence(name, seed, subject, folder / label, settings)
+                    figures = _figures(defence, subject, tasks, folder / f"{label}.json", settings, seed)
                 found.setdefault(name, []).append(figures)
                 console.print(f"{label}: done", highlight=False)
     results = {
         "config": dataclasses.asdict(configuration),
         "attack_steps": settings.attack_steps,
-        "data": data.described,
+        "data": encode(subject.network_data),
         "methods": found,
     }
-    for place in (folder, settings.out):  # the latter holds the configuration that was run last
-        write_json(place / "results.json", results)
+    written = write_json(folder / "results.json", results)
     _print(settings, configuration, found)
+    return written
 
 
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -182,130 +184,127 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--batch-size", type=int, default=64, help="rows of their Hessians")
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
-    add_image_settings(made)
-    made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
-    made.add_argument("--cache", type=Path, help="folder that keeps features between runs")
+    add_network_settings(made)
     return made.parse_args(arguments)
 
 
-def add_image_settings(made: argparse.ArgumentParser) -> None:
-    """What `read_inputs` asks of the settings beside those of every experiment."""
+def add_network_settings(made: argparse.ArgumentParser) -> None:
+    """What `subject_of` asks of the settings beside those of every experiment."""
     for task in ("primary", "harmful"):
         made.add_argument(f"--{task}", help="images instead of the configuration's, such as tfds:cars196@DIR")
     made.add_argument("--image-rows", type=int, help="images of each part of MNIST, CIFAR-10 and tfds:NAME")
     made.add_argument("--views", type=int, default=1, help="views of each training image, all but one augmented")
+    made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
+    made.add_argument("--cache", type=Path, help="folder that keeps features and activations between runs")
 
 
-def read_inputs(configuration: Configuration, settings: argparse.Namespace, weights: Path | None = None) -> DeepInputs:
+def subject_of(configuration: Configuration, settings: argparse.Namespace) -> NetworkSubject:
     """Network and images, after training the network if its weights are neither published nor given.
 
     Args:
       configuration: which.
       settings: of the experiment; `out` is where a network is trained.
-      weights: file of the network's weights, instead of the configuration's.
 
     Raises:
       InputError: if something is missing, or the batches are larger than the data.
     """
-    root = settings.data_dir
+    root, weights = settings.data_dir, settings.weights
     published = [configuration.weights] if configuration.weights and weights is None else []
-    sources = {task: getattr(settings, task) for task in ("primary", "harmful")}
-    for needed in (*published, *(getattr(configuration, task) for task, given in sources.items() if given is None)):
+    given = {task: getattr(settings, task) for task in ("primary", "harmful")}
+    for needed in (*published, *(getattr(configuration, task) for task, images in given.items() if images is None)):
         if not (root / needed).exists():
             raise InputError(f"data_dir: {root / needed} is missing; {settings.config} needs it")
     if weights is None:
         weights = root / published[0] if published else pretrained(root, settings.out / "vit", Settings())
-    inputs = read_deep_inputs(
-        model=configuration.model,
-        weights=weights,
-        **{task: given or str(root / getattr(configuration, task)) for task, given in sources.items()},
-        image_rows=settings.image_rows or configuration.image_rows,
-        strict=False,
+    source = NetworkSource(
+        configuration.model,
+        weights,
+        *(images or str(root / getattr(configuration, task)) for task, images in given.items()),
         primary_classes=configuration.primary_classes,
         harmful_classes=configuration.harmful_classes,
+        image_rows=settings.image_rows or configuration.image_rows,
         views=settings.views,
     )
-    inputs.check_batch_size(settings.batch_size)
-    return inputs
+    subject = NetworkSubject(source, settings.cache)
+    subject.check_batch_size(settings.batch_size)
+    return subject
 
 
-def check_same_inputs(folder: Path, described: dict[str, Any]) -> None:
+def check_same_inputs(folder: Path, data: NetworkData) -> None:
     """Raises `InputError` if what is finished in the folder was run on other images or weights; otherwise notes these."""
-    path = folder / "data.json"
-    if path.exists() and json.loads(path.read_text()) != described:
+    noted = MadeBy(folder / "data.json", encode(data))
+    if noted.read() is None and noted.read_whoever_made_it() is not None:
         raise InputError(f"out: {folder} has methods that were run on other images or weights; choose another folder")
-    write_json(path, described)
+    noted.write("everything in this folder")
 
 
-def _theta(name: str, seed: int, pair: TaskPair, path: Path, settings: argparse.Namespace) -> np.ndarray:
-    """The map, from the file if the figures beside it are of one that the same settings made, or made."""
+def _defence(name: str, seed: int, subject: NetworkSubject, folder: Path, settings: argparse.Namespace) -> MapDefence:
+    """The map, from the folder if the same settings made it there, or made."""
     if name == UNDEFENDED:
-        return np.eye(pair.primary.x.shape[1])
-    figures = path.with_suffix(".json")
-    made_by = json.loads(figures.read_text())["made_by"] if figures.exists() else {}
-    if not path.exists() or any(made_by.get(key) != getattr(settings, key) for key in MAP_SETTINGS):
-        figures.unlink(missing_ok=True)  # or it would vouch for the new map
-        method: Method = every_method(HessianFrom.BATCH)[name]
-        theta = immunize(
-            method,
-            pair,
-            key=jax.random.key(seed),
-            steps=settings.steps,
-            record_every=settings.steps,
-            batch_size=settings.batch_size,
-        ).theta
-        write_whole(path, save({"theta": np.asarray(theta)}))
-    return load_file(path)["theta"]
+        return undefended(subject)
+    saved = Checkpoint(folder, _made_by(subject, settings))
+    shape = jax.ShapeDtypeStruct((subject.features, subject.features), np.float64)
+    if (found := saved.restore(lambda notes: shape)) is not None:
+        return MapDefence(name, found[0])
+    defence, _ = make_map(
+        subject,
+        every_method(HessianFrom.BATCH)[name],
+        name=name,
+        seed=seed,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        with_history=False,
+        with_progress=False,
+    )
+    saved.save(defence.theta, {})
+    return defence
+
+
+def _made_by(subject: NetworkSubject, settings: argparse.Namespace) -> dict[str, Any]:
+    """What a map depends on, beside method and seed."""
+    return {"steps": settings.steps, "batch_size": settings.batch_size, "data": encode(subject.network_data)}
 
 
 def _figures(
-    label: str,
-    theta: np.ndarray,
-    pair: TaskPair,
-    data: DeepData,
+    defence: MapDefence,
+    subject: NetworkSubject,
+    tasks: Mapping[str, SplitTask],
     path: Path,
     settings: argparse.Namespace,
     seed: int,
 ) -> dict[str, Any]:
     """What is known of a map, from the file or measured; an attacker that is missing there is run."""
-    made_by = {key: getattr(settings, key) for key in (*MAP_SETTINGS, "attack_steps", "rates")}
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if found.get("made_by") != made_by:
-        found = {"made_by": made_by, **_measured(theta, pair, data, seed), "attacks": {}}
-        write_json(path, found)
-    for task, features in data.features._asdict().items():
-        if features.heldout is None:
-            continue
+    attacked_with = {key: getattr(settings, key) for key in ("attack_steps", "rates")}
+    saved = MadeBy(path, {**_made_by(subject, settings), **attacked_with})
+    if (found := saved.read()) is None:
+        found = {**_measured(defence, subject, seed), "attacks": {}}
+        saved.write(found)
+    for task, undefended_task in tasks.items():
         done = found["attacks"].setdefault(task, {})
-        for attacker in settings.attackers if task == "harmful" else FOLLOWERS:
-            if attacker in done:
-                continue
+        missing = [name for name in (settings.attackers if task == "harmful" else FOLLOWERS) if name not in done]
+        if not missing:
+            continue
+        target = defence.target(subject, task, undefended_task, losses.squared)
+        for attacker in missing:
             operators = attacks.standard_operators((attacker,), steps=settings.attack_steps, rates=settings.rates)
             keys = jax.random.split(jax.random.key(seed), 1)
-            done |= probe_records(attack_features(features, {label: theta}, operators, keys=keys))
-            write_json(path, found)
+            done |= probe_records(attacks.sweep_classes(operators, {defence.name: target}, keys=keys))
+            saved.write(found)
     return found
 
 
-def _measured(theta: np.ndarray, pair: TaskPair, data: DeepData, seed: int) -> dict[str, Any]:
-    mapped, rows = jnp.asarray(theta), min(GROUP_ROWS, *(len(task.x) for task in pair))
-    measured: dict[str, Any] = {}
-    for policy in POLICIES:
-        ratio = relative_immunization_ratio(mapped, pair, policy)
-        groups = grouped_ratio(mapped, pair, jax.random.key(seed), policy=policy, rows=rows)
-        measured[type(policy).__name__] = {
-            **{key: float(getattr(ratio, key)) for key in ("harmful_ratio", "primary_ratio", "rir")},
-            "kappa": {key: float(getattr(ratio, key).kappa) for key in ("harmful", "primary")},
-            "floored": bool(ratio.floored),
-            "groups": groups._asdict(),
-        }
-    parts = data.plain_primary()
-    judged = parts.get("heldout", parts["train"])
+def _measured(defence: MapDefence, subject: NetworkSubject, seed: int) -> dict[str, Any]:
+    extraction = defence.extractions(subject)["train"]
+    ratios = ratio_records(extraction)
+    for policy, groups in groups_by_policy(extraction, jax.random.key(seed)).items():
+        ratios[policy]["groups"] = groups._asdict()
     try:
-        kept = primary_kept(data.head, data.head.absorbed(theta), theta, judged.x, judged.labels)._asdict()
+        parts = defence.kept(subject)
+        assert parts is not None  # a network has a head
+        kept = parts.get("heldout", parts["train"])._asdict()
     except InputError as error:
         kept = {"refused": str(error)}
-    return {"ratios": measured, "primary_kept": kept}
+    return {"ratios": ratios, "primary_kept": kept}
 
 
 def _print(settings: argparse.Namespace, configuration: Configuration, found: dict[str, list[dict[str, Any]]]) -> None:
@@ -319,7 +318,7 @@ def _print(settings: argparse.Namespace, configuration: Configuration, found: di
         if configuration.published:
             row.append(" / ".join(map(str, published)) if published else "")
         row += [mean_and_spread([ratio[key] for ratio in defined]) for key in ("harmful_ratio", "primary_ratio", "rir")]
-        row.append(mean_and_spread([_group_mean(ratio) for ratio in defined]))
+        row.append(mean_and_spread([ratio["groups"]["rir"][0] for ratio in defined]))
         row.append(mean_and_spread([ratio["rir"] for ratio in released]))
         kept = [run["primary_kept"] for run in runs]
         row += [mean_and_spread([k.get(key) for k in kept]) for key in ("accuracy_after", "largest_change")]
@@ -345,11 +344,6 @@ def _print(settings: argparse.Namespace, configuration: Configuration, found: di
         ],
         title=f"held-out accuracy on the harmful classes, {settings.attack_steps} steps, best of {settings.rates} rates",
     )
-
-
-def _group_mean(ratio: dict[str, Any]) -> float:
-    mean = ratio["groups"]["rir"]
-    return mean[0] if isinstance(mean, list) else mean.mean
 
 
 if __name__ == "__main__":

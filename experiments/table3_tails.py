@@ -28,35 +28,36 @@ All rows: docs/results.md.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax import attacks
-from cimm_jax.commands.deep_features import DeepInputs, head_of
-from cimm_jax.commands.tail_measures import accuracies, groups_of, pairs_of, ratios_of
+from cimm_jax import attacks, methods
+from cimm_jax.attacks import UNDEFENDED, Target
+from cimm_jax.closed_form.heads import Head
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json
-from cimm_jax.networks import Backbone, functional
-from cimm_jax.report.attack_facts import UNDEFENDED
-from cimm_jax.report.tables import print_table
-from cimm_jax.tasks import TaskPair
-from cimm_jax.methods import tail_penalties
-from cimm_jax.networks.head import Head
-from cimm_jax.attacks.class_sweep import attack_networks
+from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.groups import groups_by_policy
+from cimm_jax.networks import functional
 from cimm_jax.networks.features import DeepFeatures, FeatureSet
+from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tail_features import features_behind
-from cimm_jax.networks.training import Activations, Settings, train_tail
+from cimm_jax.networks.training import TrainingSettings, train_tail
+from cimm_jax.numerics import losses
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.network_subject import NetworkSubject, attacked_task
+from cimm_jax.views.render.terminal import print_table
 from experiments.common import PUBLISHED, parser
-from experiments.measure import mean_and_spread
+from experiments.measure import mean_and_spread, ratio_records
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.resumed import resumed
-from experiments.table3_deepnets import CONFIGURATIONS, add_image_settings, check_same_inputs, read_inputs
+from experiments.table3_deepnets import CONFIGURATIONS, add_network_settings, check_same_inputs, subject_of
 
 PLAIN = "plain"
 ATTACKERS = (*FOLLOWERS, "normal equations")
@@ -72,58 +73,39 @@ RATES = {1.0: 3e-2, 10.0: 1e-2}
 at 1e-1 every feature became zero."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Situation:
-    """What every row starts from.
-
-    Attributes:
-      network: the published one.
-      cut: where its tail begins.
-      sets: activations there, by task.
-      before: features of the published network.
-      pairs: the same as tasks, by part.
-    """
-
-    network: Backbone
-    cut: str
-    sets: dict[str, FeatureSet]
-    before: DeepFeatures
-    pairs: dict[str, TaskPair]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes the rows that are not finished, writes runs.json and results.json; prints the table."""
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Makes the rows that are not finished, writes them to runs.json, prints the table; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
     name, cut = TAILS[settings.config]
     folder = output_folder(settings.out / settings.config)
-    inputs = read_inputs(CONFIGURATIONS[name], settings, settings.weights)
-    for task, images in inputs.images.items():
+    subject = subject_of(CONFIGURATIONS[name], settings)
+    for task, images in subject.images.items():
         if images.heldout is None:
             raise InputError(f"{task}: has no held-out images to judge probes on; give images in two parts")
-    check_same_inputs(folder, inputs.described())  # or rows that are finished would be written over
-    situation = _situation(inputs, cut, settings.cache)
+    check_same_inputs(folder, subject.network_data)  # or rows that are finished would be written over
+    subject.cut_at(cut)
     made_by = {key: getattr(settings, key) for key in ("epochs", "batch_size", "attack_steps", "rates")}
     rows = resumed(
         folder / "runs.json",
         _wanted(settings),
-        partial(_row, situation, settings),
-        made_by={**made_by, "attackers": list(ATTACKERS), "data": inputs.described()},
+        partial(_row, subject, settings),
+        made_by={**made_by, "attackers": ATTACKERS, "data": encode(subject.network_data)},
         at_once=1,
     )
-    trunk = _trunk_accuracy(situation)
+    trunk = _trunk_accuracy(subject.activations["harmful"])
     results = {
         "config": {"name": settings.config, "base": name, "cut": cut},
         "attack_steps": settings.attack_steps,
         "trunk_accuracy": trunk,
         "rows": rows,
     }
-    for place in (folder, settings.out):  # the latter holds the configuration that was run last
-        write_json(place / "results.json", results)
+    written = write_json(folder / "results.json", results)
     _print(settings, rows)
     print(
         f"An attacker who takes the frozen activations before the trained blocks, averaged over the image, gets {trunk:.3f}."
     )
+    return written
 
 
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -136,9 +118,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--batch-size", type=int, default=64)
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
-    add_image_settings(made)
-    made.add_argument("--cache", type=Path, help="folder that keeps activations between runs")
-    made.add_argument("--weights", type=Path, help="file of the network's weights, instead of the configuration's")
+    add_network_settings(made)
     return made.parse_args(arguments)
 
 
@@ -152,23 +132,18 @@ def _wanted(settings: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"method": UNDEFENDED, "strength": 0.0, "seed": settings.seed}, *trained]
 
 
-def _situation(inputs: DeepInputs, cut: str, cache: Path | None) -> Situation:
-    sets = inputs.outputs(cache, cut)
-    before = DeepFeatures(**features_behind(functional.split(inputs.network, cut), sets, cut))
-    return Situation(inputs.network, cut, sets, before, pairs_of(before))
-
-
 def _row(
-    situation: Situation, settings: argparse.Namespace, *, method: str, strength: float, seed: int
+    subject: NetworkSubject, settings: argparse.Namespace, *, method: str, strength: float, seed: int
 ) -> Mapping[str, Any]:
     if method == UNDEFENDED:
-        return _measured(situation, settings, situation.before, head_of(situation.network), seed)
+        return _measured(subject, settings, subject.published, subject.head, seed)
+    penalties = () if method == PLAIN else methods.by_name(method)().penalties or ()
     trained = train_tail(
-        functional.split(situation.network, situation.cut),
-        situation.cut,
-        *(Activations(*situation.sets[task].train) for task in ("primary", "harmful")),
-        penalties=() if method == PLAIN else tail_penalties.by_name(method),
-        settings=Settings(
+        functional.split(subject.network, subject.cut),
+        subject.cut,
+        *(subject.activations[task].train for task in ("primary", "harmful")),
+        penalties=penalties,
+        settings=TrainingSettings(
             epochs=settings.epochs,
             batch_rows=settings.batch_size,
             learning_rate=RATES[strength],
@@ -176,46 +151,45 @@ def _row(
             seed=seed,
         ),
     )
-    after = DeepFeatures(**features_behind(trained.parts, situation.sets, situation.cut))
-    found = _measured(situation, settings, after, head_of(functional.merge(trained.parts)), seed)
+    after = DeepFeatures(**features_behind(trained.parts, subject.activations, subject.cut))
+    found = _measured(subject, settings, after, head_of(functional.merge(trained.parts)), seed)
     return {**found, "lambdas": trained.weights.tolist()}
 
 
 def _measured(
-    situation: Situation, settings: argparse.Namespace, after: DeepFeatures, head: Head, seed: int
+    subject: NetworkSubject, settings: argparse.Namespace, after: DeepFeatures, head: Head, seed: int
 ) -> dict[str, Any]:
     if any(not np.isfinite(of.train.x).all() or not of.train.x.any() for of in after):
         return {"broken": True}
-    found: dict[str, Any] = {"broken": False, "accuracy": accuracies(after, head)}
-    pair, before = pairs_of(after)["train"], situation.pairs["train"]
-    keys = ("harmful_ratio", "primary_ratio", "rir")
-    found["ratios"] = {
-        policy: {
-            **{key: float(ratio[key]) for key in keys},
-            "rank": {task: int(ratio[task]["rank"]) for task in ("harmful", "primary")},
-            "kappa": {task: float(ratio[task]["kappa"]) for task in ("harmful", "primary")},
-        }
-        for policy, ratio in ratios_of(pair, before).items()
-    }
-    found["groups"] = {
-        policy: {key: list(groups[key]) for key in keys}
-        for policy, groups in groups_of(pair, before, jax.random.key(seed)).items()
-    }
+    before, now = (jax.tree.map(jnp.asarray, features.pair()) for features in (subject.published, after))
+    extraction = Extraction(before, now)
     operators = attacks.standard_operators(ATTACKERS, steps=settings.attack_steps, rates=settings.rates)
-    keys = jax.random.split(jax.random.key(seed), 1)
-    found["attacks"] = {
-        task: probe_records(attack_networks({"network": features}, operators, keys=keys))
-        for task, features in after._asdict().items()
+    return {
+        "broken": False,
+        "accuracy": {
+            part: float(np.mean(head.logits(rows.x).argmax(1) == rows.labels))
+            for part, rows in {"train": after.primary.train, "heldout": after.primary.heldout}.items()
+            if rows is not None
+        },
+        "ratios": ratio_records(extraction),
+        "groups": {
+            policy: groups._asdict() for policy, groups in groups_by_policy(extraction, jax.random.key(seed)).items()
+        },
+        "attacks": {task: _probed(features, operators, seed) for task, features in after._asdict().items()},
     }
-    return found
 
 
-def _trunk_accuracy(situation: Situation) -> float:
-    """Held-out harmful accuracy of the normal equations on the activations at the cut, averaged over the image."""
-    pooled = situation.sets["harmful"].changed(lambda x: x.mean(tuple(range(1, x.ndim - 1)), dtype=np.float64))
+def _probed(features: FeatureSet, operators: Sequence[attacks.Operator], seed: int) -> dict[str, dict[str, Any]]:
+    """What attackers get of one task on one network's features."""
+    targets = {"network": Target(*attacked_task(features, losses.squared))}
+    return probe_records(attacks.sweep_classes(operators, targets, keys=jax.random.split(jax.random.key(seed), 1)))
+
+
+def _trunk_accuracy(harmful: FeatureSet) -> float:
+    """Held-out accuracy of the normal equations on the harmful activations at the cut, averaged over the image."""
+    pooled = harmful.changed(lambda x: x.mean(tuple(range(1, x.ndim - 1)), dtype=np.float64))
     operators = attacks.standard_operators(("normal equations",), steps=1, rates=1)
-    swept = attack_networks({"trunk": pooled}, operators, keys=jax.random.split(jax.random.key(0), 1))
-    return float(swept["normal equations"].accuracy.max())
+    return _probed(pooled, operators, seed=0)["normal equations"]["accuracy"]
 
 
 def _print(settings: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -45,13 +45,11 @@ def standard_promotion_everywhere():
 @pytest.fixture(scope="module")
 def small_network():
     """Commands know a network small enough for tests as "small"."""
-    from training.small_networks import NETWORK
+    from cimm_jax.networks import NETWORKS
 
-    from cimm_jax import models
-
-    models.BY_NAME["small"] = NETWORK
+    NETWORKS["small"] = "networks.small_networks:NETWORK"
     yield
-    del models.BY_NAME["small"]
+    del NETWORKS["small"]
 
 
 @pytest.fixture(scope="module")

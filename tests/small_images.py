@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from training.small_networks import NETWORK, filled
+from networks.small_networks import NETWORK, filled
 
-from cimm_jax.networks import RESNET20_CIFAR10
+from cimm_jax.networks.resnet import RESNET20_CIFAR10
 from cimm_jax.networks.weights import export_weights
 
 CLASSES = 3

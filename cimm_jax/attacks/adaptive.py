@@ -19,6 +19,8 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import rounding_tolerance
 
+__all__ = ["HEAVIEST_EXPONENT", "RIDGES", "normal_equations", "ridge_probe", "standardised", "undone", "whitened"]
+
 RIDGES = 40
 HEAVIEST_EXPONENT = 2.0
 """Ridges are relative to the largest eigenvalue of F^T F, from the square of the dtype's rounding up to 10 to this power:

@@ -22,6 +22,19 @@ from cimm_jax.attacks.protocol import Attack, check_records
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 
+__all__ = [
+    "ADAPTIVE",
+    "AFFORDABLE",
+    "GRADIENT",
+    "PREPARATIONS",
+    "SOLVERS",
+    "STANDARD",
+    "UNDO",
+    "Operator",
+    "standard_names",
+    "standard_operators",
+]
+
 GRADIENT = (
     "line_search",
     "optimal_constant",
@@ -63,7 +76,7 @@ AFFORDABLE = (
 """The standard attackers of tasks with many classes on many features (`class_sweep`)."""
 
 SOLVERS: dict[str, Callable[..., Attack]] = {"newton": newton, "normal equations": normal_equations}
-"""Attackers who need no optimizer, by name; called with `steps`, `loss` and `record_at`. A new one is a file, and a line here."""
+"""Attackers who need no optimizer, called with `steps`, `loss` and `record_at`. A new one is a file, and a line here."""
 
 PREPARATIONS = ("standardise", "whiten", "whiten K (the K strongest directions)", "undo the map", "random start")
 """What may stand before a solver or an optimizer and a +."""

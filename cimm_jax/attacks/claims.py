@@ -8,6 +8,20 @@ import numpy as np
 from cimm_jax.attacks.outcome import Outcome
 from cimm_jax.attacks.protocol import UNDEFENDED
 
+__all__ = [
+    "LINE_SEARCH",
+    "Breach",
+    "Claim",
+    "Outcomes",
+    "Price",
+    "best_accuracy",
+    "claims",
+    "followers",
+    "heldout_left",
+    "left",
+    "prices",
+]
+
 LINE_SEARCH = "line_search"
 
 Outcomes = Mapping[str, Outcome]

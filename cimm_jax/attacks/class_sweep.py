@@ -19,6 +19,8 @@ from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.numerics.least_squares import probe_loss
 from cimm_jax.tasks import SplitTask, Task
 
+__all__ = ["class_task", "sweep_classes"]
+
 
 def class_task(
     train: tuple[np.ndarray, np.ndarray], heldout: tuple[np.ndarray, np.ndarray], *, classes: int, squared: bool

@@ -6,6 +6,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
+__all__ = ["Deviation", "relative_finetuning_deviation", "slow_down_gap", "steps_to_reach"]
+
 
 class Deviation(NamedTuple):
     """The relative fine-tuning deviation (Sarker et al., 2025) in per cent, with its sign and without.

@@ -14,6 +14,18 @@ import optax
 
 from cimm_jax.errors import InputError
 
+__all__ = [
+    "IN_UNITS_OF_CURVATURE",
+    "SCHEDULES",
+    "WITHOUT_RATE",
+    "Schedule",
+    "build",
+    "check_optimizer",
+    "commutes_with_rotations",
+    "has_rate",
+    "known_optimizers",
+]
+
 IN_UNITS_OF_CURVATURE = {
     "gd": optax.sgd,
     "sgd": optax.sgd,

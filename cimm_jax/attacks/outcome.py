@@ -9,6 +9,8 @@ from cimm_jax.attacks._sweep import Best, Swept, best
 from cimm_jax.attacks.measures import Deviation, relative_finetuning_deviation, steps_to_reach
 from cimm_jax.numerics.interval import Interval
 
+__all__ = ["BROKEN_AT", "THRESHOLDS", "Outcome", "outcomes", "slow_down"]
+
 THRESHOLDS = (0.5, 0.8, 0.95)
 """Shares of what the best undefended attacker learns, whose step counts are compared."""
 

@@ -16,6 +16,8 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.products import product
 
+__all__ = ["CURVATURE_BOUND", "Problem", "column_targets", "make_problem"]
+
 CURVATURE_BOUND: dict[losses.Loss, float] = {losses.squared: 1.0, losses.logistic: 0.25, losses.softmax: 0.5}
 """Largest second derivative of each loss in a score, which bounds the Hessian by that times F^T F / N."""
 

@@ -18,6 +18,20 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.spectra import above_rounding, product_amplification
 from cimm_jax.tasks import Array, SplitTask, Task, check_task
 
+__all__ = [
+    "UNDEFENDED",
+    "Attack",
+    "Factors",
+    "Target",
+    "Trace",
+    "accuracy",
+    "are_classes",
+    "behind",
+    "check_records",
+    "check_target",
+    "log_spaced_steps",
+]
+
 UNDEFENDED = "undefended"
 """Name of the extractor as it was published, which every sweep attacks first."""
 

@@ -11,6 +11,15 @@ import optax
 from cimm_jax.attacks.problem import Problem
 from cimm_jax.numerics import losses
 
+__all__ = [
+    "Stepper",
+    "conjugate_gradient_stepper",
+    "gradient_stepper",
+    "hessian_stepper",
+    "lbfgs_stepper",
+    "optax_promotions",
+]
+
 
 class Stepper(NamedTuple):
     """An optimizer over the problem's variable.

@@ -24,6 +24,27 @@ from cimm_jax.numerics.decompositions import eigh
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
+__all__ = [
+    "FINISHED",
+    "INDIFFERENCE",
+    "LEVELS",
+    "MOST_THRESHOLDS",
+    "VERIFIED",
+    "Allocation",
+    "Candidates",
+    "LabelSignals",
+    "LargestKappa",
+    "Objective",
+    "ParetoFront",
+    "SignalAware",
+    "allocate",
+    "allowance",
+    "check_budget",
+    "label_signals",
+    "largest_kappa",
+    "pareto",
+]
+
 LEVELS = 24
 """Levels of scale that are tried, from 1 to the budget in equal ratios."""
 

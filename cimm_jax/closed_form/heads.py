@@ -10,6 +10,8 @@ from safetensors.numpy import save
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import product
 
+__all__ = ["TOLERANCE", "UNCHANGED", "Head", "PrimaryKept", "absorb", "primary_kept"]
+
 UNCHANGED = 1e-3
 """Largest relative change of an image's float32 logits that counts as none."""
 

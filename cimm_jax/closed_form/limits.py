@@ -23,6 +23,19 @@ from cimm_jax.numerics.decompositions import singular_values
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
+__all__ = [
+    "ROUNDING",
+    "Limit",
+    "SeenInRange",
+    "Share",
+    "covariance_limit",
+    "pair_limit",
+    "pair_pencil",
+    "seen_in_range",
+    "share_of_limit",
+    "share_of_pair",
+]
+
 ROUNDING = 1e-6
 """An extractor exceeds the limit if log RIR is more than this above it, absolutely and relatively."""
 

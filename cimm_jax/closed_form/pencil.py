@@ -25,6 +25,17 @@ from cimm_jax.numerics.decompositions import right_svd
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import Eigen, eigenpairs, rounding_tolerance
 
+__all__ = [
+    "Pencil",
+    "TaskSpectrum",
+    "check_covariance",
+    "check_rtol",
+    "covariance_spectrum",
+    "diagonalise",
+    "feature_spectrum",
+    "pencil_limit",
+]
+
 
 class TaskSpectrum(NamedTuple):
     """The eigenpairs of a task's covariance and how well they are known.

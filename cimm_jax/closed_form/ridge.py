@@ -22,6 +22,8 @@ from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import eigenpairs
 
+__all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge"]
+
 CANDIDATES = tuple(10.0 ** (exponent / 8) for exponent in range(-48, 9))
 """Relative ridges that are tried: 1e-6 to 10, eight a decade."""
 

@@ -13,6 +13,8 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
+__all__ = ["Solution", "check_ridge", "extractor", "solve"]
+
 
 def check_ridge(ridge: float | None) -> None:
     """Raises `InputError` unless the ridge is None or a finite number of at least 0."""

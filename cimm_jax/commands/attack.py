@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
@@ -18,7 +17,10 @@ from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import make_map
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE
-from cimm_jax.runs.subject import DataSource, DataSubject, NetworkSource, Subject
+from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.subject import Subject, open_subject
+
+__all__ = ["run_attack"]
 
 
 def run_attack(settings: Attack) -> None:
@@ -45,7 +47,7 @@ def run_attack(settings: Attack) -> None:
         schedules=settings.schedules,
         loss=loss,
     )
-    subject = _open(source, settings.cache)
+    subject = open_subject(source, settings.cache)
     subject.check_loss(loss)
     subject.check_batch_size(settings.batch_size)
     defences = read_defences(runs, settings.runs, subject) if runs else []
@@ -82,14 +84,6 @@ def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource 
     if isinstance(source, NetworkSource):
         return source
     return replace(source, benign=settings.benign, data_dir=settings.data_dir or source.data_dir)
-
-
-def _open(source: DataSource | NetworkSource, cache: Path | None) -> Subject:
-    if isinstance(source, DataSource):
-        return DataSubject(source)
-    from cimm_jax.runs.network_subject import NetworkSubject
-
-    return NetworkSubject(source, cache)
 
 
 def _made(methods: Mapping[str, Method], subject: Subject, settings: Attack, steps: int) -> Sequence[Defence]:

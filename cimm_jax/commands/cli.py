@@ -10,6 +10,8 @@ import tyro
 from cimm_jax.commands import settings
 from cimm_jax.errors import InputError
 
+__all__ = ["RESUMED", "Command", "main"]
+
 Command = (
     Annotated[settings.Attack, tyro.conf.subcommand("attack")]
     | Annotated[settings.Diagnose, tyro.conf.subcommand("diagnose")]

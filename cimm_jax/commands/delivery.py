@@ -15,6 +15,8 @@ from cimm_jax.views.registry import part_of
 from cimm_jax.views.render.picture import png_of
 from cimm_jax.views.render.terminal import print_part
 
+__all__ = ["NOT_REPEATED", "command_line", "deliver", "manifest_of"]
+
 NOT_REPEATED = ("out", "json")
 """Settings that say where a run goes, not what it is."""
 

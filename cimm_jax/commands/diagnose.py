@@ -7,7 +7,10 @@ from cimm_jax.commands.settings import Diagnose, parse_budget
 from cimm_jax.files import output_folder
 from cimm_jax.measures.diagnosis import diagnose
 from cimm_jax.runs.records import DiagnoseRecord
-from cimm_jax.runs.subject import DataSource, DataSubject
+from cimm_jax.runs.source import DataSource
+from cimm_jax.runs.subject import DataSubject
+
+__all__ = ["run_diagnose"]
 
 
 def run_diagnose(settings: Diagnose) -> None:

@@ -12,7 +12,10 @@ from cimm_jax.methods.run import check_steps
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks
 from cimm_jax.runs.records import History, Training
-from cimm_jax.runs.subject import DataSource, DataSubject, NetworkSource, Subject
+from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.subject import DataSubject, Subject
+
+__all__ = ["run_immunize"]
 
 
 def run_immunize(settings: Immunize) -> None:
@@ -48,6 +51,9 @@ def run_immunize(settings: Immunize) -> None:
             with_history=settings.kind == DATA,
         )
     else:
+        from cimm_jax.runs.network_subject import NetworkSubject
+
+        assert isinstance(subject, NetworkSubject)  # only networks have blocks
         training = replace(training, batch_rows=min(training.batch_rows, subject.rows_of_smaller_task))
         defence, history, trained = train_blocks(
             subject, method, training, name=settings.method, folder=folder / "checkpoint"
@@ -66,7 +72,7 @@ def run_immunize(settings: Immunize) -> None:
 
 
 def _with_network_defaults(settings: Immunize) -> Immunize:
-    """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so that the primary pays nothing."""
+    """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing."""
     if settings.kind != MAP or settings.method != "pencil" or settings.objective == "kappa":
         return settings
     return replace(settings, objective="signal", ridge=LIGHT_RIDGE if settings.ridge is None else settings.ridge)

@@ -12,6 +12,8 @@ from cimm_jax.views.registry import claims_of, part_of
 from cimm_jax.views.render.html import html
 from cimm_jax.views.summary import summary
 
+__all__ = ["run_report"]
+
 
 def run_report(settings: Report) -> None:
     """Reads runs, writes report.html, model-card.md and results.json; nothing is computed again."""

@@ -10,6 +10,8 @@ import cimm_jax
 from cimm_jax.commands.settings import Reproduce
 from cimm_jax.errors import InputError
 
+__all__ = ["DRAWN", "EXPERIMENTS", "SETTINGS", "TAILS", "run_reproduce"]
+
 EXPERIMENTS = {
     "table1": "table1_house",
     "table2": "table2_mnist",
@@ -43,8 +45,8 @@ def run_reproduce(command: Reproduce) -> None:
     arguments = ["--out", str(folder), *_given(command)]
     if command.json:
         with contextlib.redirect_stdout(io.StringIO()):
-            experiment.main(arguments)
-        print((folder / "results.json").read_text(), end="")
+            written = experiment.main(arguments)
+        print(written.read_text(), end="")
     else:
         experiment.main(arguments)
 

@@ -21,6 +21,36 @@ from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, 
 from cimm_jax.methods.penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
 
+__all__ = [
+    "BATCH",
+    "BLOCKS",
+    "BLOCKS_BATCH",
+    "DATA",
+    "DATA_DIR",
+    "FRESH",
+    "HARMFUL",
+    "HESSIAN",
+    "IMAGES",
+    "MAP",
+    "PRIMARY",
+    "RUNS_OF_DATA",
+    "RUNS_OF_NETWORKS",
+    "STEP_LENGTH",
+    "Attack",
+    "Common",
+    "DataName",
+    "Diagnose",
+    "Flag",
+    "Immunize",
+    "PencilSettings",
+    "Report",
+    "Reproduce",
+    "Sweep",
+    "only",
+    "parse_budget",
+    "refuse_foreign",
+]
+
 DATA, MAP, BLOCKS = "data sets", "maps of a network (--model)", "trained blocks (--train-from)"
 """Kinds of `cimm immunize`."""
 

@@ -19,6 +19,8 @@ from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import DigitPair, SweepRecord
 from cimm_jax.tasks import TaskPair
 
+__all__ = ["IRRELEVANT", "SECONDS_BETWEEN_SAVES", "run_sweep"]
+
 SECONDS_BETWEEN_SAVES = 20.0
 
 IRRELEVANT = (*NOT_REPEATED, "pairs_at_once")

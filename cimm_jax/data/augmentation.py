@@ -7,6 +7,8 @@ import numpy as np
 
 from cimm_jax.data.image_set import Pixels
 
+__all__ = ["PADDED_UP_TO", "PaddedCrop", "ResizedCrop", "augmentation_for"]
+
 PADDED_UP_TO = 64
 """Largest images that are padded and cropped; of larger ones a part is resized."""
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = ["checksums"]
+
 
 def checksums(tree: Any) -> dict[str, str]:
     """SHA-256 of every array of a pytree by its path (`train.primary.x`): of dtype, shape and the C-ordered bytes."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError, few, one_line
 
+__all__ = ["SHOWN", "Chosen", "ClassList", "choose", "read_class_list"]
+
 SHOWN = 200
 """Known names that are listed where one is unknown."""
 

@@ -9,6 +9,8 @@ from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, S
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 
+__all__ = ["DigitKind", "digit_kind", "ordered_pairs", "split_pair", "split_task", "sweep_splits", "sweep_tasks"]
+
 
 class DigitKind(enum.Enum):
     """What a digit stands for in a sweep."""

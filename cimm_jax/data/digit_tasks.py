@@ -8,6 +8,8 @@ import numpy as np
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import Task
 
+__all__ = ["DRAW_SEED", "DigitTask", "DigitVersus", "DigitVersusRest", "SingleDigit", "parse_digit_task"]
+
 DRAW_SEED = 0
 """Seeds the draw of the other digits' images, so that a task is the same in every run."""
 

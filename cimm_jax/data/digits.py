@@ -8,6 +8,8 @@ import numpy as np
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.errors import InputError
 
+__all__ = ["TRAIN_SHARE", "load_digits_8x8"]
+
 TRAIN_SHARE = 0.7
 
 

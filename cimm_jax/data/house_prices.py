@@ -22,6 +22,24 @@ from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "BENIGN_HELDOUT",
+    "BENIGN_TARGET",
+    "BENIGN_TRAIN",
+    "COLUMNS",
+    "HARMFUL_HOUSES",
+    "HARMFUL_TARGET",
+    "HELDOUT",
+    "OPENML_ID",
+    "PRIMARY_HOUSES",
+    "PRIMARY_TARGET",
+    "TRAIN",
+    "ZONE",
+    "Table",
+    "load_benign_houses",
+    "load_house_prices",
+]
+
 PRIMARY_TARGET, HARMFUL_TARGET, ZONE = "LotArea", "SalePrice", "MSZoning"
 COLUMNS, PRIMARY_HOUSES, HARMFUL_HOUSES = 81, 309, 1151
 TRAIN, HELDOUT = slice(0, 200), slice(200, 300)

@@ -12,6 +12,8 @@ from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
 from cimm_jax.errors import InputError, one_line
 
+__all__ = ["ARRAYS", "CIFAR10_CLASSES", "CIFAR_SIZE", "is_mnist", "load_cifar10", "load_mnist_in_colour"]
+
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),

@@ -7,6 +7,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError, one_line
 
+__all__ = ["CROP_SHARE", "SUFFIXES", "UndecodableError", "decode", "fitted", "is_image"]
+
 CROP_SHARE = 0.875
 """Side of the centre crop over the short side of the image it is cut from, as ImageNet networks are evaluated."""
 

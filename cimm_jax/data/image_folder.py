@@ -13,6 +13,8 @@ from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few
 
+__all__ = ["HELDOUT", "TRAIN", "FilePixels", "load_image_folder"]
+
 TRAIN, HELDOUT = "train", "test"
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+__all__ = ["READERS", "ArrayPixels", "ImageSet", "Pixels", "SplitImages"]
+
 READERS = min(16, 2 * (os.cpu_count() or 1))
 """Threads that read and decode; decoding lets other threads run."""
 

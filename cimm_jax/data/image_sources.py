@@ -10,6 +10,8 @@ from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_tfds import is_tfds, load_tfds
 from cimm_jax.errors import InputError
 
+__all__ = ["load_images"]
+
 
 def load_images(
     source: str | Path,

@@ -19,6 +19,8 @@ from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few, one_line
 
+__all__ = ["HELDOUT", "PREFIX", "RECORDS", "TRAIN", "RecordPixels", "is_tfds", "load_tfds"]
+
 PREFIX = "tfds:"
 TRAIN = "train"
 HELDOUT = ("validation", "test")

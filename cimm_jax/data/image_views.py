@@ -9,6 +9,8 @@ import numpy as np
 from cimm_jax.data.image_set import ImageSet, Pixels
 from cimm_jax.errors import InputError
 
+__all__ = ["Augmentation", "ViewPixels", "check_views", "with_views"]
+
 Augmentation = Callable[[Pixels, int, np.random.Generator], np.ndarray]
 """(images, index, random numbers) -> a view, uint8 of shape (size, size, 3). Its text must name all of its settings."""
 

@@ -16,6 +16,8 @@ import numpy as np
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.errors import InputError, one_line
 
+__all__ = ["DEVIATION", "FILES", "MEAN", "IdxFile", "load_mnist"]
+
 MEAN, DEVIATION = 0.1307, 0.3081
 """The paper's normalisation of pixels in [0, 1]."""
 

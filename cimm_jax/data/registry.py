@@ -15,6 +15,18 @@ from cimm_jax.data.mnist import load_mnist
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import SplitPair, SplitTask
 
+__all__ = [
+    "DATA_SETS",
+    "DEFAULT_HARMFUL",
+    "DEFAULT_PRIMARY",
+    "DataSet",
+    "TaskNames",
+    "load_benign",
+    "load_digit_images",
+    "load_pair",
+    "task_names",
+]
+
 DEFAULT_PRIMARY, DEFAULT_HARMFUL = "0v1", "2v3"
 
 

@@ -10,6 +10,8 @@ from cimm_jax.data.image_decoding import UndecodableError
 from cimm_jax.data.image_set import READERS
 from cimm_jax.errors import InputError, few
 
+__all__ = ["usable"]
+
 
 def usable(
     decoded: Callable[[int], np.ndarray], chosen: Chosen, *, where: object, strict: bool

@@ -19,6 +19,8 @@ from cimm_jax.measures.ratios import immunization_ratio
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.numerics.spectra import Policy, PseudoInverse
 
+__all__ = ["COVERAGE", "RatioIntervals", "bootstrap_ratio", "check_resamples"]
+
 COVERAGE = 0.95
 
 

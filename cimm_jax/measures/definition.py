@@ -10,6 +10,8 @@ from cimm_jax.measures.ratios import ImmunizationRatio, immunization_ratio
 from cimm_jax.numerics.least_squares import probe_loss
 from cimm_jax.numerics.spectra import Policy, PseudoInverse
 
+__all__ = ["MUCH_GREATER", "TOLERANCE", "Conditions", "Judgement", "Verdict", "definition_3_1", "judge"]
+
 MUCH_GREATER = 10.0
 """What Definition 3.1 (a)'s "much greater than" stands for unless the caller says otherwise."""
 

@@ -32,6 +32,8 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
+__all__ = ["PROTECTED", "Alignment", "BudgetRow", "Diagnosis", "Protection", "alignment", "diagnose"]
+
 PROTECTED = 0.5
 """A pair counts as protected if this share of the harmful excess loss is left at the horizon."""
 

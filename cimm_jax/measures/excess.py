@@ -9,6 +9,8 @@ from cimm_jax.measures.extraction import Extraction
 from cimm_jax.numerics.convergence import excess_curve
 from cimm_jax.tasks import Task
 
+__all__ = ["CURVE_STEPS", "ExcessCurves", "TaskCurves", "excess_curves", "steps_to_half"]
+
 CURVE_STEPS = 1000
 
 

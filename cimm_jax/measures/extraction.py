@@ -14,6 +14,8 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import Array, Task, TaskPair
 
+__all__ = ["Extraction", "Rounding", "check_extractor", "extract"]
+
 
 class Rounding(NamedTuple):
     """How much larger than its own rounding errors are those of each task's features (`spectra.product_amplification`).
@@ -46,8 +48,9 @@ class Extraction(NamedTuple):
 
     def rows(self, primary: jax.Array, harmful: jax.Array) -> "Extraction":
         """The rows of these numbers of each task; what rounding left is judged by these rows alone. Pure."""
-        chosen = TaskPair(primary, harmful)
-        before, after = (TaskPair(*map(_rows, pair, chosen)) for pair in (self.before, self.after))
+        before, after = (
+            TaskPair(_rows(pair.primary, primary), _rows(pair.harmful, harmful)) for pair in (self.before, self.after)
+        )
         return self._replace(before=before, after=after)._with_own_rounding()
 
     def weighted(self, primary: jax.Array, harmful: jax.Array) -> "Extraction":

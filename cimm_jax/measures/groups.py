@@ -13,6 +13,8 @@ from cimm_jax.measures.ratios import POLICIES, immunization_ratio
 from cimm_jax.numerics.decompositions import singular_values
 from cimm_jax.numerics.spectra import Policy, PseudoInverse, ReleasedCode
 
+__all__ = ["GROUPS", "GROUP_ROWS", "GroupedRatio", "Mean", "grouped_ratio", "groups_by_policy"]
+
 GROUPS, GROUP_ROWS = 20, 100
 
 

@@ -13,6 +13,8 @@ from cimm_jax.measures.extraction import Extraction
 from cimm_jax.measures.groups import GroupedRatio, groups_by_policy
 from cimm_jax.measures.ratios import ImmunizationRatio, ratios_by_policy
 
+__all__ = ["Measures", "PartMeasures", "measure"]
+
 
 @dataclass(frozen=True)
 class PartMeasures:

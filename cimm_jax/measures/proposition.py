@@ -9,6 +9,8 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.hessian import probe_hessian
 from cimm_jax.numerics.products import HIGHEST
 
+__all__ = ["Proposition32", "proposition_3_2"]
+
 
 class Proposition32(NamedTuple):
     """Proposition 3.2 and how far from true it is.

@@ -8,6 +8,8 @@ from cimm_jax.measures.extraction import Extraction, extract
 from cimm_jax.numerics.spectra import Policy, PseudoInverse, ReleasedCode, Spectrum, feature_condition_number
 from cimm_jax.tasks import TaskPair
 
+__all__ = ["POLICIES", "ImmunizationRatio", "immunization_ratio", "ratios_by_policy", "relative_immunization_ratio"]
+
 POLICIES: tuple[Policy, ...] = (PseudoInverse(), ReleasedCode())
 """Under which every extractor is measured: the definition, and the rule of published figures."""
 

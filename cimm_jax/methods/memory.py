@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 
+__all__ = ["CGROUP", "USED_AT_MOST", "free_bytes"]
+
 CGROUP = Path("/sys/fs/cgroup")
 USED_AT_MOST = 0.5
 """Share of the memory left that a sweep plans with."""

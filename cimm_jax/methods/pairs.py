@@ -10,6 +10,8 @@ import numpy as np
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import Array, SplitPair, SplitTask, Task, TaskPair, check_task
 
+__all__ = ["Pairs", "check_pairs", "on_device", "pair_at", "pairs_of", "pairs_of_stack", "rows_at"]
+
 
 class Pairs(NamedTuple):
     """Pairs drawn from two stacks of tasks, which may be one and the same.

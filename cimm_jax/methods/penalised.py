@@ -25,6 +25,17 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import condition_number
 from cimm_jax.tasks import TaskPair
 
+__all__ = [
+    "DEFAULT_LEARNING_RATE",
+    "HessianFrom",
+    "SmallBatch",
+    "State",
+    "Term",
+    "View",
+    "default_optimizer",
+    "penalised",
+]
+
 DEFAULT_LEARNING_RATE = 3e-3
 
 

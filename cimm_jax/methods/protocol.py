@@ -9,6 +9,8 @@ import jax
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.tasks import TaskPair
 
+__all__ = ["Info", "Method", "P", "reused"]
+
 P = ParamSpec("P")
 
 

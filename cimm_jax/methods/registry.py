@@ -13,6 +13,8 @@ from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods.protocol import Method
 
+__all__ = ["BY_NAME", "KNOWN", "PRESETS", "build_methods", "by_name"]
+
 BY_NAME: dict[str, Callable[..., Method]] = {
     "algorithm1": algorithm1,
     "ill_only": ill_only,

@@ -11,6 +11,19 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
+__all__ = [
+    "PROGRESS_CALLS",
+    "Immunized",
+    "Run",
+    "advance",
+    "advance_on",
+    "check_batch_size",
+    "check_steps",
+    "draw_rows",
+    "immunize",
+    "start",
+]
+
 PROGRESS_CALLS = 20
 
 

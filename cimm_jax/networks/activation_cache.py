@@ -21,6 +21,8 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.resuming import MadeBy
 
+__all__ = ["BATCH_ROWS", "Entry", "cached_outputs", "weights_checksum"]
+
 BATCH_ROWS = 32
 
 

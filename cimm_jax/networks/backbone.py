@@ -16,6 +16,8 @@ from cimm_jax.errors import InputError
 from cimm_jax.networks.key_maps import KeyMap
 from cimm_jax.networks.preprocess import Preprocess
 
+__all__ = ["FEATURES", "Backbone", "Config", "Part"]
+
 FEATURES = "features"
 """The last cut: behind every part, so that the tail is empty and only the head is left."""
 

@@ -15,6 +15,8 @@ from cimm_jax.networks.key_maps import Entry, KeyMap, Path, conv_norm_entries, l
 from cimm_jax.networks.layers import SAME, ConvNorm, DepthwiseNorm, GlobalMean, NormSettings
 from cimm_jax.networks.preprocess import Preprocess
 
+__all__ = ["EFFICIENTNET_LITE0", "NORM", "Activated", "EfficientNetConfig", "InvertedResidual", "Stage"]
+
 NORM = NormSettings(epsilon=1e-3, momentum=0.99)
 
 

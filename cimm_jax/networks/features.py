@@ -13,6 +13,8 @@ from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.tasks import SplitPair, Task, TaskPair
 
+__all__ = ["DeepFeatures", "FeatureSet", "Labelled", "feature_set"]
+
 
 class Labelled(NamedTuple):
     """Features and labels of one part of a data set.

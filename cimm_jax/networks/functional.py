@@ -18,6 +18,8 @@ from flax import nnx
 
 from cimm_jax.networks.backbone import Backbone
 
+__all__ = ["Split", "features", "logits", "merge", "split", "tail", "train_tail", "trunk"]
+
 
 class Split(NamedTuple):
     """A backbone as a pytree.

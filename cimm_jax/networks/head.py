@@ -5,6 +5,8 @@ import numpy as np
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.networks.backbone import Backbone
 
+__all__ = ["head_of"]
+
 
 def head_of(network: Backbone) -> Head:
     """A network's head as arrays."""

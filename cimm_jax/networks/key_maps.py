@@ -11,6 +11,22 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+__all__ = [
+    "CONV",
+    "LINEAR",
+    "PLAIN",
+    "Entry",
+    "KeyMap",
+    "Layout",
+    "Path",
+    "batch_norm_entries",
+    "bias_entries",
+    "conv_entries",
+    "conv_norm_entries",
+    "layer_norm_entries",
+    "linear_entries",
+]
+
 Path: TypeAlias = tuple[str, ...]
 """Where an array is in the model's flat state, such as ("parts", "stem", "first", "conv", "kernel")."""
 

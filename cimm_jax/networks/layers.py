@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+__all__ = ["SAME", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "Padding"]
+
 SAME = "SAME"
 """TensorFlow's padding: as much as gives ceil(size / stride) outputs, the odd row or column at the end."""
 

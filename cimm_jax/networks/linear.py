@@ -10,6 +10,8 @@ from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.key_maps import LINEAR, Entry, KeyMap, linear_entries
 from cimm_jax.networks.preprocess import Preprocess
 
+__all__ = ["MNIST", "MNIST_EXTRACTOR", "Extractor", "LinearConfig"]
+
 MNIST = Preprocess.of_unit_pixels(28, (0.1307,), (0.3081,))
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
+__all__ = ["paired_batches"]
+
 
 def paired_batches(
     primary_rows: int, harmful_rows: int, batch_rows: int, *, epoch: int, seed: int

@@ -9,6 +9,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
+__all__ = ["Preprocess"]
+
 
 @dataclass(frozen=True)
 class Preprocess:

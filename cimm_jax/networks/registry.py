@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from cimm_jax.networks.backbone import Backbone, Config
 
+__all__ = ["NETWORKS", "build", "by_name"]
+
 NETWORKS = {
     "resnet18": "cimm_jax.networks.resnet:RESNET18",
     "resnet34": "cimm_jax.networks.resnet:RESNET34",

@@ -12,6 +12,19 @@ from cimm_jax.networks.key_maps import Entry, KeyMap, Path, conv_norm_entries, l
 from cimm_jax.networks.layers import ConvNorm, GlobalMean, NormSettings
 from cimm_jax.networks.preprocess import Preprocess
 
+__all__ = [
+    "CIFAR",
+    "IMAGENET",
+    "NORM",
+    "RESNET18",
+    "RESNET20_CIFAR10",
+    "RESNET34",
+    "RESNET56_CIFAR10",
+    "BasicBlock",
+    "ResNetConfig",
+    "Stem",
+]
+
 NORM = NormSettings(epsilon=1e-5, momentum=0.9)
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = Preprocess.of_unit_pixels(224, _MEAN, _DEVIATION)

@@ -13,6 +13,8 @@ from pathlib import Path
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_whole
 
+__all__ = ["FILE", "HUB", "PUBLISHED", "TIMEOUT_SECONDS", "HubWeights", "from_hub", "from_package"]
+
 HUB = "https://huggingface.co"
 FILE = "model.safetensors"
 TIMEOUT_SECONDS = 60

@@ -9,6 +9,8 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.features import FeatureSet
 from cimm_jax.networks.functional import Split
 
+__all__ = ["BATCH_ROWS", "features_behind", "tail_features"]
+
 BATCH_ROWS = 256
 
 _tail = jax.jit(functional.tail, static_argnames="cut")

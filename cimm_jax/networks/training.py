@@ -25,6 +25,8 @@ from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.tasks import Task, TaskPair
 
+__all__ = ["State", "Trained", "TrainingSettings", "train_tail"]
+
 
 @dataclass(frozen=True)
 class TrainingSettings:

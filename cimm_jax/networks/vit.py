@@ -20,6 +20,8 @@ from cimm_jax.networks.key_maps import (
 )
 from cimm_jax.networks.preprocess import Preprocess
 
+__all__ = ["VIT_B16", "VIT_MINI_CIFAR10", "VIT_TINY", "Block", "Embed", "LastNorm", "VitConfig"]
+
 _HALF = (0.5, 0.5, 0.5)
 _INIT = nnx.initializers.truncated_normal(0.02)
 

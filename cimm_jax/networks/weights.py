@@ -17,6 +17,8 @@ from cimm_jax.networks import key_maps
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.key_maps import Entry, KeyMap
 
+__all__ = ["IGNORED", "Tensor", "export_weights", "load_weights"]
+
 IGNORED = ".num_batches_tracked"
 """PyTorch counts batches there, for a kind of momentum that none of these networks uses."""
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
+__all__ = ["centred", "one_hot"]
+
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     """Targets of shape (N, classes), float64: +1 at the class, -1 elsewhere; a column +1 and -1 for two classes.

@@ -19,6 +19,17 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import above_rounding
 
+__all__ = [
+    "ProbeProblem",
+    "check_horizons",
+    "excess_curve",
+    "excess_left",
+    "label_energy",
+    "line_search_curve",
+    "line_search_left",
+    "probe_problem",
+]
+
 
 class ProbeProblem(NamedTuple):
     """A least-squares probe in the eigenbasis of its Hessian.

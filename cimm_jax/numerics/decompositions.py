@@ -22,6 +22,8 @@ import numpy as np
 
 from cimm_jax.numerics.products import product
 
+__all__ = ["eigh", "mix_columns", "qr", "right_svd", "singular_values", "svd"]
+
 
 def _unbatched_on_cpu(decompose: Callable) -> Callable:
     """Makes a function of one matrix (m, n) into one of a batch (..., m, n) that loops on CPU, under `vmap` too."""

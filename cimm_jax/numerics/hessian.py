@@ -16,6 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import HIGHEST, product
 
+__all__ = ["covariance", "probe_hessian", "streamed_covariance", "symmetric"]
+
 
 def covariance(x: jax.Array) -> jax.Array:
     """K = x^T x, uncentred.

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+__all__ = ["Interval"]
+
 
 class Interval(NamedTuple):
     """An estimate with both ends of an interval around it.

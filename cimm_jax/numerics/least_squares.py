@@ -8,6 +8,8 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import rounding_tolerance
 from cimm_jax.tasks import Task
 
+__all__ = ["probe_loss"]
+
 
 def probe_loss(fit_on: Task, judged_on: Task, amplification: float | jax.Array = 1.0) -> jax.Array:
     """Mean squared error on one task of the least-squares probe of another (the shortest solution); a scalar.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import optax
 
+__all__ = ["Loss", "logistic", "softmax", "squared"]
+
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 

@@ -8,6 +8,8 @@ import jax
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import TaskPair
 
+__all__ = ["Penalty", "check_weight"]
+
 
 class Penalty(NamedTuple):
     """One addition to a loss.

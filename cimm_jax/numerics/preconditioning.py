@@ -19,6 +19,15 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import eigenpairs, rounding_tolerance
 
+__all__ = [
+    "Preconditioner",
+    "apply_preconditioner",
+    "precondition_gradient",
+    "preconditioned_gram",
+    "preconditioner",
+    "scale_by_inverse_covariance",
+]
+
 
 class Preconditioner(NamedTuple):
     """K^{-1} on the range of K, decomposed once: K^{-1} g = vectors diag(inverse) vectors^T g.
@@ -115,7 +124,7 @@ def scale_by_inverse_covariance(k: jax.Array, *, relative_ridge: float = 0.0) ->
 
 
 def preconditioned_gram(features: jax.Array) -> jax.Array:
-    """S = F^T F of shape (d, d) behind an identity layer that multiplies the gradient of F, shape (B, d), by S^{-1} from the right.
+    """S = F^T F behind an identity layer that multiplies the gradient of F, shape (B, d), by S^{-1} from the right.
 
     S^{-1} is taken on S's range. A gradient F V diag(c_i sigma_i) V^T, as the regularizers have it, becomes F V diag(c_i) V^T:
     every direction moves at its own scale (Eq. 18 of Zheng et al., 2025).

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+__all__ = ["HIGHEST", "product"]
+
 HIGHEST = jax.lax.Precision.HIGHEST
 
 

@@ -23,6 +23,31 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import eigh, mix_columns, qr, singular_values
 from cimm_jax.numerics.products import product
 
+__all__ = [
+    "FLOOR_WINDOW",
+    "RESOLUTION_IN_EPS",
+    "Eigen",
+    "Policy",
+    "PseudoInverse",
+    "ReleasedCode",
+    "Ridge",
+    "Route",
+    "Spectrum",
+    "TopPair",
+    "above_rounding",
+    "condition_number",
+    "eigenpairs",
+    "feature_condition_number",
+    "feature_eigenpairs",
+    "largest_eigenpair",
+    "log_condition_number",
+    "log_feature_condition_number",
+    "numerical_rank",
+    "product_amplification",
+    "rounding_tolerance",
+    "smaller_gram",
+]
+
 RESOLUTION_IN_EPS = 100.0
 """A computed singular value below this many rounding units of the largest may be more than 1 % off."""
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["SMALL_MATRIX", "blas_threads_for"]
+
 SMALL_MATRIX = 256
 """Up to this many features, LAPACK is faster with one thread."""
 

@@ -32,6 +32,8 @@ from cimm_jax.views.numbers import listed, percent
 from cimm_jax.views.render.picture import legend_columns
 from cimm_jax.views.tables import PARTS, group_table, kept_table, network_facts, ratio_table, verdict_card
 
+__all__ = ["BREAKS", "ROW_HEIGHT", "attack_part", "claims_of", "gains_figure", "headline", "not_measured", "title_of"]
+
 BREAKS = (
     "An attacker breaks an extractor who learns at least half of what the best attacker learns of the undefended one, on the "
     "rows fitted; in brackets, the steps to that half. A dagger (†) marks those who do so on these rows only, not on held-out "
@@ -75,7 +77,7 @@ def attack_part(record: AttackRecord, folder: str = "") -> Part:
 
 def title_of(record: AttackRecord) -> str:
     """What was attacked."""
-    on = getattr(record.source, "model", None) or record.source.data
+    on = record.source.title
     return f"Attacks on {on}: keep {record.names.primary}, block {record.names.harmful}"
 
 
@@ -162,7 +164,7 @@ def _definition(record: AttackRecord) -> list[Block]:
         for part, measured in {} if of.measures is None else of.measures.parts.items():
             card = verdict_card(part, measured.verdict)
             cards.append(Card(f"{name} ({of.kind}), {PARTS[part]} rows:", "neutral", card.label, card.text))
-    text = "Condition numbers bound exact line search only: an extractor that meets the definition may still be learned at once."
+    text = "Condition numbers bound exact line search only: what meets the definition may still be learned at once."
     return [Text(text, quiet=True), Cards(cards)] if cards else []
 
 

@@ -13,6 +13,8 @@ from cimm_jax.views.attack_words import heldout_loss
 from cimm_jax.views.blocks import Cell, Section, Table, Text
 from cimm_jax.views.numbers import format_number, percent, steps_text, times
 
+__all__ = ["DEVIATION", "HELDOUT", "LEFT", "TUNING", "attack_tables", "attackers", "price_section"]
+
 LEFT = (
     "Excess loss left at the end: 1, nothing learned; 0, all there is to learn. Below it, steps to 50 / 80 / 95 % of what the "
     "best undefended attacker learns; where seeds differ, their 95 % interval. edge: the best learning rate is the least or "
@@ -28,8 +30,8 @@ DEVIATION = (
     "that is easier to attack. SGR is the gap at the end, as a share."
 )
 TUNING = (
-    "The learning rate that was best on the rows fitted, of how many; Eq. 16 of the paper at the end, ||w - w*||^2 / ||w*||^2; and "
-    "steps to half over the same attacker's steps undefended."
+    "The learning rate that was best on the rows fitted, of how many; Eq. 16 of the paper at the end, ||w - w*||^2 / ||w*||^2; "
+    "and steps to half over the same attacker's steps undefended."
 )
 
 

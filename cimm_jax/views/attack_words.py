@@ -9,6 +9,21 @@ from cimm_jax.runs.records import AttackRecord, Budget
 from cimm_jax.views.blocks import Status
 from cimm_jax.views.numbers import format_number, percent, times
 
+__all__ = [
+    "CAVEAT",
+    "KINDS",
+    "Gains",
+    "budget_text",
+    "claim_text",
+    "cost_text",
+    "gain_text",
+    "gains",
+    "heldout_loss",
+    "kind_of",
+    "slow_down_text",
+    "verdict",
+]
+
 CAVEAT = (
     "This is what these attackers got with these budgets, on one linear probe behind frozen features. Nothing here was run "
     "against an attacker who fine-tunes the extractor itself, and none of it makes an extractor tamper-proof."
@@ -54,9 +69,10 @@ def claim_text(claim: Claim, record: AttackRecord) -> str:
         return ""
     return (
         f"slows the best attacker who follows gradients ({budget_text(record.budget)}) by {slow_down_text(claim)}: "
-        f"{claim.attacker} leaves {format_number(claim.left)} of the excess harmful loss, and {claim.undefended_attacker} leaves "
-        f"{format_number(claim.undefended_left)} undefended; on held-out rows {format_number(claim.heldout_left)} of the "
-        f"{heldout_loss(record).partition(',')[0]} against {format_number(claim.undefended_heldout_left)}."
+        f"{claim.attacker} leaves {format_number(claim.left)} of the excess harmful loss, and "
+        f"{claim.undefended_attacker} leaves {format_number(claim.undefended_left)} undefended; on held-out rows "
+        f"{format_number(claim.heldout_left)} of the {heldout_loss(record).partition(',')[0]} against "
+        f"{format_number(claim.undefended_heldout_left)}."
     )
 
 

@@ -12,6 +12,26 @@ if TYPE_CHECKING:
 
     from cimm_jax.views.draw.scheme import Scheme
 
+__all__ = [
+    "NARROW",
+    "PIXELS_PER_INCH",
+    "TALL",
+    "Block",
+    "Card",
+    "Cards",
+    "Cell",
+    "Code",
+    "Facts",
+    "Figure",
+    "Figures",
+    "Items",
+    "Part",
+    "Section",
+    "Status",
+    "Table",
+    "Text",
+]
+
 Status = Literal["good", "warn", "bad", "neutral"]
 
 PIXELS_PER_INCH = 96

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, Record
-from cimm_jax.runs.subject import NetworkSource
+from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Part
 from cimm_jax.views.render.markdown import markdown
+
+__all__ = ["TAGS", "model_card"]
 
 TAGS = ("model-immunization", "cimm_jax")
 

@@ -10,6 +10,8 @@ from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import format_number, plain
 from cimm_jax.views.tables import POLICIES, before_after
 
+__all__ = ["NOT_MEASURED", "STATUS", "diagnose_part"]
+
 STATUS: dict[str, Status] = {"immunizable": "good", "costly": "warn", "impossible": "bad"}
 NOT_MEASURED = (
     "Nothing was trained and nobody attacked: this is what a linear extractor could do at best against gradient descent with "
@@ -23,7 +25,7 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
     found = record.diagnosis
     status = STATUS.get(found.verdict, "neutral")
     explained = (
-        f"Harmful left: excess loss after {found.watched[-1]} steps of exact line search, the budget spent where the labels are. "
+        f"Harmful left: excess loss after {found.watched[-1]} steps of exact line search, the budget spent where labels are. "
         "Slow-down: primary excess loss left, times undefended, at the worst of the watched steps. Training rows."
     )
     card = Card("The pair", status, found.verdict, f"is {found.verdict} by a linear extractor.")
@@ -153,7 +155,7 @@ def _figures(found: Diagnosis) -> list[Figure]:
     pictures = [
         Figure(
             lambda axes, scheme: draw_spectrum(axes, scheme, found),
-            alt=f"Generalised eigenvalues mu of {len(found.mu)} pencil directions, {ends}, with each task's label energy on them.",
+            alt=f"Generalised eigenvalues mu of {len(found.mu)} pencil directions, {ends}, with each task's label energy.",
             caption="The pencil: harmful over primary energy by direction, and where the labels of both tasks lie.",
         )
     ]

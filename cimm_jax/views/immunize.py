@@ -10,6 +10,8 @@ from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import format_number, times
 from cimm_jax.views.tables import PARTS, group_table, kept_table, network_facts, ratio_table, verdict_card
 
+__all__ = ["NOT_MEASURED", "SHOWN_STEPS", "claims_of", "immunize_part", "title_of"]
+
 SHOWN_STEPS = (10, 100, 1000)
 NOT_MEASURED = (
     "No attacker but gradient descent with exact line search on a linear probe, which the condition numbers bound: no other "
@@ -47,7 +49,7 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
 
 def title_of(record: ImmunizeRecord) -> str:
     """The method and what it was used on."""
-    on = getattr(record.source, "model", None) or record.source.data
+    on = record.source.title
     trained = "" if record.training is None else f" trained from {record.training.trained_from}"
     return f"{record.method} on {on}{trained}: keep {record.names.primary}, block {record.names.harmful}"
 
@@ -72,9 +74,9 @@ def _claim(part: str, curves: TaskCurves) -> str:
         return ""
     by = f"{'more than ' if after is None else ''}{times(reached / before)}"
     return (
-        f"{PARTS[part].capitalize()} rows: it slows gradient descent with exact line search on the harmful task, under a budget of "
-        f"{curves.horizon} steps, by {by} to half; after {curves.horizon} steps, {format_number(curves.immunized[-1])} of the "
-        f"excess loss is left, undefended {format_number(curves.undefended[-1])}."
+        f"{PARTS[part].capitalize()} rows: it slows gradient descent with exact line search on the harmful task, under a "
+        f"budget of {curves.horizon} steps, by {by} to half; after {curves.horizon} steps, "
+        f"{format_number(curves.immunized[-1])} of the excess loss is left, undefended {format_number(curves.undefended[-1])}."
     )
 
 

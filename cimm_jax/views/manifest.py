@@ -6,8 +6,10 @@ from typing import Any
 
 from cimm_jax.data import TaskNames
 from cimm_jax.runs.records import Manifest
-from cimm_jax.runs.subject import DataSource, NetworkSource
+from cimm_jax.runs.source import DataSource, NetworkSource
 from cimm_jax.views.blocks import Code, Facts, Section
+
+__all__ = ["manifest_sections", "task_facts"]
 
 
 def manifest_sections(manifest: Manifest, rows: Mapping[str, Mapping[str, int]] | None = None) -> list[Section]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+__all__ = ["format_number", "interval_text", "listed", "percent", "plain", "steps_text", "times"]
+
 
 def format_number(value: object) -> str:
     """Four significant digits, scientific from 1e5 up and below 1e-3; "-" for None and NaN.

@@ -8,6 +8,8 @@ from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, 
 from cimm_jax.views import attack, diagnose, immunize, sweep
 from cimm_jax.views.blocks import Part
 
+__all__ = ["HIDDEN", "VIEWS", "claims_of", "part_of"]
+
 VIEWS: dict[type[Record], Callable[[Any, str], Part]] = {
     AttackRecord: attack.attack_part,
     DiagnoseRecord: diagnose.diagnose_part,

@@ -10,6 +10,8 @@ from cimm_jax.views.blocks import Facts, Figures, Items, Part, Section, Status, 
 from cimm_jax.views.numbers import listed
 from cimm_jax.views.registry import part_of
 
+__all__ = ["NO_ATTACK", "WORDS", "limits", "names_of", "summary", "verdict_of"]
+
 WORDS: dict[str, tuple[Status, str]] = {
     "gradient": ("bad", "does not protect: ordinary training on its features learns the blocked task."),
     "adaptive": (

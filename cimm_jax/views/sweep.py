@@ -11,6 +11,8 @@ from cimm_jax.views.manifest import manifest_sections
 from cimm_jax.views.numbers import percent
 from cimm_jax.views.tables import PARTS, POLICIES
 
+__all__ = ["MEANS", "sweep_paragraph", "sweep_part"]
+
 MEANS = (
     "Means over pairs and seeds, ratios geometric, by Eq. 1 under PseudoInverse except in the last column. Immunized: runs "
     "that meet Definition 3.1, (i) at least 10, (ii) at most 1.01, primary loss kept. Losses: mean squared error of the best "
@@ -159,8 +161,8 @@ def _maps(record: SweepRecord) -> list[Figure]:
         Figure(
             lambda axes, scheme, values=values: draw_panel(axes, values, norm, scheme.colormap("diverging")),
             alt=f"From {np.nanmin(values):.1f} to {np.nanmax(values):.1f}.",
-            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {np.nanmean(values):.2f}. Above 0, blue: harder for the "
-            "harmful task.",
+            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {np.nanmean(values):.2f}. Above 0, blue: harder for "
+            "the harmful task.",
             legend=False,
         )
         for (name, part), values in panels.items()

@@ -11,6 +11,17 @@ from cimm_jax.runs.network_data import NetworkData
 from cimm_jax.views.blocks import Card, Cell, Facts, Table, Text
 from cimm_jax.views.numbers import format_number, interval_text, percent
 
+__all__ = [
+    "PARTS",
+    "POLICIES",
+    "before_after",
+    "group_table",
+    "kept_table",
+    "network_facts",
+    "ratio_table",
+    "verdict_card",
+]
+
 PARTS = {"train": "training", "heldout": "held-out"}
 """The two parts of a data set, as people call them."""
 
@@ -19,7 +30,7 @@ POLICIES = (
     "paper), ReleasedCode is the rule of the paper's released code, here only to compare with published figures. Numbers under "
     "different policies are not comparable. Share of the limit: log RIR over the log of the largest RIR that any linear "
     "extractor can have, both as seen in the primary task's range. Floored: a floor or the arithmetic decided one of the four "
-    "condition numbers. Intervals are those of resampled rows, whose smallest eigenvalues lie lower: an estimate may lie outside."
+    "condition numbers. Intervals are those of resampled rows, whose least eigenvalues lie lower: an estimate may lie outside."
 )
 
 

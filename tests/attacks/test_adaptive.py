@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import prescribed
 import pytest
-from attacked import least_loss, loss_of, make_target, run, run_one, seen_by, share_left
+from attacks.attacked import least_loss, loss_of, make_target, run, run_one, seen_by, share_left
 
 from cimm_jax import InputError, losses
 from cimm_jax.attacks import linear_probe, normal_equations, ridge_probe, standardised, undone, whitened

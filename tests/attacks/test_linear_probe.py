@@ -8,7 +8,7 @@ import numpy as np
 import prescribed
 import pytest
 import scipy.special
-from attacked import loss_of, make_target, run, run_one, share_left
+from attacks.attacked import loss_of, make_target, run, run_one, share_left
 
 from cimm_jax import InputError, attacks, losses
 from cimm_jax.attacks import Schedule, linear_probe

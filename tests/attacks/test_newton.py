@@ -3,7 +3,7 @@ import numpy as np
 import prescribed
 import pytest
 import scipy.optimize
-from attacked import loss_of, make_target, run, run_one
+from attacks.attacked import loss_of, make_target, run, run_one
 
 from cimm_jax import InputError, losses
 from cimm_jax.attacks import newton

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import prescribed
 import pytest
-from attacked import make_target
+from attacks.attacked import make_target
 
 from cimm_jax import losses
 from cimm_jax.attacks.problem import column_targets, make_problem

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attacked import make_target
+from attacks.attacked import make_target
 
 from cimm_jax import InputError, Task
 from cimm_jax.attacks import are_classes, log_spaced_steps

@@ -10,8 +10,7 @@ import optax
 import pytest
 from pairs import D, make_pair
 
-from cimm_jax import InputError, covariance, immunize, losses, methods, stack_pairs
-from cimm_jax.measures.metrics import relative_immunization_ratio
+from cimm_jax import InputError, Task, covariance, immunize, losses, methods, relative_immunization_ratio, stack_pairs
 
 NAMES = list(methods.BY_NAME)
 ITERATIVE = [name for name in NAMES if not methods.BY_NAME[name]().closed_form]
@@ -141,6 +140,35 @@ def test_a_closed_form_is_there_after_one_step(name):
     for steps, batch_size in ((7, None), (5, 3)):
         again = immunize(method, pair, steps=steps, batch_size=batch_size)
         np.testing.assert_array_equal(again.theta, result.theta)
+
+
+# --- for trained blocks ---
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_none(name):
+    penalties = methods.BY_NAME[name]().penalties
+    if penalties is None:
+        assert name not in ITERATIVE, "what adds to a loss can add to that of blocks"
+        return
+    assert penalties
+    for dtype in (jnp.float32, jnp.float64):
+        batch = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), make_pair(rows=12, classes=3))
+        batch = batch._replace(primary=Task(batch.primary.x), harmful=Task(batch.harmful.x[:9], batch.harmful.y[:9]))
+        for penalty in penalties:
+            assert penalty.weight is None, "balanced, unless a weight is given"
+            value, gradient = jax.jit(jax.value_and_grad(penalty.value))(batch)
+            assert (value.shape, value.dtype) == ((), dtype)
+            chex.assert_tree_all_finite((value, gradient))
+            chex.assert_trees_all_equal((value, gradient), jax.jit(jax.value_and_grad(penalty.value))(batch))
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_each_lambda_is_the_weight_of_one_penalty(name):
+    function = methods.BY_NAME[name]
+    lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]
+    given = {key: float(number) for number, key in enumerate(lambdas, start=2)}
+    assert [penalty.weight for penalty in function(**given).penalties] == list(given.values())
 
 
 def ratio(name, **settings):

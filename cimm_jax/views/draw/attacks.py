@@ -14,6 +14,8 @@ from cimm_jax.views.draw.scheme import Scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["LABEL_WIDTH", "draw_gains", "draw_left_map", "draw_trials"]
+
 LABEL_WIDTH = 19
 """Characters in a line of an attacker's name."""
 

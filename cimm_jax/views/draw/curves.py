@@ -11,6 +11,8 @@ from cimm_jax.views.draw.scheme import Scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["LEAST_SHOWN", "draw_condition_numbers", "draw_excess", "draw_left", "draw_loss"]
+
 LEAST_SHOWN = 1e-6
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
+__all__ = ["DARK", "LIGHT", "MAX_COLUMNS", "common_norm", "draw_panel", "heatmap_grid", "readable"]
+
 MAX_COLUMNS = 2
 DARK, LIGHT = "#222222", "#ffffff"
 

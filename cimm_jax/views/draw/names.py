@@ -1,5 +1,7 @@
 """Names in pictures."""
 
+__all__ = ["LONGEST_NAME", "drawn_name"]
+
 LONGEST_NAME = 32
 """Characters."""
 

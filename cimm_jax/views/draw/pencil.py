@@ -10,6 +10,8 @@ from cimm_jax.views.draw.scheme import Scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["draw_alignment", "draw_front", "draw_spectrum"]
+
 
 def draw_spectrum(axes: "Axes", scheme: Scheme, diagnosis: Diagnosis) -> None:
     """Generalised eigenvalues, and where the labels of both tasks lie among them."""

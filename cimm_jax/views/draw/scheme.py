@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
+__all__ = ["DARK", "LIGHT", "Scheme"]
+
 
 @dataclass(frozen=True)
 class Scheme:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
+__all__ = ["LONG", "Picture", "breakable", "html", "prose"]
+
 LONG = 13
 """Characters of a word that may break."""
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number
 
+__all__ = ["clean", "markdown"]
+
 
 def markdown(part: Part, *, level: int = 2) -> str:
     """Everything of a part that is not folded.
@@ -34,20 +36,21 @@ def _section(section: Section, level: int) -> list[str]:
 def _block(block: Block) -> str:
     match block:
         case Text(text):
-            return clean(text)
+            found = clean(text)
         case Items(items):
-            return "\n".join(f"- {_bold(name)}{clean(text)}" for name, text in items)
+            found = "\n".join(f"- {_bold(name)}{clean(text)}" for name, text in items)
         case Cards(cards):
-            return "\n".join(f"- {_bold(card.title)}{clean(card.label)}: {clean(card.text)}" for card in cards)
+            found = "\n".join(f"- {_bold(card.title)}{clean(card.label)}: {clean(card.text)}" for card in cards)
         case Facts(facts, title):
             heading = f"{_bold(title).strip()}\n\n" if title else ""
-            return heading + "\n".join(f"- {clean(term)}: {clean(_shown(value))}" for term, value in facts)
+            found = heading + "\n".join(f"- {clean(term)}: {clean(_shown(value))}" for term, value in facts)
         case Table():
-            return _table(block)
+            found = _table(block)
         case Figures(figures):
-            return "\n".join(f"- {clean(figure.caption)} {clean(figure.alt)}" for figure in figures)
+            found = "\n".join(f"- {clean(figure.caption)} {clean(figure.alt)}" for figure in figures)
         case Code(text):
-            return f"```\n{text.strip().replace('```', chr(39) * 3)}\n```"
+            found = f"```\n{text.strip().replace('```', chr(39) * 3)}\n```"
+    return found
 
 
 def _table(table: Table) -> str:

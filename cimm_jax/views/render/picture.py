@@ -11,6 +11,8 @@ from cimm_jax.views.draw.scheme import DARK, LIGHT, Scheme
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+__all__ = ["PANEL_HEIGHT", "WIDEST", "data_uris", "legend_columns", "png_bytes", "png_of"]
+
 PANEL_HEIGHT, WIDEST = 4.2, 4
 """Inches of a panel, and how many stand side by side."""
 

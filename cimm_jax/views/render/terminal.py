@@ -11,6 +11,8 @@ from rich.text import Text as RichText
 from cimm_jax.views.blocks import Block, Card, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number, plain
 
+__all__ = ["BORDERS", "STYLES", "UNLIMITED", "print_part", "print_table"]
+
 UNLIMITED = 1_000_000
 BORDERS = 3
 """Characters between two columns."""

@@ -1,0 +1,132 @@
+"""What a method made and what is published: a map behind features, or trained blocks of a network.
+
+Whoever measures or attacks a defence asks it for features and does not ask what it is.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from cimm_jax.attacks import UNDEFENDED, Target, behind
+from cimm_jax.errors import InputError, one_line
+from cimm_jax.files import write_whole
+from cimm_jax.measures.extraction import Extraction, check_extractor, extract
+from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
+from cimm_jax.numerics import losses
+from cimm_jax.runs.subject import Subject
+from cimm_jax.tasks import SplitTask
+
+__all__ = ["THETA_FILE", "HEAD_FILE", "MODEL_FILE", "Defence", "MapDefence", "undefended"]
+
+THETA_FILE, HEAD_FILE, MODEL_FILE = "theta.safetensors", "head.safetensors", "model.safetensors"
+
+
+class Defence(Protocol):
+    """What is published instead of the undefended extractor."""
+
+    @property
+    def name(self) -> str:
+        """Of the method, or of the folder that it was read from."""
+        ...
+
+    @property
+    def trained_from(self) -> str | None:
+        """The first trained block; None for a map."""
+        ...
+
+    def check(self, subject: Subject) -> None:
+        """Raises `InputError` unless the defence fits the subject."""
+        ...
+
+    def extractions(self, subject: Subject) -> dict[str, Extraction]:
+        """Features before and after, by part."""
+        ...
+
+    def target(self, subject: Subject, task: str, undefended: SplitTask, loss: losses.Loss) -> Target:
+        """What attackers of a task see, float64.
+
+        Args:
+          subject: what is attacked.
+          task: "harmful", "primary" or "benign".
+          undefended: the same task on undefended features.
+          loss: of the attackers.
+        """
+        ...
+
+    def kept(self, subject: Subject) -> dict[str, PrimaryKept] | None:
+        """What the primary task as published lost, by part; None if there is no network."""
+        ...
+
+    def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
+        """Writes what is to be published into the folder, and returns the files' names."""
+        ...
+
+
+class MapDefence:
+    """A linear map behind the features; a network's head absorbs its inverse.
+
+    Args:
+      name: of the method, or of the folder it was read from.
+      theta: shape (d, d).
+    """
+
+    trained_from = None
+
+    def __init__(self, name: str, theta: jax.Array | np.ndarray):
+        self.name, self.theta = name, theta
+
+    @classmethod
+    def read(cls, name: str, folder: Path) -> "MapDefence":
+        """The map in a run folder; raises `InputError` if it is missing or damaged."""
+        path = folder / THETA_FILE
+        try:
+            theta = load_file(path)["theta"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise InputError(f"runs: {path} is missing or damaged ({one_line(error)}); immunize again") from error
+        return cls(name, theta.astype(np.float64))
+
+    def check(self, subject: Subject) -> None:
+        """As the protocol has it."""
+        check_extractor(self.theta, subject.pairs()["train"], f"theta of {self.name}")
+        if self.theta.shape[0] != self.theta.shape[1] or not np.isfinite(self.theta).all():
+            raise InputError(f"runs: theta of {self.name} is not a finite square matrix; immunize again")
+
+    def extractions(self, subject: Subject) -> dict[str, Extraction]:
+        """The map behind undefended features."""
+        return {part: extract(jnp.asarray(self.theta), pair) for part, pair in subject.pairs().items()}
+
+    def target(self, subject: Subject, task: str, undefended: SplitTask, loss: losses.Loss) -> Target:
+        """The same, and the map itself for those who know it."""
+        del subject, task, loss
+        return behind(jnp.asarray(self.theta), undefended)
+
+    def kept(self, subject: Subject) -> dict[str, PrimaryKept] | None:
+        """The published head against the one that absorbs the map."""
+        if (head := subject.head) is None:
+            return None
+        theta, absorbed = np.asarray(self.theta, np.float32), head.absorbed(np.asarray(self.theta))
+        return {
+            part: primary_kept(
+                head.logits(plain.x), absorbed.logits(np.asarray(plain.x, np.float32) @ theta), plain.labels
+            )
+            for part, plain in subject.published_primary().items()
+        }
+
+    def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
+        """The map and, for a network, the head that absorbs it."""
+        theta, written = np.asarray(self.theta), [THETA_FILE]
+        if subject.head is not None:
+            write_whole(folder / HEAD_FILE, subject.head.absorbed(theta).to_bytes())
+            written.append(HEAD_FILE)
+        write_whole(folder / THETA_FILE, save({"theta": theta}))
+        return tuple(written)
+
+
+def undefended(subject: Subject) -> MapDefence:
+    """The extractor as it was published: the identity map."""
+    return MapDefence(UNDEFENDED, jnp.eye(subject.features))

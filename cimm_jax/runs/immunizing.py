@@ -1,0 +1,223 @@
+"""Makes a defence of a subject and measures it, be it a map or trained blocks."""
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.errors import InputError
+from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.measured import measure
+from cimm_jax.methods import Method, immunize
+from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
+from cimm_jax.numerics.threads import blas_threads_for
+from cimm_jax.progress import progress_bar
+from cimm_jax.resuming import Checkpoint
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.defence import Defence, MapDefence
+
+from cimm_jax.runs.records import History, ImmunizeRecord, Manifest, Training
+from cimm_jax.runs.subject import Subject
+
+
+if TYPE_CHECKING:
+    from cimm_jax.networks.functional import Split
+    from cimm_jax.networks.training import TrainingSettings
+    from cimm_jax.runs.network_subject import NetworkSubject
+    from cimm_jax.runs.trained_defence import TrainedDefence
+
+__all__ = ["GOES_ON", "POLICY", "LARGE", "make_map", "train_blocks", "immunize_record"]
+
+GOES_ON = "training goes on behind its last whole epoch when the same command is given again"
+
+POLICY = PseudoInverse()
+"""Condition numbers on the way are measured under it."""
+
+LARGE = 1e8
+"""Rows times squared features above which a part gets few resamples."""
+
+
+def make_map(
+    subject: Subject,
+    method: Method,
+    *,
+    name: str,
+    seed: int,
+    steps: int,
+    batch_size: int | None = None,
+    with_history: bool = True,
+    with_progress: bool = True,
+) -> tuple[MapDefence, History | None]:
+    """The map that a method makes of a subject's features.
+
+    Args:
+      subject: what is protected.
+      method: how.
+      name: of the method.
+      seed: seeds it.
+      steps: of a method that is no closed form.
+      batch_size: rows of each task a step; None is all.
+      with_history: look at the condition numbers at every step, which with many features costs more than the steps.
+      with_progress: draw a progress bar.
+
+    Raises:
+      InputError: as `methods.immunize`.
+    """
+    steps = 1 if method.closed_form else steps
+    pair = subject.pairs()["train"]
+    bar = progress_bar(f"{name} on {subject.title}", steps) if with_progress else nullcontext()
+    with blas_threads_for(subject.features), bar as progress:
+        result = immunize(
+            method,
+            pair,
+            key=jax.random.key(seed),
+            steps=steps,
+            batch_size=batch_size,
+            record_every=1 if with_history else steps,
+            progress=progress,
+        )
+    if method.closed_form or not with_history:
+        return MapDefence(name, result.theta), None
+    info = jax.tree.map(np.asarray, result.history)
+    history = History(
+        loss=info.loss,
+        kappa_steps=np.arange(len(info.loss)),
+        kappa_primary=info.kappa_primary,
+        kappa_harmful=info.kappa_harmful,
+        floored=int(info.floored.sum()),
+        policy=type(POLICY).__name__,
+    )
+    return MapDefence(name, result.theta), history
+
+
+def train_blocks(
+    subject: "NetworkSubject", method: Method, settings: "TrainingSettings", *, name: str, folder: Path
+) -> "tuple[TrainedDefence, History, Training]":
+    """The blocks behind the subject's cut, trained with a method's penalties; goes on where it was interrupted.
+
+    Args:
+      subject: cut where training begins (`NetworkSubject.cut_at`).
+      method: one with penalties.
+      settings: how.
+      name: of the method.
+      folder: of the checkpoints.
+
+    Raises:
+      InputError: if training made the features useless.
+      KeyboardInterrupt: with what happens when the command is repeated.
+    """
+    from cimm_jax.networks import functional
+    from cimm_jax.networks.paired_batches import paired_batches
+    from cimm_jax.networks.training import train_tail
+    from cimm_jax.runs.trained_defence import TrainedDefence
+
+    assert method.penalties is not None  # those who ask have looked
+    cut, sets = subject.cut, subject.activations
+    primary, harmful = sets["primary"].train, sets["harmful"].train
+    counts = len(primary.labels), len(harmful.labels)
+    epoch = len(list(paired_batches(*counts, settings.batch_rows, epoch=0, seed=settings.seed)))
+    made_by = {
+        "method": name,
+        "trained_from": cut,
+        "weights": [penalty.weight for penalty in method.penalties],
+        "settings": asdict(settings),
+        "network": encode(subject.network_data),
+    }
+    total = epoch * settings.epochs
+    with (
+        blas_threads_for(subject.features),
+        progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,
+    ):
+        try:
+            trained = train_tail(
+                functional.split(subject.network, cut),
+                cut,
+                primary,
+                harmful,
+                penalties=method.penalties,
+                settings=settings,
+                checkpoint=Checkpoint(folder, made_by),
+                observe=lambda parts: _kappas(parts, subject),
+                progress=progress,
+            )
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(GOES_ON) from interrupt
+    history = History(
+        loss=trained.losses,
+        kappa_steps=np.linspace(0, len(trained.losses), len(trained.observed)),
+        **{f"kappa_{task}": np.asarray([now[task] for now in trained.observed]) for task in sets},
+        floored=sum(bool(now["floored"]) for now in trained.observed),
+        policy=type(POLICY).__name__,
+    )
+    told = {field: value for field, value in asdict(settings).items() if field != "seed"}
+    training = Training(trained_from=cut, lambdas=tuple(map(float, trained.weights)), **told)
+    return TrainedDefence(name, functional.merge(trained.parts), cut), history, training
+
+
+def immunize_record(
+    manifest: Manifest,
+    subject: Subject,
+    defence: Defence,
+    *,
+    seed: int,
+    resamples: int | None = None,
+    history: History | None = None,
+    training: Training | None = None,
+) -> ImmunizeRecord:
+    """Measures a defence.
+
+    Args:
+      manifest: how it was made.
+      subject: what is protected.
+      defence: what protects it.
+      seed: of the run.
+      resamples: bootstrap resamples; None is as many as the size of the data suggests, and none for a network.
+      history: the course of the immunization.
+      training: of trained blocks.
+    """
+    networked = subject.network_data is not None
+
+    def counted(extraction: Extraction) -> int | None:
+        if resamples is not None or networked:
+            return resamples
+        rows, features = extraction.before.harmful.x.shape
+        return 200 if rows * features**2 <= LARGE else 20
+
+    with blas_threads_for(subject.features):
+        measures = measure(defence.extractions(subject), seed=seed + 1, resamples=counted, in_groups=networked)
+        kept = defence.kept(subject)
+    return ImmunizeRecord(
+        manifest=manifest,
+        source=subject.source,
+        names=subject.names,
+        method=defence.name,
+        rows={
+            part: {task: len(rows.x) for task, rows in pair._asdict().items()} for part, pair in subject.pairs().items()
+        },
+        measures=measures,
+        history=history,
+        training=training,
+        kept=kept,
+        network=subject.network_data,
+    )
+
+
+def _kappas(parts: "Split", subject: "NetworkSubject") -> dict[str, float]:
+    """Condition numbers of both tasks' training rows, and whether a floor decided one."""
+    from cimm_jax.networks.tail_features import tail_features
+
+    found: dict[str, float] = {"floored": False}
+    for task, images in subject.activations.items():
+        features = tail_features(parts, images.train.x, subject.cut)
+        if not np.isfinite(features).all() or not features.any():
+            raise InputError(
+                f"learning_rate: training made the {task} features zero or infinite; choose a smaller one, or smaller lambdas"
+            )
+        spectrum = feature_condition_number(jnp.asarray(features), POLICY)
+        found[task] = float(spectrum.kappa)
+        found["floored"] = bool(found["floored"]) or bool(spectrum.floored)
+    return found

@@ -1,0 +1,48 @@
+"""What a network's features are made from, for records."""
+
+from dataclasses import dataclass
+
+__all__ = ["ImagePart", "NetworkData"]
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """One part of a data set of images.
+
+    Attributes:
+      images: how many rows there are, views included.
+      classes: how many classes they are of.
+      sha256: of the images.
+      skipped: how many files could not be decoded.
+      views: of each image.
+    """
+
+    images: int
+    classes: int
+    sha256: str
+    skipped: int
+    views: int
+
+
+@dataclass(frozen=True)
+class NetworkData:
+    """Weights and images.
+
+    Attributes:
+      weights_sha256: checksum of the published weights' file.
+      features: how many features the network has.
+      primary: the primary images by part.
+      harmful: the harmful images by part.
+    """
+
+    weights_sha256: str
+    features: int
+    primary: dict[str, ImagePart]
+    harmful: dict[str, ImagePart]
+
+    def checksums(self) -> dict[str, str]:
+        """Of the weights and of every part of the images."""
+        images = {
+            f"{task}.{part}": found.sha256 for task in ("primary", "harmful") for part, found in getattr(self, task).items()
+        }
+        return {"weights": self.weights_sha256, **images}

@@ -1,0 +1,223 @@
+"""A network whose features are protected: its images, its activations at a cut, its features, all computed once."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax.attacks import class_task
+from cimm_jax.data.augmentation import augmentation_for
+from cimm_jax.data.class_list import read_class_list
+from cimm_jax.data.image_set import SplitImages
+from cimm_jax.data.image_sources import load_images
+from cimm_jax.data.image_views import check_views, with_views
+from cimm_jax.data.registry import TaskNames
+from cimm_jax.errors import InputError
+from cimm_jax.networks import by_name, functional
+from cimm_jax.networks.activation_cache import weights_checksum
+from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
+from cimm_jax.closed_form.heads import Head
+from cimm_jax.networks.head import head_of
+from cimm_jax.networks.tail_features import features_behind
+from cimm_jax.networks.weights import load_weights
+from cimm_jax.numerics import losses
+from cimm_jax.progress import progress_bar
+from cimm_jax.runs.network_data import ImagePart, NetworkData
+from cimm_jax.runs.source import NetworkSource
+from cimm_jax.tasks import SplitTask, TaskPair, check_pair
+
+__all__ = ["NetworkSubject", "pairs_of", "attacked_task", "default_cache"]
+
+
+class NetworkSubject:
+    """A network and its images; features are computed when they are asked for, with progress bars, and kept.
+
+    Attributes:
+      source: what opened it.
+      names: what people call the tasks.
+      network: with its published weights.
+      images: of the primary and the harmful task.
+      network_data: what features are made from.
+      cut: where the activations that features are computed from are cached; "features" caches these themselves.
+
+    Args:
+      source: which network and images.
+      cache: folder of the cache; None is the user's.
+
+    Raises:
+      InputError: if something is missing, unusable, unknown, or the head has other classes than the primary images.
+    """
+
+    by_errors = True
+
+    def __init__(self, source: NetworkSource, cache: Path | None = None):
+        self.source, self.cut = source, FEATURES
+        self._cache = default_cache() if cache is None else cache
+        config = by_name(source.model)
+        check_views(source.views)
+        only = {
+            task: read_class_list(getattr(source, f"{task}_classes"), renumbered=renumbered, setting=f"{task}_classes")
+            for task, renumbered in (("primary", False), ("harmful", True))
+        }
+        self.network = load_weights(config, source.weights)
+        images = {
+            task: load_images(
+                getattr(source, task),
+                size=config.preprocess.size,
+                only=listed,
+                rows=source.image_rows,
+                strict=source.strict,
+            )
+            for task, listed in only.items()
+        }
+        classes = len(images["primary"].train.classes)
+        if classes != config.classes:
+            raise InputError(
+                f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
+                "images that it was trained for"
+            )
+        self.images = {task: _with_views(split, source.views, config.preprocess) for task, split in images.items()}
+        self.names = TaskNames(*(_name(getattr(source, task), listed) for task, listed in only.items()))
+        self.network_data = NetworkData(
+            weights_checksum(source.weights),
+            int(head_of(self.network).kernel.shape[0]),
+            **{task: _described(split) for task, split in self.images.items()},
+        )
+
+    @property
+    def title(self) -> str:
+        """The network's name."""
+        return self.source.model
+
+    @property
+    def features(self) -> int:
+        """That the head looks at."""
+        return self.network_data.features
+
+    @property
+    def head(self) -> Head:
+        """The published head."""
+        return head_of(self.network)
+
+    def cut_at(self, cut: str) -> None:
+        """From now on, features are computed from cached activations at this cut.
+
+        Raises:
+          InputError: with the known ones, unless blocks stand behind the cut.
+        """
+        cuts = self.network.cuts[:-1]
+        if cut not in cuts:
+            raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {', '.join(cuts)}")
+        self.cut = cut
+
+    @cached_property
+    def activations(self) -> dict[str, FeatureSet]:
+        """By task, the published network's activations at the cut, from the cache or computed."""
+        return {task: self._outputs(task, split) for task, split in self.images.items()}
+
+    @cached_property
+    def published(self) -> DeepFeatures:
+        """Features of the published network."""
+        if self.cut == FEATURES:
+            return DeepFeatures(**self.activations)
+        return DeepFeatures(**features_behind(functional.split(self.network, self.cut), self.activations, self.cut))
+
+    def pairs(self) -> dict[str, TaskPair]:
+        """Features with centred one-hot targets, float64, on the device."""
+        return pairs_of(self.published)
+
+    def attacked(self, loss: losses.Loss) -> dict[str, SplitTask]:
+        """New probes of the harmful classes, and of the primary ones if there are held-out images of them."""
+        self.check_loss(loss)
+        sets = {"harmful": self.published.harmful, "primary": self.published.primary}
+        return {
+            task: attacked_task(features, loss) for task, features in sets.items() if features.heldout is not None
+        }
+
+    def check_loss(self, loss: losses.Loss) -> None:
+        """Raises `InputError` if the loss cannot be used, or there are no held-out harmful images; computes nothing."""
+        if self.images["harmful"].heldout is None:
+            raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+        for task, split in self.images.items():
+            if loss is losses.softmax and split.heldout is not None and len(split.train.classes) == 2:
+                raise InputError(f"loss: the {task} task has two classes; use --loss logistic")
+
+    def checksums(self) -> dict[str, str]:
+        """Of the weights and the images."""
+        return self.network_data.checksums()
+
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """As the protocol has it."""
+        least = self.rows_of_smaller_task
+        if batch_size is not None and not 1 <= batch_size <= least:
+            raise InputError(f"batch_size: needs 1 to {least} (the images of the smaller task), got {batch_size}")
+
+    @property
+    def rows_of_smaller_task(self) -> int:
+        """Training images of the task that has fewer."""
+        return min(len(split.train) for split in self.images.values())
+
+    def published_primary(self) -> dict[str, Labelled]:
+        """Published features of the plain primary images."""
+        return self.plain_primary(self.published)
+
+    def plain_primary(self, features: DeepFeatures) -> dict[str, Labelled]:
+        """The primary images as they are, without augmented views, by part."""
+        train, heldout, _ = features.primary
+        plain = len(train.labels) // self.source.views
+        parts = {"train": Labelled(train.x[:plain], train.labels[:plain])}
+        return parts if heldout is None else {**parts, "heldout": heldout}
+
+    def _outputs(self, task: str, images: SplitImages) -> FeatureSet:
+        what = "features" if self.cut == FEATURES else f"activations at {self.cut}"
+        checksum = self.network_data.weights_sha256
+        with ExitStack() as bars:
+
+            def bar(part: str, total: int) -> Callable[[int], None]:
+                return bars.enter_context(progress_bar(f"{what} of the {task} images, {part}", total))
+
+            return feature_set(
+                self.network, images, weights_sha256=checksum, cache=self._cache, cut=self.cut, progress=bar
+            )
+
+
+def pairs_of(features: DeepFeatures) -> dict[str, TaskPair]:
+    """Features as checked tasks by part, on the device; raises `InputError` if they are unusable."""
+    found = {part: pair for part in ("train", "heldout") if (pair := features.pair(part)) is not None}
+    for part, pair in found.items():
+        check_pair(pair, part, needs_labels=True)
+    return {part: jax.tree.map(jnp.asarray, pair) for part, pair in found.items()}  # as one tree it would be sorted
+
+
+def attacked_task(features: FeatureSet, loss: losses.Loss) -> SplitTask:
+    """Features of both parts as a task of classes."""
+    assert features.heldout is not None  # those who ask have looked
+    return class_task(features.train, features.heldout, classes=features.classes, squared=loss is losses.squared)
+
+
+def default_cache() -> Path:
+    """cimm_jax/features in $XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
+
+
+def _with_views(split: SplitImages, views: int, preprocess) -> SplitImages:
+    augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=split.train.mirrored_alike)
+    return split._replace(train=with_views(split.train, views, augmentation))
+
+
+def _name(source: str, only) -> str:
+    name = source if source.startswith("tfds:") else Path(source).name
+    return name if only is None else f"{len(only.names)} classes of {name}"
+
+
+def _described(images: SplitImages) -> dict[str, ImagePart]:
+    return {
+        name: ImagePart(len(part), len(part.classes), part.sha256, len(part.skipped), part.views)
+        for name, part in images._asdict().items()
+        if part is not None
+    }

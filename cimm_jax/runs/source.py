@@ -1,0 +1,87 @@
+"""Where a subject comes from: all that is needed to open it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cimm_jax.errors import InputError
+
+__all__ = ["DataSource", "NetworkSource", "Source", "check_same_source"]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A pair of tasks of a data set.
+
+    Attributes:
+      data: name of the data set.
+      data_dir: folder with its files; None downloads what is not embedded.
+      primary: primary digit task, as it is written; None for a fixed pair, or the default.
+      harmful: harmful digit task.
+      benign: benign digit task.
+      rows: rows a side of each digit task; None is all.
+    """
+
+    data: str
+    data_dir: Path | None = None
+    primary: str | None = None
+    harmful: str | None = None
+    benign: str | None = None
+    rows: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.data
+
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """A network and two data sets of images.
+
+    Attributes:
+      model: name of the network.
+      weights: safetensors file.
+      primary: folder or file of the images that its head is for, or a data set of TensorFlow Datasets.
+      harmful: the same of the other images.
+      primary_classes: names of the primary classes to use; labels stay those of the head. All if empty.
+      harmful_classes: names of the harmful classes to use, in the order of their labels. All if empty.
+      image_rows: of all but folders of images, at most how many images of each part.
+      views: of each training image: as it is, and augmented ones, the same for every seed.
+      strict: refuse images that cannot be decoded.
+    """
+
+    model: str
+    weights: Path
+    primary: str
+    harmful: str
+    primary_classes: tuple[str, ...] = ()
+    harmful_classes: tuple[str, ...] = ()
+    image_rows: int | None = None
+    views: int = 1
+    strict: bool = False
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.model
+
+
+
+Source = DataSource | NetworkSource
+
+
+def check_same_source(sources: Mapping[str, Source]) -> None:
+    """Raises `InputError` unless all sources, by the name of what was made from them, are one and the same."""
+    first_name = next(iter(sources), "")
+    for name, source in sources.items():
+        first = sources[first_name]
+        if type(source) is not type(first):
+            raise InputError(f"runs: {first_name} and {name} are of different kinds; attack runs of one pair together")
+        for setting, value in vars(source).items():
+            if value != getattr(first, setting):
+                raise InputError(
+                    f"runs: {first_name} has {setting} {getattr(first, setting)} and {name} {value}; attack runs of one pair "
+                    "together"
+                )

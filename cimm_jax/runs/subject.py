@@ -1,0 +1,184 @@
+"""What is protected: tasks by part, the network if there is one, and where they came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax.attacks import are_classes
+from cimm_jax.closed_form.heads import Head
+from cimm_jax.data import TaskNames, checksums, load_benign, load_pair, task_names
+from cimm_jax.errors import InputError
+from cimm_jax.numerics import losses
+from cimm_jax.runs.network_data import NetworkData
+from cimm_jax.runs.source import DataSource, Source
+from cimm_jax.methods.run import check_batch_size
+from cimm_jax.tasks import SplitPair, SplitTask, TaskPair, check_pair
+
+if TYPE_CHECKING:
+    from cimm_jax.networks.features import Labelled
+
+__all__ = ["DataSubject", "Subject", "open_subject"]
+
+
+class Subject(Protocol):
+    """A pair of tasks on undefended features."""
+
+    @property
+    def source(self) -> Source:
+        """What opens the same subject again."""
+        ...
+
+    @property
+    def names(self) -> TaskNames:
+        """What people call the tasks."""
+        ...
+
+    @property
+    def network_data(self) -> NetworkData | None:
+        """What a network's features are made from; None if there is no network."""
+        ...
+
+    @property
+    def by_errors(self) -> bool:
+        """Whether held-out rows are judged by the share classified wrongly, as networks are, or by the loss."""
+        ...
+
+    @property
+    def head(self) -> Head | None:
+        """The published head of a network."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What people call the data or the network."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """How many features there are."""
+        ...
+
+    def pairs(self) -> dict[str, TaskPair]:
+        """Undefended features as tasks for methods and measures, by part: "train", and "heldout" where there are any."""
+        ...
+
+    def check_loss(self, loss: losses.Loss) -> None:
+        """Raises `InputError` if attackers with this loss cannot be used; computes no features."""
+        ...
+
+    def attacked(self, loss: losses.Loss) -> dict[str, SplitTask]:
+        """Undefended features as tasks to attack: harmful, primary, benign, those that have held-out rows.
+
+        Raises:
+          InputError: as `check_loss`.
+        """
+        ...
+
+    def published_primary(self) -> "Mapping[str, Labelled]":
+        """Published features and labels of the primary images as they are, by part; empty if there is no network."""
+        ...
+
+    def checksums(self) -> dict[str, str]:
+        """Of what results are made from, by its path."""
+        ...
+
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """Raises `InputError` if the batch is not between 1 and the rows of the smaller task."""
+        ...
+
+
+class DataSubject:
+    """A pair of tasks of a data set, with nothing before the extractor; raises `InputError` as `data.load_pair`."""
+
+    network_data = None
+    head = None
+    by_errors = False
+
+    def __init__(self, source: DataSource):
+        self.source = source
+        self.names = task_names(
+            source.data, primary=source.primary, harmful=source.harmful, benign=source.benign
+        )
+        pair = load_pair(
+            source.data, data_dir=source.data_dir, primary=source.primary, harmful=source.harmful, rows=source.rows
+        )
+        check_pair(pair.heldout, "heldout")
+        self._loaded = pair
+        self.split: SplitPair = jax.tree.map(jnp.asarray, pair)
+
+    @property
+    def title(self) -> str:
+        """The data set's name."""
+        return self.source.data
+
+    @property
+    def features(self) -> int:
+        """Of the inputs."""
+        return self.split.train.primary.x.shape[1]
+
+    def pairs(self) -> dict[str, TaskPair]:
+        """The inputs of both parts."""
+        return self.split._asdict()
+
+    def attacked(self, loss: losses.Loss) -> dict[str, SplitTask]:
+        """The harmful, the primary and, if there is one, the benign task."""
+        self.check_loss(loss)
+        return self._tasks
+
+    def check_loss(self, loss: losses.Loss) -> None:
+        """As the protocol has it; loads the benign task."""
+        for name, task in self._tasks.items():
+            _check_loss(name, task, loss)
+
+    def published_primary(self) -> "Mapping[str, Labelled]":
+        """None."""
+        return {}
+
+    def checksums(self) -> dict[str, str]:
+        """Of the arrays of both parts."""
+        return checksums(self._loaded)
+
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """As the protocol has it."""
+        check_batch_size(batch_size, self.split.train)
+
+    @cached_property
+    def _tasks(self) -> dict[str, SplitTask]:
+        source = self.source
+        benign = load_benign(
+            source.data,
+            data_dir=source.data_dir,
+            primary=source.primary,
+            harmful=source.harmful,
+            benign=source.benign,
+            rows=source.rows,
+        )
+        tasks = {name: self.split.task(name) for name in ("harmful", "primary")}
+        return tasks if benign is None else {**tasks, "benign": jax.tree.map(jnp.asarray, benign)}
+
+
+def _check_loss(name: str, task: SplitTask, loss: losses.Loss) -> None:
+    if loss is losses.squared:
+        return
+    if not are_classes(task.train.y):
+        raise InputError(f"loss: the {name} task has no classes; use --loss squared")
+    if loss is losses.softmax and task.train.y.ndim == 1:
+        raise InputError(f"loss: the {name} task has two classes; use --loss logistic")
+
+
+def open_subject(source: Source, cache: Path | None = None) -> Subject:
+    """Loads what a source names; features of a network are kept in the cache, None being the user's.
+
+    Raises:
+      InputError: as `DataSubject` and `network_subject.NetworkSubject`.
+    """
+    if isinstance(source, DataSource):
+        return DataSubject(source)
+    from cimm_jax.runs.network_subject import NetworkSubject
+
+    return NetworkSubject(source, cache)

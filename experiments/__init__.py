@@ -1,0 +1,1 @@
+"""One table or figure of the paper a file, beside its published numbers."""

@@ -1,0 +1,158 @@
+"""The cache of trunk outputs: right, resumed, reused only for the same things, and small in memory."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks.small_networks import NETWORK, filled
+
+from cimm_jax.data.augmentation import PaddedCrop
+from cimm_jax.data.image_set import ArrayPixels, ImageSet
+from cimm_jax.data.image_views import with_views
+from cimm_jax.errors import InputError
+from cimm_jax.networks import functional
+from cimm_jax.networks import activation_cache as feature_cache
+from cimm_jax.networks.activation_cache import cached_outputs, weights_checksum
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return filled(NETWORK)
+
+
+@pytest.fixture
+def images(rng):
+    return image_set(rng.integers(0, 256, (7, 16, 16, 3)).astype(np.uint8))
+
+
+def image_set(pixels, sha256="a"):
+    return ImageSet(ArrayPixels(pixels), np.zeros(len(pixels), np.int64), ("a",), sha256)
+
+
+def cached(folder, model, images, **settings):
+    return cached_outputs(folder, model, images, **{"weights_sha256": "w", "batch_rows": 3, **settings})
+
+
+@pytest.mark.parametrize("cut", ["features", "layer3.0"])
+def test_outputs_are_the_trunks_whatever_the_batch(tmp_path, model, images, cut):
+    outputs = cached(tmp_path, model, images, cut=cut)
+    expected = model.trunk(model.config.preprocess(np.stack([images.pixels[i] for i in range(7)])), cut)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert isinstance(outputs, np.memmap)
+    assert outputs.dtype == np.float32
+    assert not outputs.flags.writeable
+
+
+def test_a_second_call_computes_nothing_and_another_manifest_does(tmp_path, model, images, monkeypatch):
+    first = np.array(cached(tmp_path, model, images))
+    calls = []
+    compute = feature_cache._compute
+    monkeypatch.setattr(feature_cache, "_compute", lambda *a: calls.append(1) or compute(*a))
+    done = []
+    assert np.array_equal(cached(tmp_path, model, images, progress=done.append), first)
+    assert cached(tmp_path, model, images, batch_rows=7).shape == first.shape
+    assert (calls, done) == ([], [7])
+    other = dataclasses.replace(images, sha256="b")
+    darker = filled(dataclasses.replace(NETWORK, preprocess=dataclasses.replace(NETWORK.preprocess, mean=(9.0,) * 3)))
+    cached(tmp_path, model, other)
+    cached(tmp_path, model, images, weights_sha256="v")
+    cached(tmp_path, model, images, cut="layer3.0")
+    assert not np.allclose(cached(tmp_path, darker, images), first)
+    assert len(calls) == 4
+    assert np.array_equal(cached(tmp_path, model, images), first)
+    assert len(calls) == 4
+
+
+def test_a_manifest_that_does_not_match_its_file_is_not_believed(tmp_path, model, images):
+    first = np.array(cached(tmp_path, model, images))
+    (description,) = tmp_path.glob("*.json")
+    (array,) = tmp_path.glob("*.npy")
+    np.save(array, np.zeros_like(first))
+    described = json.loads(description.read_text())
+    described["made_from"]["weights_sha256"] = "another"
+    description.write_text(json.dumps(described))
+    assert np.array_equal(cached(tmp_path, model, images), first)
+
+
+def test_an_interrupted_computation_goes_on_where_it_was(tmp_path, model, images):
+    def stop(done):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, model, images, progress=stop)
+    assert [path.name.split(".")[1] for path in tmp_path.glob("*.npy")] == ["partial"], "nothing passes for finished"
+
+    read = []
+
+    class Watched(ArrayPixels):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    pixels = np.stack([images.pixels[i] for i in range(7)])
+    resumed = cached(tmp_path, model, dataclasses.replace(images, pixels=Watched(pixels)))
+    assert read == [6]
+    np.testing.assert_array_equal(resumed, cached(tmp_path / "other", model, images))
+    assert not list(tmp_path.glob("*.partial.npy"))
+
+
+def test_views_go_on_where_they_were_and_are_another_entry(tmp_path, model, images):
+    def stop(done):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    viewed = with_views(images, 3, PaddedCrop(16, (0, 0, 0)))
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, model, viewed, progress=stop)
+    outputs = cached(tmp_path, model, viewed)
+    assert outputs.shape == (21, 12)
+    np.testing.assert_array_equal(outputs, cached(tmp_path / "other", model, viewed))
+    np.testing.assert_allclose(outputs[:7], cached(tmp_path, model, images), rtol=1e-4, atol=1e-5)
+    manifests = [json.loads(path.read_text())["made_from"] for path in tmp_path.glob("*.json")]
+    assert sorted(made_from.get("views", 1) for made_from in manifests) == [1, 3]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of mapped files")
+def test_what_was_written_does_not_stay_in_memory(tmp_path, model, images):
+    mapped = []
+    cached(tmp_path, model, images, progress=lambda done: mapped.append(".partial.npy" in MAPS.read_text()))
+    assert mapped == [False] * 4
+
+
+def test_one_program_serves_every_batch(tmp_path, model, images, monkeypatch):
+    trunk, traces = functional.trunk, []
+
+    def traced(parts, x, cut):
+        traces.append(x.shape)
+        return trunk(parts, x, cut)
+
+    monkeypatch.setattr(functional, "trunk", traced)
+    cached(tmp_path, model, images)
+    assert traces == [(3, 16, 16, 3)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"cut": "layer9"}, "layer3.0"), ({"batch_rows": 8}, "1 to 7"), ({"batch_rows": 0}, "1 to 7")],
+)
+def test_bad_settings_are_refused(tmp_path, model, images, settings, named):
+    with pytest.raises(InputError, match=named):
+        cached(tmp_path, model, images, **settings)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, model, images):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cache"):
+        cached(tmp_path / "file" / "cache", model, images)
+
+
+def test_checksum_of_weights(tmp_path):
+    (tmp_path / "w").write_bytes(b"abc")
+    assert weights_checksum(tmp_path / "w").startswith("ba7816bf")
+    with pytest.raises(InputError, match="weights"):
+        weights_checksum(tmp_path / "missing")
