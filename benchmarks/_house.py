@@ -60,7 +60,7 @@ def ours(problem: Path, steps: int, batch: int) -> Contender:
 
 def pytorch(problem: Path, steps: int, batch: int) -> Contender:
     """The same equations in eager PyTorch, from the same start."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from benchmarks._torch_step import Step, Weights, tensor
 
@@ -88,7 +88,7 @@ def pytorch(problem: Path, steps: int, batch: int) -> Contender:
 
 def released(problem: Path, steps: int, batch: int, folder: Path, *, loader: bool) -> Contender:
     """The released code's step in a loop over memory, or over its kind of loader."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from benchmarks import _released
     from benchmarks._torch_step import tensor
@@ -141,7 +141,7 @@ def main() -> None:
     else:
         contender = released(*settings, Path(folder[0]), loader=name == RELEASED_LOADER)
     if name != OURS_COLD:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         torch.set_num_threads(1)
     start = time.perf_counter()

@@ -1,8 +1,8 @@
 """Gradient descent on a least-squares probe, a step at a time in the eigenbasis of its Hessian, NumPy float64.
 
-Written apart from `cimm_jax.numerics.convergence`, so that each checks the other. Everything is about progress = 1 - rate, the share of
-an error (or an excess loss) that one step removes. It is computed from the step itself, never as a difference of nearly equal
-numbers, so that it keeps its digits at a condition number of 1e12 too, where a rate is 0.999999999999.
+Written apart from `cimm_jax.numerics.convergence`, so that each checks the other. Everything is about progress = 1 - rate, the
+share of an error (or an excess loss) that one step removes. It is computed from the step itself, never as a difference of
+nearly equal numbers, so that it keeps its digits at a condition number of 1e12 too, where a rate is 0.999999999999.
 
 Arrays have shape (r,), one entry an eigenvector; a direction of curvature zero carries no label energy and no error.
 """

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks._rates import INVERSE_SMOOTHNESS, LINE_SEARCH, OPTIMAL_CONSTANT
-from cimm_jax.report.convergence import COLOURS
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.draw.scheme import LIGHT
 from cimm_jax.views.numbers import format_number
+from cimm_jax.views.render.picture import png_bytes
 from cimm_jax.views.render.terminal import print_table
 
 NAN = float("nan")
@@ -203,7 +203,7 @@ def picture(rows: Sequence[Row], data: str) -> bytes:
     least = min(row.bound for row in rows) / 3
     for axes, rule in zip(figure.subplots(1, len(rules), sharey=True), rules, strict=True):
         axes.plot([least, 1.5], [least, 1.5], color="#777777", linewidth=1)
-        for task, colour in COLOURS.items():
+        for task, colour in LIGHT.tasks.items():
             mine = [row for row in rows if (row.rule, row.task) == (rule, task)]
             bound = [row.bound for row in mine]
             attained = "worst start" if rule == LINE_SEARCH.name else "asymptote"

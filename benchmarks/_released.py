@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from benchmarks._torch_step import tensor
 from cimm_jax.errors import InputError

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 
 class Weights(NamedTuple):

@@ -26,9 +26,10 @@ from benchmarks._pictures import dots
 from benchmarks._timing import Row, against, arguments, check_agreement, in_turn, print_rows, relative_difference, save
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.errors import InputError
-from cimm_jax.networks import Backbone, build, by_name, functional
-from cimm_jax.networks.weights import load_weights
+from cimm_jax.networks import build, by_name, functional
 from cimm_jax.networks.activation_cache import cached_outputs
+from cimm_jax.networks.backbone import Backbone
+from cimm_jax.networks.weights import load_weights
 
 TOLERANCE = 1e-3
 WEIGHTS = {

@@ -44,18 +44,20 @@ from benchmarks._rates import (
 )
 from benchmarks._rates_report import Row, picture, print_optimizers, print_rates, sentences
 from cimm_jax import attacks
-from cimm_jax.cli import Attack
-from cimm_jax.commands.defences import SIGNAL_AWARE, build_defences, immunized
-from cimm_jax.commands.shared import blas_threads_for, check_count, manifest, progress_bar
-from cimm_jax.numerics.convergence import ProbeProblem, line_search_curve
-from cimm_jax.data import load_pair
-from cimm_jax.numerics.decompositions import svd
-from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.methods import BY_NAME
 from cimm_jax.attacks import UNDEFENDED
+from cimm_jax.errors import InputError, check_count
+from cimm_jax.files import output_folder, write_json, write_whole
+from cimm_jax.methods import KNOWN
+from cimm_jax.numerics.convergence import ProbeProblem, line_search_curve
+from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number, product_amplification
-from cimm_jax.tasks import SplitPair, SplitTask, Task
+from cimm_jax.progress import progress_bar
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.immunizing import make_map
+from cimm_jax.runs.manifest import make_manifest
+from cimm_jax.runs.source import DataSource
+from cimm_jax.runs.subject import DataSubject
+from cimm_jax.tasks import SplitPair, Task
 
 ATTAINED = 1e-6
 """What attains its bound may differ by this share of 1 - rate; on the features themselves, by rounding if that is more."""
@@ -68,6 +70,9 @@ AGREES = 1e-6
 
 PLAIN_STEPS, WORST_STEPS = 100, 10
 """Steps made on the features themselves."""
+
+IMMUNIZATION_STEPS, SEED = 300, 0
+"""Of the methods: what `cimm attack` does unless it is told otherwise."""
 
 OPTIMIZERS = ("line_search", "momentum", "adam")
 EPS = float(np.finfo(float).eps)
@@ -105,11 +110,9 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     check_count(settings.steps, "--steps")
     folder = None if settings.out is None else output_folder(settings.out)
-    command = Attack(data=settings.data, data_dir=settings.data_dir, primary=settings.primary, harmful=settings.harmful)
-    digit_tasks = {"primary": settings.primary, "harmful": settings.harmful}
-    pair = jax.tree.map(jnp.asarray, load_pair(settings.data, data_dir=settings.data_dir, **digit_tasks))
-    with blas_threads_for(pair.train.primary.x.shape[1]):
-        thetas = extractors(command, pair)
+    source = DataSource(settings.data, settings.data_dir, settings.primary, settings.harmful)
+    data = DataSubject(source)
+    pair, thetas = data.split, extractors(data)
     rows, optimizers = [], {}
     for task in ("harmful", "primary"):
         subjects = [make_subject(name, task, theta, getattr(pair.train, task)) for name, theta in thetas.items()]
@@ -121,8 +124,10 @@ def main() -> int:
     words = sentences(rows, settings.steps)
     print("\n" + "\n\n".join(words))
     if folder is not None:
-        facts = {**manifest(command, pair), "command": "benchmarks.convergence", "steps": settings.steps}
-        results = {**facts, "rates": [row._asdict() for row in rows], "optimizers": optimizers, "words": words}
+        made = {**vars(source), "immunization_steps": IMMUNIZATION_STEPS, "seed": SEED, "steps": settings.steps}
+        manifest = make_manifest("benchmarks.convergence", made, data_sha256=data.checksums())
+        facts = {"manifest": encode(manifest), "rates": [row._asdict() for row in rows]}
+        results = {**facts, "optimizers": optimizers, "words": words}
         print(f"\nPicture: {write_whole(folder / 'convergence_rates.png', picture(rows, settings.data))}")
         print(f"Figures: {write_json(folder / 'results.json', results)}")
     wrong = [row for row in rows if row.wrong]
@@ -131,13 +136,21 @@ def main() -> int:
     return int(bool(wrong))
 
 
-def extractors(command: Attack, pair: SplitPair) -> dict[str, jax.Array]:
+def extractors(data: DataSubject) -> dict[str, jax.Array]:
     """Every method's, the undefended identity first."""
-    thetas = {UNDEFENDED: jnp.eye(pair.train.primary.x.shape[1])}
-    methods = build_defences((*BY_NAME, *SIGNAL_AWARE), command)
-    with progress_bar("immunizing", len(methods)) as progress:
-        for made, (name, method) in enumerate(methods.items()):
-            thetas[name] = immunized(method, pair.train, seed=command.seed, steps=command.immunization_steps)
+    thetas = {UNDEFENDED: jnp.eye(data.features)}
+    with progress_bar("immunizing", len(KNOWN)) as progress:
+        for made, (name, method) in enumerate(KNOWN.items()):
+            defence, _ = make_map(
+                data,
+                method(),
+                name=name,
+                seed=SEED,
+                steps=IMMUNIZATION_STEPS,
+                with_history=False,
+                with_progress=False,
+            )
+            thetas[name] = jnp.asarray(defence.theta)
             progress(made + 1)
     return thetas
 
@@ -243,8 +256,7 @@ def _rounding(kappa: float) -> float:
 def steps_of_optimizers(task: str, pair: SplitPair, thetas: dict[str, jax.Array], steps: int) -> dict[str, Any]:
     """By extractor and optimizer, at its best of a sweep of rates: steps to 50, 80 and 95 % of the best undefended attacker."""
     operators = attacks.standard_operators(OPTIMIZERS, steps=steps)
-    split_task = SplitTask(*(getattr(part, task) for part in pair))
-    targets = {name: attacks.behind(theta, split_task) for name, theta in thetas.items()}
+    targets = {name: attacks.behind(theta, pair.task(task)) for name, theta in thetas.items()}
     with progress_bar(f"optimizers, {task}", len(operators)) as progress:
         swept = attacks.sweep(operators, targets, keys=jax.random.split(jax.random.key(0), 1), progress=progress)
     found = attacks.outcomes(swept, list(thetas), attacks.log_spaced_steps(steps))

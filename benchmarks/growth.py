@@ -25,8 +25,8 @@ from benchmarks._pictures import growth
 from benchmarks._timing import arguments, blas_threads, in_turn, relative_difference, save
 from cimm_jax import methods
 from cimm_jax.numerics.hessian import covariance
-from cimm_jax.views.render.terminal import print_table
 from cimm_jax.tasks import TaskPair, stack_pairs
+from cimm_jax.views.render.terminal import print_table
 
 RATE, TOLERANCE = 1e-3, 1e-6
 BATCH, D, PAIRS_D = 64, 784, 256

@@ -21,11 +21,11 @@ import scipy.linalg
 from benchmarks._pictures import dots
 from benchmarks._timing import against, arguments, check_agreement, in_turn, print_rows, save
 from cimm_jax.closed_form.allocation import allowance, largest_kappa
+from cimm_jax.closed_form.limits import seen_in_range, share_of_limit
+from cimm_jax.closed_form.pencil import TaskSpectrum, diagonalise, feature_spectrum
+from cimm_jax.closed_form.solution import extractor
 from cimm_jax.data.digit_pairs import ordered_pairs
 from cimm_jax.data.registry import load_digit_images
-from cimm_jax.closed_form.limits import seen_in_range, share_of_limit
-from cimm_jax.methods._pencil import extractor
-from cimm_jax.closed_form.pencil import TaskSpectrum, diagonalise, feature_spectrum
 
 BUDGETS = (1.0, "keep")
 RIDGE = 1e-4

@@ -170,7 +170,7 @@ def contenders(start: Start, released_code: Path | None) -> dict[str, Contender]
         "ours, naive": Contender(with_best_threads(written_naively, blas), naive_difference),
     }
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         print("PyTorch is missing, so its rows are left out: pip install -e '.[bench]'", file=sys.stderr)
         return found
@@ -192,7 +192,7 @@ def contenders(start: Start, released_code: Path | None) -> dict[str, Contender]
 
 def released(start: Start, folder: Path) -> Contender:
     """The released code's step, and how far its regularizers are from ours under its rule."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from benchmarks import _released
     from benchmarks._torch_step import tensor

@@ -33,11 +33,10 @@ from benchmarks._timing import (
 from cimm_jax import immunize, methods
 from cimm_jax.data import DigitKind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import InputError
+from cimm_jax.measures.ratios import relative_immunization_ratio
 from cimm_jax.methods.pairs import Pairs, pair_at, pairs_of
-from cimm_jax.methods._sweep import sweep
-from cimm_jax.measures.metrics import relative_immunization_ratio
-from cimm_jax.views.render.terminal import print_table
 from cimm_jax.tasks import SplitTask, Task
+from cimm_jax.views.render.terminal import print_table
 
 D, BATCH = 784, 64
 FULL_PAIRS, FULL_ROWS, EPOCHS = 90, 5421, 30
@@ -96,7 +95,15 @@ def measure(pairs: Pairs, sizes: list[int], steps: int, rounds: int) -> tuple[di
     counts = (2, 2 + steps)
 
     def run(at_once: int, count: int):
-        found = sweep({"a": method}, pairs, keys=keys, steps=count, batch_size=BATCH, chunks=1, pairs_at_once=at_once)
+        found = methods.sweep(
+            {"a": method},
+            pairs,
+            keys=keys,
+            steps=count,
+            batch_size=BATCH,
+            chunks=1,
+            pairs_at_once=at_once,
+        )
         return found["a"].train.ratio.rir
 
     answers = {size: np.asarray(run(size, counts[1])) for size in sizes}  # compiles everything

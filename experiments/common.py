@@ -40,7 +40,7 @@ def drawing_parser(description: str | None, *, runs: str, out: str) -> argparse.
 
 def every_method(hessian: HessianFrom = HessianFrom.DATA) -> dict[str, Method]:
     """The paper's methods, and the closed form in its three uses."""
-    return methods.build_methods((*PUBLISHED, "pencil", *methods.PRESETS), {"hessian": hessian})
+    return methods.build_methods((*PUBLISHED, "pencil", *methods.PRESETS), {}, {"hessian": hessian})
 
 
 def immunized(method: Method, pair: TaskPair, *, seed: int, steps: int, batch_size: int | None = None) -> jax.Array:

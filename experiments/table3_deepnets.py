@@ -243,9 +243,9 @@ def _defence(name: str, seed: int, subject: NetworkSubject, folder: Path, settin
     if name == UNDEFENDED:
         return undefended(subject)
     saved = Checkpoint(folder, _made_by(subject, settings))
-    shape = jax.ShapeDtypeStruct((subject.features, subject.features), np.float64)
-    if (found := saved.restore(lambda notes: shape)) is not None:
-        return MapDefence(name, found[0])
+    shapes = {"theta": jax.ShapeDtypeStruct((subject.features, subject.features), np.float64)}
+    if (found := saved.restore(lambda notes: shapes)) is not None:
+        return MapDefence(name, found[0]["theta"])
     defence, _ = make_map(
         subject,
         every_method(HessianFrom.BATCH)[name],
@@ -256,7 +256,7 @@ def _defence(name: str, seed: int, subject: NetworkSubject, folder: Path, settin
         with_history=False,
         with_progress=False,
     )
-    saved.save(defence.theta, {})
+    saved.save({"theta": defence.theta}, {})
     return defence
 
 

@@ -1,7 +1,7 @@
 """Values made from type hints by a seeded generator, and what differs from a value of a type."""
 
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -64,3 +64,26 @@ _MAKERS = {
     np.ndarray: _array,
     jax.Array: lambda rng: jnp.asarray(_array(rng)) if rng.integers(16) == 0 else _array(rng),
 }
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type, wherever that is possible in it: keys and lengths stay."""
+    if value is None:
+        return None
+    if isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        return np.reshape([other(item) for item in array.ravel().tolist()], array.shape)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{name: other(getattr(value, name)) for name in fields_of(type(value))})
+    if isinstance(value, dict):
+        return {key: other(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        items = [other(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value * 0.75 + 0.0625 if np.isfinite(value) else 0.625
+    if isinstance(value, int):
+        return value + 1
+    return Path(f"{value}x") if isinstance(value, Path) else f"{value}x"

@@ -1,6 +1,6 @@
 """Records of every kind, made by hand from the library's own types, and what changes one."""
 
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,18 @@ def changed(value: Any, *path: Any, to: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(changed(item, *rest, to=to) if place == first else item for place, item in enumerate(value))
     raise TypeError(f"{type(value).__name__} has no {first!r}")
+
+
+def renamed(value: Any, old: str, new: str) -> Any:
+    """The same with every key and text `old` replaced."""
+    if isinstance(value, dict):
+        return {new if key == old else key: renamed(item, old, new) for key, item in value.items()}
+    if isinstance(value, tuple):
+        items = [renamed(item, old, new) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: renamed(getattr(value, field.name), old, new) for field in fields(value)})
+    return new if isinstance(value, str) and value == old else value
 
 
 @cache
@@ -228,7 +240,8 @@ def sweep_record() -> SweepRecord:
     """One method on all pairs."""
     shape = (90, 1)
     ones, yes = np.ones(shape), np.ones(shape, bool)
-    ratio = _ratio(ones)
+    largest_first = np.r_[2 * ones[:1], ones[1:]]
+    ratio = _ratio(largest_first)
     judged = Judgement(ratio, 2 * ones, 3 * ones, Conditions(yes, yes, ~yes))
     measured = Measured(judged, judged, ratio, Share(0.5 * ones, ones, 2 * ones, ~yes))
     return SweepRecord(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.tasks import Task, TaskPair, check_pair, check_task, stack_pairs
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair, check_task, stack_pairs
 
 X = np.arange(12.0).reshape(4, 3)
 Y = np.array([1.0, -1.0, 1.0, -1.0])
@@ -65,6 +65,16 @@ def test_labels_are_needed_only_by_methods_that_train_on_them():
 def test_both_tasks_need_the_same_features():
     with pytest.raises(InputError, match=r"^pair\.harmful\.x: has 2 features and pair\.primary\.x has 3"):
         check_pair(TaskPair(Task(X), Task(X[:, :2])))
+
+
+def test_one_side_of_a_split_pair_has_both_its_parts():
+    tasks = [Task(X + i) for i in range(4)]
+    split = SplitPair(TaskPair(*tasks[:2]), TaskPair(*tasks[2:]))
+    for name, train, heldout in (("primary", 0, 2), ("harmful", 1, 3)):
+        found = split.task(name)
+        assert isinstance(found, SplitTask)
+        assert found.train is tasks[train]
+        assert found.heldout is tasks[heldout]
 
 
 def test_stacked_pairs_map_like_a_loop():

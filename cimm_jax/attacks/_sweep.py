@@ -1,6 +1,6 @@
 """Every attacker at every rate with every seed against every extractor, and what the best of them got.
 
-The undefended extractor is attacked with the SAME sweep: an attacker tunes his rate on whatever he is given.
+The undefended extractor is attacked with the SAME sweep: attackers tune their rates on whatever they are given.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,7 +4,7 @@ An extractor theta = V Lambda Q has kappa(H_P) = max lambda^2 / min lambda^2 (up
 orthogonal with curvatures lambda_i^2 mu_i. A budget c lets lambda^2 lie anywhere in [1, c].
 
 * `LargestKappa` raises kappa(H_H) as far as it goes: lambda^2 grows with mu, from 1 at the smallest to c at the largest.
-* `SignalAware` looks at the labels. An attacker needs the directions that carry his label energy s_i, the primary task those
+* `SignalAware` looks at the labels. An attacker needs the directions that carry their label energy s_i, the primary task those
   that carry its own, p_i. Scale goes to the directions with the smallest s_i / p_i (two-sided) or the smallest s_i
   (one-sided), the others get 1; gradient descent with exact line search is simulated for every threshold and a range of
   levels.

@@ -69,8 +69,9 @@ def only(*kinds: str, default: Any = None) -> Any:
 def refuse_foreign(settings: Any, kind: str) -> None:
     """Raises `InputError` for a setting that was given and that this kind of run does not have."""
     for known in fields(settings):
-        kinds = known.metadata.get("only")
-        if kinds is not None and kind not in kinds and getattr(settings, known.name) not in (None, False):
+        kinds, value = known.metadata.get("only"), getattr(settings, known.name)
+        # Zero was given: it is no absence.
+        if kinds is not None and kind not in kinds and value is not None and value is not False:
             kinds = [other for other in settings.kinds if other in kinds]
             raise InputError(f"{known.name}: is a setting of {' or '.join(kinds)}, not of {kind}; leave it out")
 

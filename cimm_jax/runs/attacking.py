@@ -20,7 +20,7 @@ from cimm_jax.runs.source import check_same_source
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
-__all__ = ["read_runs", "read_defences", "attack", "check_attackers"]
+__all__ = ["attack", "check_attackers", "read_defences", "read_runs"]
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, ImmunizeRecord]:

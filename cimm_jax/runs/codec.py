@@ -25,7 +25,7 @@ from cattrs.v import format_exception
 
 from cimm_jax.errors import InputError, one_line
 
-__all__ = ["T", "encode", "decode", "same"]
+__all__ = ["T", "decode", "encode", "same"]
 
 T = TypeVar("T")
 

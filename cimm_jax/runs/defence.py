@@ -13,15 +13,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from cimm_jax.attacks import UNDEFENDED, Target, behind
+from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
-from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
 from cimm_jax.numerics import losses
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
-__all__ = ["THETA_FILE", "HEAD_FILE", "MODEL_FILE", "Defence", "MapDefence", "undefended"]
+__all__ = ["HEAD_FILE", "MODEL_FILE", "THETA_FILE", "Defence", "MapDefence", "undefended"]
 
 THETA_FILE, HEAD_FILE, MODEL_FILE = "theta.safetensors", "head.safetensors", "model.safetensors"
 

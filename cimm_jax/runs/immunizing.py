@@ -19,10 +19,8 @@ from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence, MapDefence
-
 from cimm_jax.runs.records import History, ImmunizeRecord, Manifest, Training
 from cimm_jax.runs.subject import Subject
-
 
 if TYPE_CHECKING:
     from cimm_jax.networks.functional import Split
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from cimm_jax.runs.network_subject import NetworkSubject
     from cimm_jax.runs.trained_defence import TrainedDefence
 
-__all__ = ["GOES_ON", "POLICY", "LARGE", "make_map", "train_blocks", "immunize_record"]
+__all__ = ["GOES_ON", "LARGE", "POLICY", "immunize_record", "make_map", "train_blocks"]
 
 GOES_ON = "training goes on behind its last whole epoch when the same command is given again"
 

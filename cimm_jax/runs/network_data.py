@@ -43,6 +43,8 @@ class NetworkData:
     def checksums(self) -> dict[str, str]:
         """Of the weights and of every part of the images."""
         images = {
-            f"{task}.{part}": found.sha256 for task in ("primary", "harmful") for part, found in getattr(self, task).items()
+            f"{task}.{part}": found.sha256
+            for task in ("primary", "harmful")
+            for part, found in getattr(self, task).items()
         }
         return {"weights": self.weights_sha256, **images}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cimm_jax.attacks import class_task
+from cimm_jax.closed_form.heads import Head
 from cimm_jax.data.augmentation import augmentation_for
 from cimm_jax.data.class_list import read_class_list
 from cimm_jax.data.image_set import SplitImages
@@ -21,7 +22,6 @@ from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.activation_cache import weights_checksum
 from cimm_jax.networks.backbone import FEATURES
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
-from cimm_jax.closed_form.heads import Head
 from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tail_features import features_behind
 from cimm_jax.networks.weights import load_weights
@@ -31,7 +31,7 @@ from cimm_jax.runs.network_data import ImagePart, NetworkData
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.tasks import SplitTask, TaskPair, check_pair
 
-__all__ = ["NetworkSubject", "pairs_of", "attacked_task", "default_cache"]
+__all__ = ["NetworkSubject", "attacked_task", "default_cache", "pairs_of"]
 
 
 class NetworkSubject:
@@ -135,9 +135,7 @@ class NetworkSubject:
         """New probes of the harmful classes, and of the primary ones if there are held-out images of them."""
         self.check_loss(loss)
         sets = {"harmful": self.published.harmful, "primary": self.published.primary}
-        return {
-            task: attacked_task(features, loss) for task, features in sets.items() if features.heldout is not None
-        }
+        return {task: attacked_task(features, loss) for task, features in sets.items() if features.heldout is not None}
 
     def check_loss(self, loss: losses.Loss) -> None:
         """Raises `InputError` if the loss cannot be used, or there are no held-out harmful images; computes nothing."""

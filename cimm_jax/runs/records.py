@@ -15,7 +15,23 @@ from cimm_jax.runs.codec import same
 from cimm_jax.runs.network_data import NetworkData
 from cimm_jax.runs.source import DataSource, NetworkSource
 
-__all__ = ["SCHEMA", "Manifest", "Record", "DiagnoseRecord", "History", "Training", "ImmunizeRecord", "Budget", "Attacked", "AttackRecord", "DigitPair", "SweepRecord", "ShownRun", "ReportRecord", "RECORDS"]
+__all__ = [
+    "RECORDS",
+    "SCHEMA",
+    "AttackRecord",
+    "Attacked",
+    "Budget",
+    "DiagnoseRecord",
+    "DigitPair",
+    "History",
+    "ImmunizeRecord",
+    "Manifest",
+    "Record",
+    "ReportRecord",
+    "ShownRun",
+    "SweepRecord",
+    "Training",
+]
 
 SCHEMA = 3
 """Layout of results.json; a folder with another one is not read."""

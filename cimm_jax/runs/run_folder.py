@@ -9,7 +9,7 @@ from cimm_jax.files import write_whole
 from cimm_jax.runs.codec import decode, encode
 from cimm_jax.runs.records import RECORDS, SCHEMA, Record
 
-__all__ = ["RESULTS_FILE", "R", "write_record", "command_of", "read_record", "read_record_of"]
+__all__ = ["RESULTS_FILE", "R", "command_of", "read_record", "read_record_of", "write_record"]
 
 RESULTS_FILE = "results.json"
 
@@ -46,7 +46,9 @@ def read_record(folder: Path) -> Record:
         raise InputError(f"runs: {path} is damaged ({one_line(error)}); make the run again") from error
     manifest = _manifest(content)
     if manifest.get("command") not in list(RECORDS):
-        raise InputError(f"runs: {path} was not written by cimm, or by an older version; give the --out folder of a run")
+        raise InputError(
+            f"runs: {path} was not written by cimm, or by an older version; give the --out folder of a run"
+        )
     if manifest.get("schema") != SCHEMA:
         raise InputError(
             f"runs: {path} has layout {manifest.get('schema')}, this version reads {SCHEMA}; make the run again"

@@ -35,7 +35,6 @@ class DataSource:
         return self.data
 
 
-
 @dataclass(frozen=True)
 class NetworkSource:
     """A network and two data sets of images.
@@ -66,7 +65,6 @@ class NetworkSource:
     def title(self) -> str:
         """What people call it."""
         return self.model
-
 
 
 Source = DataSource | NetworkSource

@@ -1,7 +1,6 @@
 """What is protected: tasks by part, the network if there is one, and where they came from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,10 +12,10 @@ from cimm_jax.attacks import are_classes
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data import TaskNames, checksums, load_benign, load_pair, task_names
 from cimm_jax.errors import InputError
+from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
 from cimm_jax.runs.network_data import NetworkData
 from cimm_jax.runs.source import DataSource, Source
-from cimm_jax.methods.run import check_batch_size
 from cimm_jax.tasks import SplitPair, SplitTask, TaskPair, check_pair
 
 if TYPE_CHECKING:
@@ -101,9 +100,7 @@ class DataSubject:
 
     def __init__(self, source: DataSource):
         self.source = source
-        self.names = task_names(
-            source.data, primary=source.primary, harmful=source.harmful, benign=source.benign
-        )
+        self.names = task_names(source.data, primary=source.primary, harmful=source.harmful, benign=source.benign)
         pair = load_pair(
             source.data, data_dir=source.data_dir, primary=source.primary, harmful=source.harmful, rows=source.rows
         )

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from cimm_jax.attacks import Target
+from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
 from cimm_jax.errors import InputError
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import DeepFeatures
-from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
 from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tail_features import features_behind
 from cimm_jax.networks.weights import export_weights, load_weights

@@ -10,7 +10,7 @@ from cimm_jax.attacks import UNDEFENDED, Outcome, Price
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.records import AttackRecord
 from cimm_jax.views.attack_words import heldout_loss
-from cimm_jax.views.blocks import Cell, Section, Table, Text
+from cimm_jax.views.blocks import Cell, Facts, Section, Table, Text
 from cimm_jax.views.numbers import format_number, percent, steps_text, times
 
 __all__ = ["DEVIATION", "HELDOUT", "LEFT", "TUNING", "attack_tables", "attackers", "price_section"]
@@ -45,15 +45,19 @@ def attack_tables(record: AttackRecord) -> list[Section]:
     """Sections in the order of a page."""
     heldout = HELDOUT.format(loss=heldout_loss(record)) + ("; best accuracy." if record.classes else ".")
     measure = "accuracy" if record.classes else "share of held-out loss learned"
+    left = _by_attacker(record, _left, "Harmful task, rows fitted")
+    held = _by_attacker(record, _heldout, "Harmful task, held-out rows")
+    tuned = _by_attacker(record, _tuning, "Best learning rates")
     sections = [
-        ("What each attacker leaves", _by_attacker(record, _left, "Harmful task, rows fitted"), LEFT, False),
-        ("On held-out rows", _by_attacker(record, _heldout, "Harmful task, held-out rows"), heldout, False),
-        ("Tuning of each attacker", _by_attacker(record, _tuning, "Best learning rates"), TUNING, True),
+        Section("What each attacker leaves", [left, Text(LEFT, quiet=True)]),
+        Section("On held-out rows", [held, Text(heldout, quiet=True)]),
+        Section("Tuning of each attacker", [tuned, Text(TUNING, quiet=True), *_rates(record)], folded=True),
     ]
     if len(record.extractors) > 1:
-        table = _by_attacker(record, _deviation, "Deviation from the undefended", undefended=False)
-        sections.append(("RFD and SGR", table, DEVIATION.format(measure=measure), True))
-    return [Section(title, [table, Text(text, quiet=True)], folded) for title, table, text, folded in sections]
+        deviation = _by_attacker(record, _deviation, "Deviation from the undefended", undefended=False)
+        text = Text(DEVIATION.format(measure=measure), quiet=True)
+        sections.append(Section("RFD and SGR", [deviation, text], folded=True))
+    return sections
 
 
 def price_section(record: AttackRecord, cost: Sequence[Price]) -> Section:
@@ -95,6 +99,17 @@ def _by_attacker(record: AttackRecord, cell: Callable[[Outcome], Cell], caption:
         groups += [(title, [])] if names else []
         groups += [(name, [[cell(outcomes[name]) for outcomes in harmful.values()]]) for name in names]
     return Table(caption, ["attacker", *harmful], groups)
+
+
+def _rates(record: AttackRecord) -> list[Facts]:
+    """The learning rates that were tried, by attacker."""
+    facts = []
+    for name, rates in record.budget.rates.items():
+        numbers = list(map(format_number, sorted(rates)))
+        if numbers:
+            few = ", ".join(numbers)
+            facts.append((name, few if len(numbers) < 4 else f"{len(numbers)} from {numbers[0]} to {numbers[-1]}"))
+    return [Facts(facts, title="Learning rates tried")] if facts else []
 
 
 def _left(outcome: Outcome) -> Cell:

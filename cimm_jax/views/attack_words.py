@@ -7,7 +7,7 @@ from cimm_jax.attacks import UNDEFENDED, Breach, Claim, Outcome, Price
 from cimm_jax.attacks.claims import followers, heldout_left
 from cimm_jax.runs.records import AttackRecord, Budget
 from cimm_jax.views.blocks import Status
-from cimm_jax.views.numbers import format_number, percent, times
+from cimm_jax.views.numbers import counted, format_number, percent, times
 
 __all__ = [
     "CAVEAT",
@@ -105,7 +105,8 @@ def slow_down_text(claim: Claim) -> str:
 def budget_text(budget: Budget) -> str:
     """What every attacker was given."""
     rates = max((len(rates) for rates in budget.rates.values()), default=0)
-    return f"{budget.steps} steps, {max(1, rates)} rates, {budget.seeds} seeds, {budget.loss} loss"
+    counts = ((budget.steps, "step"), (max(1, rates), "rate"), (budget.seeds, "seed"))
+    return ", ".join([*(counted(count, noun) for count, noun in counts), f"{budget.loss} loss"])
 
 
 def heldout_loss(record: AttackRecord) -> str:

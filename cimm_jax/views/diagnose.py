@@ -4,10 +4,10 @@ import numpy as np
 
 from cimm_jax.measures.diagnosis import BudgetRow, Diagnosis
 from cimm_jax.runs.records import DiagnoseRecord
-from cimm_jax.views.blocks import Card, Cards, Facts, Figure, Figures, Items, Part, Section, Status, Table, Text
+from cimm_jax.views.blocks import Card, Cards, Facts, Figure, Figures, Part, Section, Status, Table, Text
 from cimm_jax.views.draw.pencil import draw_alignment, draw_front, draw_spectrum
 from cimm_jax.views.manifest import manifest_sections, task_facts
-from cimm_jax.views.numbers import format_number, plain
+from cimm_jax.views.numbers import format_number, percent, plain
 from cimm_jax.views.tables import POLICIES, before_after
 
 __all__ = ["NOT_MEASURED", "STATUS", "diagnose_part"]
@@ -28,10 +28,10 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
         f"Harmful left: excess loss after {found.watched[-1]} steps of exact line search, the budget spent where labels are. "
         "Slow-down: primary excess loss left, times undefended, at the worst of the watched steps. Training rows."
     )
-    card = Card("The pair", status, found.verdict, f"is {found.verdict} by a linear extractor.")
+    card = Card("The pair:", status, f"{found.verdict} by a linear extractor", " ".join(found.reasons))
     sections = [
         Section("Tasks", [Facts(task_facts(record.names, record.source))]),
-        Section("Verdict", [Cards([card]), Items([("", reason) for reason in found.reasons])]),
+        Section("Verdict", [Cards([card])]),
         Section("Figures", [Figures(_figures(found))]),
         Section("What a budget buys", [_budgets(found), Text(explained, quiet=True)]),
         Section("The limit of any linear extractor", [Facts(_facts(found))]),
@@ -155,16 +155,20 @@ def _figures(found: Diagnosis) -> list[Figure]:
     pictures = [
         Figure(
             lambda axes, scheme: draw_spectrum(axes, scheme, found),
-            alt=f"Generalised eigenvalues mu of {len(found.mu)} pencil directions, {ends}, with each task's label energy.",
+            alt=f"Generalised eigenvalues mu of {len(found.mu)} pencil directions, {ends}{_label_energy(found)}.",
             caption="The pencil: harmful over primary energy by direction, and where the labels of both tasks lie.",
         )
     ]
     if found.protection is not None:
-        free = format_number(found.protection.free)
+        free, front = format_number(found.protection.free), found.protection.front
+        price = " to ".join(
+            f"{format_number(front.harmful_left[end])} at {format_number(front.slow_down[end])} times" for end in (0, -1)
+        )
         pictures.append(
             Figure(
                 lambda axes, scheme: draw_front(axes, scheme, found),
-                alt=f"Harmful excess loss left against the primary task's slow-down; with no slow-down, {free} is left.",
+                alt=f"Harmful excess loss left against the primary task's slow-down; with no slow-down, {free} is left; "
+                f"the best allocations go from {price}.",
                 caption=f"Protection and its price: harmful excess loss left after {found.watched[-1]} steps against how much "
                 "slower the primary task becomes (1: as fast as undefended).",
             )
@@ -173,12 +177,22 @@ def _figures(found: Diagnosis) -> list[Figure]:
     pictures.append(
         Figure(
             lambda axes, scheme: draw_alignment(axes, scheme, found.alignment.cosines),
-            alt=f"Cosines of the leading singular vectors of both tasks; the diagonal sums to {score}.",
+            alt=f"Cosines of the leading singular vectors of both tasks; the diagonal sums to {score}, "
+            f"and the largest is {found.alignment.cosines.max():.2f}.",
             caption="Alignment: cosines between the leading directions of both tasks.",
             legend=False,
         )
     )
     return pictures
+
+
+def _label_energy(found: Diagnosis) -> str:
+    """Where the labels lie, in words; empty without targets."""
+    if found.harmful_energy is None or found.primary_energy is None:
+        return ""
+    half = -(-len(found.mu) // 2)
+    harmful, primary = (percent(energy[:half].sum()) for energy in (found.harmful_energy, found.primary_energy))
+    return f"; the first {half} hold {harmful} of the energy of the harmful labels and {primary} of the primary ones"
 
 
 def _name(row: BudgetRow) -> str:

@@ -1,11 +1,11 @@
-"""Numbers as people read them, the same wherever they are shown."""
+"""Numbers and names as people read them, the same wherever they are shown."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["format_number", "interval_text", "listed", "percent", "plain", "steps_text", "times"]
+__all__ = ["counted", "format_number", "interval_text", "listed", "percent", "plain", "printable", "steps_text", "times"]
 
 
 def format_number(value: object) -> str:
@@ -56,6 +56,16 @@ def steps_text(steps: Sequence[float]) -> str:
 def interval_text(low: object, high: object) -> str:
     """Like "0.12 to 3.4"."""
     return f"{_short(low)} to {_short(high)}"
+
+
+def printable(text: str) -> str:
+    """Text on one line, without the control characters that move a terminal's cursor; every space is an ordinary one."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """Like "1 seed" and "2 seeds"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -18,9 +18,16 @@ VIEWS: dict[type[Record], Callable[[Any, str], Part]] = {
 }
 
 HIDDEN = {
-    "Manifest.command": "the title says it",
+    "ImagePart.sha256": "the manifest shows it among the checksums of the data",
+    "NetworkData.weights_sha256": "the manifest shows it among the checksums of the data",
+    "Outcome.attacker": "the outcome stands under this name",
+    "Spectrum.sigma_max": "kappa, its ratio to sigma_min, is shown",
+    "Spectrum.sigma_min": "kappa, the ratio of sigma_max to it, is shown",
+    "Verdict.harmful_harder": "the reason (a) begins with it",
+    "Verdict.primary_as_easy": "the reason (b) begins with it",
+    "Verdict.primary_kept": "the reason (c) begins with it",
 }
-"""Fields of records that no view shows, by type and name, each with the reason."""
+"""Fields of records that no view shows, by type and name, each with the reason; pictures show what their texts say."""
 
 
 def part_of(record: Record, folder: str = "") -> Part:

@@ -7,58 +7,69 @@ from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, 
 from cimm_jax.views.attack import gains_figure
 from cimm_jax.views.attack_words import budget_text, gain_text, kind_of
 from cimm_jax.views.blocks import Facts, Figures, Items, Part, Section, Status, Text
-from cimm_jax.views.numbers import listed
 from cimm_jax.views.registry import part_of
 
-__all__ = ["NO_ATTACK", "WORDS", "limits", "names_of", "summary", "verdict_of"]
+__all__ = ["NO_ATTACK", "NO_DEFENCE", "WORDS", "limits", "summary", "verdict_of"]
 
-WORDS: dict[str, tuple[Status, str]] = {
-    "gradient": ("bad", "does not protect: ordinary training on its features learns the blocked task."),
+WORDS: dict[str, tuple[Status, str, str]] = {
+    "gradient": (
+        "bad",
+        "does not protect: ordinary training on its features learns the blocked task.",
+        "do not protect: ordinary training on their features learns the blocked task.",
+    ),
     "adaptive": (
         "warn",
-        "slows only those who take the features as they come and follow gradients. Whoever whitens, solves or undoes it learns "
+        "slows only those who take its features as they come and follow gradients. Whoever whitens, solves or undoes it learns "
         "the blocked task.",
+        "slow only those who take their features as they come and follow gradients. Whoever whitens, solves or undoes "
+        "them learns the blocked task.",
     ),
-    "nobody": ("good", "was broken by none of the attackers that were run; others were not tried."),
-    "nothing": ("neutral", "has nothing to protect: nobody learns the blocked task even without it."),
+    "nobody": (
+        "good",
+        "was broken by none of the attackers that were run; others were not tried.",
+        "were broken by none of the attackers that were run; others were not tried.",
+    ),
+    "nothing": (
+        "neutral",
+        "has nothing to protect: nobody learns the blocked task even without it.",
+        "have nothing to protect: nobody learns the blocked task even without them.",
+    ),
 }
+"""What is said of one defence and of several, by who broke them."""
+
 NO_ATTACK = "No attacker was run: nothing is known of what is blocked. Run cimm attack on the immunized folders."
+NO_DEFENCE = "Only undefended extractors were attacked: nothing is known of any defence."
 
 
 def summary(records: Sequence[Record]) -> Part:
     """The part that stands first on a page and in a model card."""
     attacked = [record for record in records if isinstance(record, AttackRecord)]
-    verdicts = [(record, claim) for record in attacked for claim in claims(record.tasks["harmful"], record.records)]
     headline, status = verdict_of(attacked)
+    sentences = [_sentence(record, claim) for record, claim in _claimed(attacked)]
     sections = [
         Section("What is kept, what is blocked, against whom", [Facts(_facts(records, attacked))]),
         Section(
             "What attackers get",
             [Figures([gains_figure(record) for record in attacked])] if attacked else _first(records),
         ),
-        Section(
-            "In plain words", [Items([_sentence(record, claim) for record, claim in verdicts])] if verdicts else []
-        ),
+        Section("In plain words", [Items(sentences)] if sentences else []),
         Section("Limits", [Text(limits(attacked))]),
     ]
     return Part("Model immunization report", headline, status, [section for section in sections if section.blocks])
 
 
 def verdict_of(attacked: Sequence[AttackRecord]) -> tuple[str, Status]:
-    """One sentence that needs no theory, and its colour: the weakest defence decides neither alone, each is counted."""
-    found = [claim for record in attacked for claim in claims(record.tasks["harmful"], record.records)]
+    """What needs no theory, and its colour, which is that of the weakest defence."""
+    found = _claimed(attacked)
     if not found:
-        return NO_ATTACK, "neutral"
-    kinds = [kind_of(claim) for claim in found]
+        return NO_DEFENCE if attacked else NO_ATTACK, "neutral"
+    kinds = [kind_of(claim) for _, claim in found]
+    status = next(WORDS[kind][0] for kind in WORDS if kind in kinds)
     if len(found) == 1:
-        status, words = WORDS[kinds[0]]
-        return f"{found[0].extractor} {words} {gain_text(attacked[0], found[0].extractor)}", status
-    parts = [
-        f"{_defences(kinds.count(kind))} {_plural(WORDS[kind][1], kinds.count(kind))}"
-        for kind in WORDS
-        if kind in kinds
-    ]
-    return " ".join(parts), next(WORDS[kind][0] for kind in WORDS if kind in kinds)
+        return " ".join(_sentence(*found[0])), status
+    counts = {kind: kinds.count(kind) for kind in WORDS if kind in kinds}
+    told = [f"{count} of {len(found)} defences {WORDS[kind][1 if count == 1 else 2]}" for kind, count in counts.items()]
+    return " ".join(told), status
 
 
 def limits(attacked: Sequence[AttackRecord]) -> str:
@@ -87,31 +98,9 @@ def _first(records: Sequence[Record]) -> list[Figures]:
     return [Figures(figures[:1])] if figures else []
 
 
+def _claimed(attacked: Sequence[AttackRecord]) -> list[tuple[AttackRecord, Claim]]:
+    return [(record, claim) for record in attacked for claim in claims(record.tasks["harmful"], record.records)]
+
+
 def _sentence(record: AttackRecord, claim: Claim) -> tuple[str, str]:
     return claim.extractor, f"{WORDS[kind_of(claim)][1]} {gain_text(record, claim.extractor)}"
-
-
-def _defences(count: int) -> str:
-    return f"{count} defence{'' if count == 1 else 's'}"
-
-
-def _plural(words: str, count: int) -> str:
-    if count == 1:
-        return words
-    singular, plural = (
-        ("does not", "slows", "was broken", "has nothing"),
-        ("do not", "slow", "were broken", "have nothing"),
-    )
-    for one, several in zip(singular, plural, strict=True):
-        if words.startswith(one):
-            words = several + words.removeprefix(one)
-    return (
-        words.replace("its features", "their features")
-        .replace("undoes it", "undoes them")
-        .replace("without it", "without them")
-    )
-
-
-def names_of(records: Sequence[Record]) -> str:
-    """The kinds of run, like "attack and sweep"."""
-    return listed(list(dict.fromkeys(record.manifest.command for record in records)))

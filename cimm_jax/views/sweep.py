@@ -8,7 +8,7 @@ from cimm_jax.runs.records import DigitPair, SweepRecord
 from cimm_jax.views.blocks import Cell, Facts, Figure, Figures, Part, Section, Table, Text
 from cimm_jax.views.draw.heatmap import common_norm, draw_panel
 from cimm_jax.views.manifest import manifest_sections
-from cimm_jax.views.numbers import percent
+from cimm_jax.views.numbers import format_number, percent
 from cimm_jax.views.tables import PARTS, POLICIES
 
 __all__ = ["MEANS", "sweep_paragraph", "sweep_part"]
@@ -20,6 +20,7 @@ MEANS = (
 )
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # a ratio may be zero or infinite, and the mean of both is none
 def sweep_part(record: SweepRecord, folder: str = "") -> Part:
     """Everything of a sweep."""
     methods = record.methods
@@ -160,13 +161,24 @@ def _maps(record: SweepRecord) -> list[Figure]:
     return [
         Figure(
             lambda axes, scheme, values=values: draw_panel(axes, values, norm, scheme.colormap("diverging")),
-            alt=f"From {np.nanmin(values):.1f} to {np.nanmax(values):.1f}.",
-            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {np.nanmean(values):.2f}. Above 0, blue: harder for "
+            alt=_extremes(values),
+            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {format_number(_mean(values))}. Above 0, blue: harder for "
             "the harmful task.",
             legend=False,
         )
         for (name, part), values in panels.items()
     ]
+
+
+def _extremes(values: np.ndarray) -> str:
+    """The least and the largest value, and whose the latter is."""
+    if np.isnan(values).all():
+        return "No number."
+    harmful, primary = np.unravel_index(np.nanargmax(values), values.shape)
+    return (
+        f"From {np.nanmin(values):.1f} to {np.nanmax(values):.1f}, the latter with digit {primary} kept and digit {harmful} "
+        "blocked."
+    )
 
 
 def _map(logs: np.ndarray, pairs: tuple[DigitPair, ...]) -> np.ndarray:

@@ -1,18 +1,21 @@
 """Tables that several kinds of run share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cimm_jax.closed_form.heads import PrimaryKept
+from cimm_jax.closed_form.limits import Share
 from cimm_jax.measures.definition import Verdict
 from cimm_jax.measures.groups import GroupedRatio, Mean
 from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
+from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.network_data import NetworkData
 from cimm_jax.views.blocks import Card, Cell, Facts, Table, Text
 from cimm_jax.views.numbers import format_number, interval_text, percent
 
 __all__ = [
     "PARTS",
+    "PART_COLUMNS",
     "POLICIES",
     "before_after",
     "group_table",
@@ -34,6 +37,12 @@ POLICIES = (
 )
 
 
+PART_COLUMNS: tuple[tuple[str, Callable[[PartMeasures], Cell]], ...] = (
+    ("share of the limit", lambda of: Cell("") if of.share is None else _share(of.share)),
+)
+"""What else is measured of a part, by header: a new measure is one line here."""
+
+
 def ratio_table(measured: Mapping[str, Measures], first: str) -> list[Table | Text]:
     """Ratios of extractors by part and policy, with everything they rest on.
 
@@ -44,7 +53,8 @@ def ratio_table(measured: Mapping[str, Measures], first: str) -> list[Table | Te
     intervals = any(part.intervals is not None for found in measured.values() for part in found.parts.values())
     columns = [first, "rows", "policy", "(i) harmful", "(ii) primary", "RIR"]
     columns += ["RIR, 95 % of resamples", "(i), 95 %", "(ii), 95 %"] if intervals else []
-    columns += ["share of the limit", "kappa, harmful", "kappa, primary", "rank, harmful", "rank, primary", "floored"]
+    columns += [header for header, _ in PART_COLUMNS]
+    columns += ["kappa, harmful", "kappa, primary", "rank, harmful", "rank, primary", "floored"]
     groups = [
         (
             name,
@@ -130,8 +140,11 @@ def _ratio_row(rows: str, policy: str, ratio: ImmunizationRatio, of: PartMeasure
         found = of.intervals if defined else None
         shown = (None,) * 3 if found is None else (found.rir, found.harmful_ratio, found.primary_ratio)
         row += [Cell("" if interval is None else interval_text(interval.low, interval.high)) for interval in shown]
-    row.append(Cell(percent(of.share.share) if defined and of.share is not None else ""))
-    row += [before_after(getattr(ratio, task).kappa, getattr(ratio, f"{task}_reference").kappa) for task in _TASKS]
+    row += [shown(of) if defined else Cell("") for _, shown in PART_COLUMNS]
+    for task in _TASKS:
+        now, then = getattr(ratio, task), getattr(ratio, f"{task}_reference")
+        interval = getattr(of.intervals, f"kappa_{task}") if of.intervals is not None and defined else None
+        row.append(before_after(now.kappa, then.kappa, interval))
     row += [before_after(getattr(ratio, task).rank, getattr(ratio, f"{task}_reference").rank) for task in _TASKS]
     return [*row, "yes" if bool(ratio.floored) else "no"]
 
@@ -139,10 +152,15 @@ def _ratio_row(rows: str, policy: str, ratio: ImmunizationRatio, of: PartMeasure
 _TASKS = ("harmful", "primary")
 
 
-def before_after(after: object, before: object) -> Cell:
-    """A number with what it was before below it, if it was another."""
+def _share(of: Share) -> Cell:
+    return Cell(percent(of.share), (f"log {format_number(of.log_rir)} of {format_number(of.limit)}",))
+
+
+def before_after(after: object, before: object, interval: Interval | None = None) -> Cell:
+    """A number with its interval and what it was before below it, if it was another."""
     now, then = format_number(after), format_number(before)
-    return Cell(now, () if now == then else (f"before {then}",))
+    lines = [] if interval is None else [interval_text(interval.low, interval.high)]
+    return Cell(now, (*lines, *([] if now == then else [f"before {then}"])))
 
 
 def _with_error(mean: Mean) -> str:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from cimm_jax import InputError, attacks, losses
-from cimm_jax.attacks import Operator, known_optimizers, standard_operators
+from cimm_jax.attacks import Operator, known_optimizers, log_spaced_steps, standard_names, standard_operators
+from cimm_jax.attacks._linear_probe import QUADRATIC_ONLY
+from cimm_jax.attacks.catalogue import AFFORDABLE
 from cimm_jax.attacks.optimizers import check_optimizer, has_rate
 
 
@@ -13,6 +15,39 @@ def named(*names, **settings):
 def test_the_standard_attackers_can_be_asked_for_by_name():
     assert [operator.name for operator in standard_operators()] == list(attacks.STANDARD)
     assert len(set(attacks.STANDARD)) == len(attacks.STANDARD)
+
+
+@pytest.mark.parametrize("affordable", [False, True])
+@pytest.mark.parametrize("loss", [losses.squared, losses.logistic, losses.softmax])
+def test_the_standard_attackers_of_a_loss_can_minimise_it(loss, affordable):
+    names = standard_names(loss, affordable=affordable)
+    assert [operator.name for operator in standard_operators(names, loss=loss)] == list(names)
+    exact = [name for name in names if name.split(" + ")[-1] in QUADRATIC_ONLY]
+    assert bool(exact) == (loss is losses.squared)
+    for kind in (attacks.GRADIENT, attacks.ADAPTIVE):
+        assert set(names) & set(kind), "both kinds are there"
+
+
+def test_the_standard_attackers_are_all_there_are_for_the_squared_loss():
+    assert standard_names() == attacks.STANDARD
+    assert standard_names(affordable=True) == AFFORDABLE
+    assert set(AFFORDABLE) < set(attacks.STANDARD)
+    assert "whiten + lbfgs" in standard_names(losses.logistic)
+
+
+@pytest.mark.parametrize("affordable", [False, True])
+def test_where_no_extractor_is_a_map_there_is_none_to_undo(affordable):
+    every, without = (standard_names(affordable=affordable, maps=maps) for maps in (True, False))
+    assert set(every) - set(without) == {name for name in every if name.startswith("undo the map")} != set()
+
+
+def test_every_operator_says_at_which_steps_it_records():
+    every = named(
+        "adam", "sgd", "newton", "whiten + line_search", steps=30, record_at=[1, 7, 30], schedules=("cosine",)
+    )
+    assert {operator.records for operator in every.values()} == {(1, 7, 30)}
+    assert named("adam", steps=30)["adam"].records == log_spaced_steps(30)
+    assert Operator("mine", lambda key, target, rate: None).records == (), "nobody says"
 
 
 def test_every_optimizer_known_is_accepted_and_transformations_are_not_among_them():

@@ -147,7 +147,7 @@ def test_deviation_of_the_loss_learned_where_there_are_no_classes():
     # Learned: nothing worth counting twice, then 0.2 and 0.4; by the immunized 0.1 and, diverged, 0.
     np.testing.assert_allclose(found.deviation, ((50 + 100) / 2, (50 + 100) / 2, 100, 100))
     assert found.gap == 1
-    assert np.isnan(found.accuracy.mean)
+    assert np.isnan(found.accuracy.estimate)
     np.testing.assert_array_equal(found.heldout_curve, [1, 1, 0.9, INF])
     assert found.heldout_left == (INF, INF, INF)
 
@@ -166,6 +166,6 @@ def test_where_nobody_learns_nothing_is_reached_and_nothing_broken(left):
 def test_intervals_are_over_seeds():
     values = np.array([0.2, 0.4]).reshape(1, 1, 2, 1)
     found = outcomes({"it": swept("it", values)}, ["a"], (1,))["a"]["it"]
-    np.testing.assert_allclose(found.left.mean, 0.3)
+    np.testing.assert_allclose(found.left.estimate, 0.3)
     np.testing.assert_allclose(found.left.high - 0.3, 12.7062 * 0.1, rtol=1e-4)  # t of 1 degree of freedom, sem 0.1
     np.testing.assert_allclose(found.left.low, 0.6 - found.left.high)

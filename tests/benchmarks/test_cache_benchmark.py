@@ -5,7 +5,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from training.small_networks import NETWORK, filled
+from networks.small_networks import NETWORK, filled
 
 from benchmarks import cache
 from cimm_jax.networks import functional

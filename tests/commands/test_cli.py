@@ -1,151 +1,201 @@
-"""One end-to-end run of each command, its files, and what bad input prints."""
+"""One end-to-end run of diagnose, immunize and sweep, their files, an interruption, and what bad input prints."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cimm_jax import InputError, cli
-from cimm_jax.methods import HessianFrom
+from cimm_jax.commands import cli
+from cimm_jax.commands import sweep as sweep_command
+from cimm_jax.resuming import Checkpoint
+from cimm_jax.runs.records import DiagnoseRecord, ImmunizeRecord, SweepRecord
+from cimm_jax.runs.run_folder import read_record_of
+from cimm_jax.views.numbers import printable
+from cimm_jax.views.registry import part_of
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
+SWEEP = ["sweep", "--steps", "6", "--rows", "12", "--heldout-rows", "12", "--methods", "ill_only"]
+FOLDER = TemporaryDirectory()
 
-def test_immunize_prints_the_verdict_and_writes_everything(tmp_path, capsys):
-    assert cli.main(["immunize", "--steps", "20", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    for expected in ("PseudoInverse", "ReleasedCode", "Definition 3.1", "(a)", "(b)", "(c)", "heldout"):
+
+@cache
+def run(*arguments: str) -> tuple[Path, str]:
+    """The folder of a command that was run once, and what it printed."""
+    folder = Path(FOLDER.name) / str(hash(arguments))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert cli.main([*arguments, "--out", str(folder)]) == 0
+    return folder, printed.getvalue()
+
+
+def check_printed(folder: Path, printed: str) -> None:
+    """What was printed is the view of the record in the folder, and says where everything is."""
+    record = read_record_of(folder, object)
+    part = part_of(record, str(folder))
+    for text in (part.title, part.headline):
+        assert printable(text) in printed
+    for section in part.sections:
+        assert (f"\n{section.title}\n" in printed) is not section.folded, section.title
+    command = record.manifest.command
+    assert f"Picture: {folder / command}.png" in printed
+    assert f"Figures: {folder / 'results.json'}" in printed
+    assert (folder / f"{command}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_immunize_prints_the_verdict_and_writes_everything():
+    folder, printed = run("immunize", "--steps", "20", "--resamples", "20")
+    check_printed(folder, printed)
+    for expected in ("PseudoInverse", "ReleasedCode", "Definition 3.1", "(a)", "(b)", "(c)", "held-out"):
         assert expected in printed
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["settings"]["steps"] == 20
-    assert results["ratios"]["train"]["PseudoInverse"]["rir"] > 1
-    assert len(results["history"]["loss"]) == 20
-    assert load_file(tmp_path / "theta.safetensors")["theta"].shape == (64, 64)
-    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+    record = read_record_of(folder, ImmunizeRecord)
+    assert record.manifest.settings["steps"] == 20
+    assert record.manifest.command_line == "cimm immunize --steps 20 --resamples 20"
+    assert record.measures.parts["train"].ratios["PseudoInverse"].rir > 1
+    assert record.history.loss.shape == record.history.kappa_primary.shape == (20,)
+    assert (record.training, record.kept, record.network) == (None, None, None)
+    assert load_file(folder / "theta.safetensors")["theta"].shape == (64, 64)
+    assert f"To be published: {folder / 'theta.safetensors'}" in printed
+    assert {path.name for path in folder.iterdir()} == {"results.json", "immunize.png", "theta.safetensors"}
 
 
-def test_immunize_json_is_the_file(tmp_path, capsys):
-    assert cli.main(["immunize", "--steps", "20", "--out", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
+def test_json_is_the_file_and_nothing_else():
+    for arguments in (("immunize", "--steps", "20", "--resamples", "20", "--json"), ("diagnose", "--json")):
+        folder, printed = run(*arguments)
+        assert json.loads(printed) == json.loads((folder / "results.json").read_text())
+        assert json.loads(printed)["manifest"]["schema"] == 3
+        read_record_of(folder, object)
 
 
 def test_same_seed_same_figures_other_seed_other_figures(tmp_path):
     ratios = []
     for number, seed in enumerate(("1", "1", "2")):
         out = tmp_path / str(number)
-        assert cli.main(["immunize", "--steps", "20", "--batch-size", "16", "--seed", seed, "--out", str(out)]) == 0
-        ratios.append(json.loads((out / "results.json").read_text())["ratios"]["train"]["PseudoInverse"]["rir"])
+        quick = ["--steps", "20", "--batch-size", "16", "--resamples", "20"]
+        assert cli.main(["immunize", *quick, "--seed", seed, "--out", str(out)]) == 0
+        record = read_record_of(out, ImmunizeRecord)
+        ratios.append(float(record.measures.parts["train"].ratios["PseudoInverse"].rir))
     assert ratios[0] == ratios[1] != ratios[2]
 
 
+def test_immunize_with_the_closed_form_prints_limit_intervals_and_what_an_attacker_keeps():
+    arguments = ["--method", "pencil", "--objective", "signal", "--primary-no-slower-at", "10", "100", "--resamples", "20"]
+    folder, printed = run("immunize", *arguments)
+    check_printed(folder, printed)
+    for expected in ("share of the limit", "95 % of resamples", "Excess loss left", "after 1000 steps"):
+        assert expected in printed
+    record = read_record_of(folder, ImmunizeRecord)
+    train, heldout = record.measures.parts["train"], record.measures.parts["heldout"]
+    assert train.excess.harmful.immunized[1000] > 10 * train.excess.harmful.undefended[1000]
+    for steps in (10, 100):
+        assert train.excess.primary.immunized[steps] <= train.excess.primary.undefended[steps]
+    assert 0 < train.share.share <= 1
+    assert not train.share.exceeded
+    assert heldout.intervals.rir.low < heldout.intervals.rir.high
+    assert record.history is None, "one step has no course"
+
+
+def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture():
+    folder, printed = run("diagnose", "--json")
+    assert cli.main(["report", str(folder), "--out", str(folder / "report")]) == 0
+    record = read_record_of(folder, DiagnoseRecord)
+    assert record.diagnosis.verdict == "immunizable"
+    assert [row.budget for row in record.diagnosis.budgets] == [1.0, 10.0, 100.0, "keep"]
+    front = record.diagnosis.protection.front
+    assert len(front.slow_down) == len(front.harmful_left)
+    assert list(record.manifest.data_sha256) == sorted(record.manifest.data_sha256)
+    part = part_of(record)
+    assert part.headline == "The pair is immunizable."
+    assert (folder / "diagnose.png").read_bytes().startswith(b"\x89PNG")
+    assert "Reference" not in printed
+
+
+def test_diagnose_of_another_pair_prints_its_view():
+    folder, printed = run("diagnose", "--primary", "3", "--harmful", "5", "--budgets", "1", "keep")
+    check_printed(folder, printed)
+    for expected in ("log of the largest RIR", "alignment", "keep", "slow-down", "digit 3", "digit 5"):
+        assert expected in printed
+
+
 def test_sweep_covers_ninety_pairs_and_every_method(tmp_path, capsys):
-    arguments = ["sweep", "--steps", "4", "--rows", "60", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 0
+    every = ["--methods", *("algorithm1", "ill_only", "opt_kappa", "imma", "pencil")]
+    assert cli.main(["sweep", "--steps", "2", "--rows", "12", "--heldout-rows", "12", *every, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    check_printed(tmp_path, printed)
     assert "In plain words" in printed
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["pairs"]) == 90
-    assert set(results["methods"]) == {"algorithm1", "ill_only", "opt_kappa", "imma", "pencil"}
-    for name, record in results["methods"].items():
+    record = read_record_of(tmp_path, SweepRecord)
+    assert len(record.pairs) == 90
+    assert list(record.methods) == every[1:]
+    assert record.rows == {"train": 12, "heldout": 12}
+    for name, measured in record.methods.items():
         assert name in printed
-        for part in ("train", "heldout"):
-            rir = np.array(record[part]["rir"], float)
-            assert rir.shape == (90, 1)
-            assert np.isfinite(rir).all()
-    for part in ("train", "heldout"):
-        assert (tmp_path / f"log_rir_{part}.png").read_bytes().startswith(b"\x89PNG")
+        for judged in (measured.train, measured.heldout):
+            assert judged.ratio.rir.shape == (90, 1)
+            assert np.isfinite(judged.ratio.rir).all()
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_immunize_with_the_closed_form_prints_limit_intervals_and_what_an_attacker_keeps(tmp_path, capsys):
-    arguments = ["immunize", "--method", "pencil", "--objective", "signal", "--primary-no-slower-at", "10", "100"]
-    assert cli.main([*arguments, "--resamples", "20", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    for expected in ("share of the limit", "95% interval", "excess loss", "after 1000 steps"):
-        assert expected in printed
-    results = json.loads((tmp_path / "results.json").read_text())
-    left = {name: curve[1000] for name, curve in results["excess_left"]["train"].items()}
-    assert left["harmful immunized"] > 10 * left["harmful undefended"]
-    for steps in (10, 100):
-        curves = results["excess_left"]["train"]
-        assert curves["primary immunized"][steps] <= curves["primary undefended"][steps]
-    assert 0 < results["limit"]["train"]["share"] <= 1
-    assert not results["limit"]["train"]["exceeded"]
-    low, high = results["intervals"]["heldout"]["rir"]
-    assert low < high
-    assert (tmp_path / "convergence.png").read_bytes().startswith(b"\x89PNG")
-    assert not (tmp_path / "history.png").exists(), "one step has no course"
+def test_an_interrupted_sweep_continues_and_ends_as_if_it_had_not_been(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweep_command, "SECONDS_BETWEEN_SAVES", 0.0)
+    whole = read_record_of(run(*SWEEP)[0], SweepRecord)
+    save = Checkpoint.save
 
-
-def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture(tmp_path, capsys):
-    assert cli.main(["diagnose", "--budgets", "1", "keep", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    for expected in ("log of the largest RIR", "alignment", "keep", "slow-down", "Verdict: immunizable"):
-        assert expected in printed
-    diagnosis = json.loads((tmp_path / "results.json").read_text())["diagnosis"]
-    assert diagnosis["verdict"] == "immunizable"
-    assert [row["budget"] for row in diagnosis["budgets"]] == [1.0, "keep"]
-    assert len(diagnosis["protection"]["front"]["slow_down"]) == len(diagnosis["protection"]["front"]["harmful_left"])
-    assert (tmp_path / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow  # the tables and the file are made as those of cimm immunize
-def test_diagnose_json_is_the_file(tmp_path, capsys):
-    assert cli.main(["diagnose", "--primary", "3", "--harmful", "5", "--out", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"), [([], {}), (["--hessian", "batch"], {"hessian": HessianFrom.BATCH})]
-)
-def test_sweep_tells_the_methods_whose_hessians_to_look_at(monkeypatch, arguments, expected):
-    from cimm_jax.commands import sweep as command
-
-    told = []
-
-    def build(names, learning_rate, pencil, **others):
-        told.append(others)
-        raise InputError("enough")
-
-    monkeypatch.setattr(command, "build_methods", build)
-    assert cli.main(["sweep", *arguments]) == 2
-    assert told == [expected]
-
-
-def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monkeypatch):
-    from cimm_jax.commands import checkpoint as saved
-    from cimm_jax.commands import sweep as command
-
-    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
-    arguments = ["sweep", "--steps", "6", "--rows", "60", "--methods", "ill_only", "--json", "--out"]
-    assert cli.main([*arguments, str(tmp_path / "whole")]) == 0
-    whole = json.loads(capsys.readouterr().out)
-
-    save = saved.Checkpoint.save
-
-    def save_and_stop(self, progress, size):
-        save(self, progress, size)
+    def save_and_stop(self, progress, notes):
+        save(self, progress, notes)
         if progress.steps_made(6) >= 60 * 6 + 30 * 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(saved.Checkpoint, "save", save_and_stop)
-        assert cli.main([*arguments, str(tmp_path / "cut"), "--pairs-at-once", "60"]) == 130
-    assert "continues" in capsys.readouterr().err
-    assert not (tmp_path / "cut" / "results.json").exists()
+        stopped.setattr(Checkpoint, "save", save_and_stop)
+        assert cli.main([*SWEEP, "--pairs-at-once", "60", "--out", str(tmp_path)]) == 130
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == f"cimm: interrupted; {cli.RESUMED}"
+    assert not (tmp_path / "results.json").exists()
 
-    lengths = []
-    sweep = command.sweep
-    monkeypatch.setattr(command, "sweep", lambda *a, **k: lengths.append(k["progress"].steps_made(6)) or sweep(*a, **k))
-    assert cli.main([*arguments, str(tmp_path / "cut")]) == 0
-    continued = json.loads(capsys.readouterr().out)
-    assert lengths == [45 * 6 + 45 * 4]
-    np.testing.assert_allclose(
-        continued["methods"]["ill_only"]["train"]["rir"], whole["methods"]["ill_only"]["train"]["rir"], rtol=1e-9
+    begun = []
+    sweep = sweep_command.sweep
+    monkeypatch.setattr(
+        sweep_command, "sweep", lambda *a, **k: begun.append(k["progress"].steps_made(6)) or sweep(*a, **k)
     )
+    assert cli.main([*SWEEP, "--json", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
+    assert begun == [45 * 6 + 45 * 4]
+    continued = read_record_of(tmp_path, SweepRecord)
+    for of in ("train", "heldout"):
+        one, other = (getattr(record.methods["ill_only"], of) for record in (continued, whole))
+        np.testing.assert_allclose(one.ratio.rir, other.ratio.rir, rtol=1e-9)
+        np.testing.assert_array_equal(one.conditions.immunized, other.conditions.immunized)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_sweep_of_other_settings_does_not_go_on_with_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_command, "SECONDS_BETWEEN_SAVES", 0.0)
+    begun = []
+
+    def interrupted(*_, progress, checkpoint, **more):
+        begun.append(progress)
+        raise KeyboardInterrupt
+
+    def saved(*_, progress, checkpoint, **more):
+        from cimm_jax.methods._sweep import _begin
+
+        checkpoint(_begin(tuple(_[0].items()), more["keys"], _[1], 90))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_command, "sweep", saved)
+    assert cli.main([*SWEEP, "--out", str(tmp_path)]) == 130
+    monkeypatch.setattr(sweep_command, "sweep", interrupted)
+    for more in ([], ["--json"], ["--pairs-at-once", "7"], ["--seed", "1"], ["--kind", "versus"]):
+        assert cli.main([*SWEEP, *more, "--out", str(tmp_path)]) == 130
+    assert [progress is not None for progress in begun] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +209,10 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
         (["immunize", "--lambda-harmful", "-1"], "lambda_harmful"),
         (["immunize", "--lambda-primary", "nan"], "lambda_primary"),
         (["immunize", "--method", "imma", "--lambda-primary", "1"], "lambda_primary"),
-        (["immunize", "--learning-rate", "0"], "learning_rate"),
+        (["immunize", "--step-length", "0"], "step_length"),
+        (["immunize", "--learning-rate", "0.1"], "learning_rate: is a setting of trained blocks (--train-from)"),
+        (["immunize", "--train-from", "layer3.0"], "train_from: is a setting of trained blocks"),
+        (["immunize", "--views", "0"], "views: is a setting of maps of a network (--model) or trained blocks"),
         (["immunize", "--data", "mnist", "--data-dir", "EMPTY"], "train-images-idx3-ubyte"),
         (["immunize", "--data", "house_prices", "--data-dir", "EMPTY"], "D1.csv"),
         (["immunize", "--out", "FILE/below"], "--out"),
@@ -173,13 +226,18 @@ def test_interrupted_sweep_continues_from_its_checkpoint(tmp_path, capsys, monke
         (["immunize", "--resamples", "3", "--steps", "1"], "resamples"),
         (["sweep", "--methods", "imma", "--ridge", "1"], "ridge"),
         (["diagnose", "--budgets", "0"], "budget"),
+        (["diagnose", "--budgets"], "budgets"),
         (["diagnose", "--top-k", "0"], "top_k"),
         (["diagnose", "--data", "nonsense"], "data"),
         (["diagnose", "--rtol", "1"], "rtol"),
         (["diagnose", "--primary-no-slower-at", "0"], "primary_no_slower_at"),
+        (["diagnose", "--out", "FILE/below"], "--out"),
         (["sweep", "--kind", "nonsense"], "kind"),
         (["sweep", "--data", "house_prices"], "digits"),
         (["sweep", "--seeds", "0"], "seeds"),
+        (["sweep", "--steps", "0"], "steps"),
+        (["sweep", "--batch-size", "0"], "batch_size"),
+        (["sweep", "--pairs-at-once", "0"], "pairs_at_once"),
         (["sweep", "--rows", "100000"], "rows"),
         (["sweep", "--methods", "nonsense"], "method"),
     ],
@@ -194,12 +252,13 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, named):
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert named in captured.err
+    assert captured.err.startswith("cimm: ")
     assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
     assert not list(tmp_path.glob("out/*")), "nothing half-written"
 
 
 def test_help_needs_no_data_and_lists_the_commands():
     done = subprocess.run([sys.executable, "-m", "cimm_jax", "--help"], capture_output=True, text=True, check=True)
-    assert "immunize" in done.stdout
-    assert "sweep" in done.stdout
-    assert "diagnose" in done.stdout
+    for command in ("attack", "diagnose", "immunize", "report", "reproduce", "sweep"):
+        assert command in done.stdout

@@ -106,6 +106,18 @@ def test_tasks_of_no_digit_cannot_be_made(make, message):
 
 
 @pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        (SingleDigit(3), "images of digit 3"),
+        (DigitVersus(9, 0), "digit 9 against digit 0"),
+        (DigitVersusRest(4), "digit 4 against all others"),
+    ],
+)
+def test_every_task_has_a_title(kind, title):
+    assert kind.title == title
+
+
+@pytest.mark.parametrize(
     ("text", "kind"),
     [
         ("3", SingleDigit(3)),

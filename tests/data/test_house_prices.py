@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import sklearn.datasets
 
-from cimm_jax.data.house_prices import load_house_prices
+from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.errors import InputError
 
 ORIGINALS = Path(__file__).parents[3] / "shared" / "data" / "house_prices"
@@ -92,6 +92,33 @@ def test_the_preprocessing_is_that_of_the_released_code(table, tmp_path):
             assert task.x.shape[1] == 79
             np.testing.assert_allclose(task.x, features[kept], atol=1e-10)
             np.testing.assert_allclose(task.y, columns[target][kept], atol=1e-10)
+
+
+def with_quality(table):
+    """The table with a column of qualities in place of one of numbers."""
+    return [["OverallQual" if name == "Number40" else name for name in table[0]], *table[1:]]
+
+
+def test_the_benign_task_is_the_quality_of_other_houses_which_its_own_column_does_not_tell(table, tmp_path):
+    write(tmp_path, with_quality(table))
+    found, pair = load_benign_houses(tmp_path), load_house_prices(tmp_path)
+    header, *rows = by_zone(with_quality(table))[1]
+    expected = expected_column([row[header.index("OverallQual")] for row in rows])
+    features = [name for name in header if name not in ("LotArea", "SalePrice")]
+    column = features.index("OverallQual")
+    for part, houses in ((found.train, slice(300, 500)), (found.heldout, slice(500, 600))):
+        np.testing.assert_allclose(part.y, expected[houses], rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(part.x[:, column], 0)
+        numbers = expected_column([row[header.index("Number41")] for row in rows])
+        np.testing.assert_allclose(part.x[:, features.index("Number41")], numbers[houses], rtol=1e-9, atol=1e-12)
+    assert found.train.x.shape == pair.train.harmful.x.shape
+    assert found.heldout.x.shape == pair.heldout.harmful.x.shape
+
+
+def test_without_a_column_of_qualities_there_is_no_benign_task(table, tmp_path):
+    write(tmp_path, table)
+    with pytest.raises(InputError, match=r"D2\.csv has no column OverallQual; use the original table"):
+        load_benign_houses(tmp_path)
 
 
 def test_the_whole_table_is_split_by_zone_in_file_order(table, tmp_path):

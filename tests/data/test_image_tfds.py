@@ -30,6 +30,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
     """Image number i of a split is of class i mod 3, and 10 i red."""
 
     VERSION = tfds.core.Version("1.2.0")
+    code_path = None  # downloads nothing, so nobody need look beside the code for checksums
     parts = COUNTS
 
     def _info(self):

@@ -12,9 +12,8 @@ from cimm_jax.data.augmentation import PaddedCrop
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
-from cimm_jax.networks import functional
-from cimm_jax.networks import activation_cache as feature_cache
-from cimm_jax.networks.activation_cache import cached_outputs, weights_checksum
+from cimm_jax.networks import activation_cache, functional
+from cimm_jax.networks.activation_cache import Entry, cached_outputs, weights_checksum
 
 MAPS = Path("/proc/self/maps")
 
@@ -50,8 +49,8 @@ def test_outputs_are_the_trunks_whatever_the_batch(tmp_path, model, images, cut)
 def test_a_second_call_computes_nothing_and_another_manifest_does(tmp_path, model, images, monkeypatch):
     first = np.array(cached(tmp_path, model, images))
     calls = []
-    compute = feature_cache._compute
-    monkeypatch.setattr(feature_cache, "_compute", lambda *a: calls.append(1) or compute(*a))
+    compute = activation_cache._compute
+    monkeypatch.setattr(activation_cache, "_compute", lambda *a: calls.append(1) or compute(*a))
     done = []
     assert np.array_equal(cached(tmp_path, model, images, progress=done.append), first)
     assert cached(tmp_path, model, images, batch_rows=7).shape == first.shape
@@ -73,7 +72,7 @@ def test_a_manifest_that_does_not_match_its_file_is_not_believed(tmp_path, model
     (array,) = tmp_path.glob("*.npy")
     np.save(array, np.zeros_like(first))
     described = json.loads(description.read_text())
-    described["made_from"]["weights_sha256"] = "another"
+    described["made_by"]["weights_sha256"] = "another"
     description.write_text(json.dumps(described))
     assert np.array_equal(cached(tmp_path, model, images), first)
 
@@ -113,8 +112,34 @@ def test_views_go_on_where_they_were_and_are_another_entry(tmp_path, model, imag
     assert outputs.shape == (21, 12)
     np.testing.assert_array_equal(outputs, cached(tmp_path / "other", model, viewed))
     np.testing.assert_allclose(outputs[:7], cached(tmp_path, model, images), rtol=1e-4, atol=1e-5)
-    manifests = [json.loads(path.read_text())["made_from"] for path in tmp_path.glob("*.json")]
-    assert sorted(made_from.get("views", 1) for made_from in manifests) == [1, 3]
+    manifests = [json.loads(path.read_text())["made_by"] for path in tmp_path.glob("*.json")]
+    assert sorted(made_by.get("views", 1) for made_by in manifests) == [1, 3]
+
+
+def test_an_entry_notes_rows_as_they_are_written_and_is_complete_when_it_has_its_name(tmp_path, rng):
+    rows = rng.standard_normal((5, 2)).astype(np.float32)
+    entry = Entry(tmp_path, {"model": "m"})
+    assert (entry.rows_done(), entry.complete()) == (0, False)
+    entry.begin((5, 2))
+    assert entry.rows_done() == 0
+    entry.write(0, rows[:3])
+    assert Entry(tmp_path, {"model": "m"}).rows_done() == 3
+    assert Entry(tmp_path, {"model": "other"}).rows_done() == 0
+    entry.write(3, rows[3:])
+    assert (entry.rows_done(), entry.complete()) == (5, False)
+    entry.finish()
+    again = Entry(tmp_path, {"model": "m"})
+    assert again.complete()
+    np.testing.assert_array_equal(np.load(again.array), rows)
+    assert not Entry(tmp_path, {"model": "other"}).complete()
+
+
+def test_rows_that_are_noted_but_not_there_are_computed_again(tmp_path):
+    entry = Entry(tmp_path, {"model": "m"})
+    entry.begin((5, 2))
+    entry.write(0, np.ones((3, 2), np.float32))
+    entry.partial.unlink()
+    assert entry.rows_done() == 0
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of mapped files")

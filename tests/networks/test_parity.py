@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 from networks.small_networks import SMALL
+from safetensors.numpy import load_file, save_file
 
 from cimm_jax.networks import functional
 from cimm_jax.networks.weights import load_weights

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cimm_jax.errors import InputError
-from cimm_jax.networks import BY_NAME, Preprocess
+from cimm_jax.networks import by_name
+from cimm_jax.networks.preprocess import Preprocess
 
 TWO = Preprocess(2, (127.0, 10.0, 0.0), (128.0, 2.0, 1.0))
 
@@ -34,7 +35,7 @@ def test_published_means_are_of_pixels_in_zero_to_one():
     ],
 )
 def test_every_network_gets_what_it_was_trained_on(name, size, white):
-    got = BY_NAME[name].preprocess(np.full((1, size, size, len(white)), 255, np.uint8))
+    got = by_name(name).preprocess(np.full((1, size, size, len(white)), 255, np.uint8))
     np.testing.assert_allclose(got[0, 0, 0], white, rtol=1e-6)
 
 

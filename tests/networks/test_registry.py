@@ -2,12 +2,13 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
+from networks.small_networks import NETWORK
 
 from cimm_jax.errors import InputError
-from cimm_jax.networks import BY_NAME, build, by_name
-from cimm_jax.networks.key_maps import key_maps
+from cimm_jax.networks import NETWORKS, build, by_name
 
 PARAMETERS = {
     "resnet18": 11_689_512,
@@ -28,19 +29,20 @@ def shapes(name):
 
 
 def test_every_name_has_its_published_number_of_parameters():
-    assert PARAMETERS.keys() == BY_NAME.keys()
+    assert PARAMETERS.keys() == NETWORKS.keys()
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_has_its_size_and_its_key_maps_name_each_array_once(name):
-    model = shapes(name)
+    model, config = shapes(name), by_name(name)
     state = nnx.state(model)
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == PARAMETERS[name]
     assert model.head.in_features == FEATURES.get(name, model.head.in_features)
-    assert model.head.out_features == BY_NAME[name].classes
+    assert model.head.out_features == config.classes
     arrays = sorted(path for path, _ in nnx.to_flat_state(state))
-    maps = {key_map.name: key_map.entries(BY_NAME[name]) for key_map in key_maps(BY_NAME[name])}
-    assert BY_NAME[name].names in maps
+    maps = {key_map.name: key_map.entries(config) for key_map in config.key_maps}
+    assert config.names in maps
+    assert len(maps) == len(config.key_maps), "each publisher once"
     for entries in maps.values():
         assert sorted(path for entry in entries for path in entry.paths) == arrays
         assert len({entry.key for entry in entries}) == len(entries)
@@ -53,6 +55,18 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
         build("resnet50", jax.random.key(0))
 
 
-def test_the_core_does_not_import_flax():
-    code = "import sys, cimm_jax; sys.exit('flax' in sys.modules)"
+def test_a_configuration_is_built_as_its_name_is():
+    by_its_name, by_itself = (build(it, jax.random.key(1)) for it in ("linear", by_name("linear")))
+    assert by_its_name.config == by_itself.config
+    np.testing.assert_array_equal(by_its_name.head.kernel[...], by_itself.head.kernel[...])
+
+
+def test_a_network_is_one_line_in_the_registry(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "mine", "networks.small_networks:NETWORK")
+    assert by_name("mine") == NETWORK
+
+
+@pytest.mark.parametrize("module", ["cimm_jax", "cimm_jax.networks"])
+def test_names_come_without_flax(module):
+    code = f"import sys, {module}; sys.exit('flax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import load_file, save_file
 from networks.small_networks import SMALL, filled, images
+from safetensors.numpy import load_file, save_file
 
 from cimm_jax.errors import InputError
 from cimm_jax.networks.weights import export_weights, load_weights

@@ -24,15 +24,18 @@ def test_every_decomposition_reproduces_its_matrix(batch, nested_vmaps):
         q, r = decompositions.qr(s)
         values, vectors = decompositions.eigh(s.mT @ s)
         gram = (vectors * values[..., None, :]) @ vectors.mT
-        return (u * sigma[..., None, :]) @ vt, q @ r, gram, decompositions.singular_values(s)
+        alone, right = decompositions.right_svd(s)
+        squared = (right.mT * alone[..., None, :] ** 2) @ right
+        return (u * sigma[..., None, :]) @ vt, q @ r, (gram, squared), decompositions.singular_values(s)
 
     function = reproduce
     for _ in range(nested_vmaps):
         function = jax.vmap(function)
-    from_svd, from_qr, gram, sigma = jax.jit(function)(batch)
+    from_svd, from_qr, grams, sigma = jax.jit(function)(batch)
     np.testing.assert_allclose(from_svd, batch, atol=1e-12)
     np.testing.assert_allclose(from_qr, batch, atol=1e-12)
-    np.testing.assert_allclose(gram, batch.mT @ batch, atol=1e-12)
+    for gram in grams:
+        np.testing.assert_allclose(gram, batch.mT @ batch, atol=1e-12)
     np.testing.assert_allclose(sigma, np.linalg.svd(np.asarray(batch), compute_uv=False), atol=1e-12)
 
 
@@ -93,4 +96,7 @@ def test_many_equal_columns_do_not_give_nan(dtype, transposed):
     np.testing.assert_allclose(sigma, expected, atol=tolerance)
     np.testing.assert_allclose(decompositions.singular_values(matrix), expected, atol=tolerance)
     np.testing.assert_allclose((u * sigma[None, :]) @ vt, matrix, atol=tolerance)
+    alone, right = decompositions.right_svd(matrix)
+    np.testing.assert_allclose(alone, expected, atol=tolerance)
+    np.testing.assert_allclose(right @ right.T, np.eye(len(alone)), atol=100 * tolerance / expected[0])
     assert sigma.dtype == dtype

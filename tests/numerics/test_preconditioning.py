@@ -9,6 +9,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.preconditioning import (
     apply_preconditioner,
     precondition_gradient,
+    preconditioned_gram,
     preconditioner,
     scale_by_inverse_covariance,
 )
@@ -114,6 +115,17 @@ def test_masked_parameters_are_left_alone(rng):
     updates, _ = masked.update(params, masked.init(params))
     np.testing.assert_array_equal(updates["head"], params["head"])
     np.testing.assert_allclose(updates["theta"], jnp.linalg.inv(k) @ params["theta"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (3, 4)], ids=str)
+def test_the_gram_s_gradient_comes_through_the_inverse_from_the_right(rng, shape):
+    """On the range of S, if there are fewer rows than features."""
+    features = jnp.asarray(rng.standard_normal(shape))
+    weights = rng.standard_normal((4, 4))
+    np.testing.assert_allclose(preconditioned_gram(features), features.T @ features, rtol=1e-12, atol=1e-12)
+    got = jax.grad(lambda f: jnp.sum(weights * preconditioned_gram(f)))(features)
+    plain = jax.grad(lambda f: jnp.sum(weights * (f.T @ f)))(features)
+    np.testing.assert_allclose(got, plain @ np.linalg.pinv(np.asarray(features.T @ features)), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("build", [preconditioner, scale_by_inverse_covariance])

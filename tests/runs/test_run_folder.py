@@ -1,7 +1,9 @@
 """Run folders: what was written is read back, and whatever else is there is refused in one line, never with a traceback."""
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,11 +83,12 @@ def test_a_folder_without_results_or_no_folder_at_all(tmp_path):
     assert command_of(tmp_path / "missing") is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path):
-    with_text(tmp_path, "{}")
-    (tmp_path / RESULTS_FILE).chmod(0)
-    assert "Permission denied" in refusal(tmp_path)
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def read_text(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert "cannot be read (Permission denied)" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

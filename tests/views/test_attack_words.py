@@ -1,147 +1,134 @@
-"""Facts, words and pictures of an attack, on results made by hand."""
+"""What was found by attackers, in sentences."""
 
-import copy
+import math
 
 import pytest
+from sample_records import attack_record, changed, network_attack_record
 
-from cimm_jax.report.attack import attack_plot
-from cimm_jax.report.attack_facts import attackers, claims, prices
-from cimm_jax.report.attack_words import attack_paragraphs, broken_by, cell, print_attack, slow_down_text, verdict
+from cimm_jax.attacks import Breach, Claim, Price
+from cimm_jax.views.attack_words import (
+    KINDS,
+    budget_text,
+    claim_text,
+    cost_text,
+    gain_text,
+    gains,
+    heldout_loss,
+    kind_of,
+    slow_down_text,
+    verdict,
+)
 
-
-def record(left, steps, *, adaptive=False, breaks=False, heldout=0.5, accuracy=None):
-    return {
-        "adaptive": adaptive,
-        "left": {"mean": left, "low": left, "high": left},
-        "heldout_left": {"mean": heldout, "low": heldout, "high": heldout},
-        "accuracy": {"mean": accuracy, "low": accuracy, "high": accuracy},
-        "steps": [steps, None, None],
-        "breaks": breaks,
-        "breaks_heldout": breaks,
-        "curve": [1.0, left],
-    }
-
-
-@pytest.fixture
-def results():
-    undefended = {
-        "newton": record(0.0, 1, adaptive=True, breaks=True),
-        "line_search": record(0.1, 20, breaks=True, heldout=0.3),
-        "adam": record(0.05, 10, breaks=True, heldout=0.2),
-    }
-    protected = {
-        "newton": record(0.0, 1, adaptive=True, breaks=True),
-        "line_search": record(0.9, None, heldout=0.95),
-        "adam": record(0.8, None, heldout=0.97),
-    }
-    broken = {
-        "newton": record(0.0, 1, adaptive=True, breaks=True),
-        "line_search": record(0.3, 80, breaks=True),
-        "adam": record(None, None),
-    }
-    other = {
-        name: {"line_search": record(0.2, 30), "adam": record(0.1, steps)} for name, steps in (("a", 15), ("b", None))
-    }
-    base = {
-        "line_search": record(0.02, 12, heldout=0.1, accuracy=0.9),
-        "adam": record(0.01, 6, heldout=0.2, accuracy=0.8),
-    }
-    return {
-        "records": [1, 1000],
-        "budget": {"steps": 1000, "rates": {"adam": [0.1, 1.0]}, "seeds": 5, "loss": "squared"},
-        "tasks": {
-            "harmful": {"undefended": undefended, "protected": protected, "broken": broken},
-            "primary": {"undefended": base, "protected": other["a"], "broken": other["b"]},
-        },
-        "best_so_far": {name: {"gradient": [0.9, 0.5], "all": [0.5]} for name in ("undefended", "protected", "broken")},
-    }
+NEWTON = Breach("newton", True, 1.0, 0.0, True)
+LINE_SEARCH = Breach("line_search", False, 80.0, 0.3, True)
 
 
-def test_claims_compare_the_best_follower_of_gradients_with_the_best_undefended_one(results):
-    protected, broken = claims(results)
-    assert (protected.attacker, protected.left) == ("adam", 0.8)
-    assert (protected.undefended_attacker, protected.undefended_left) == ("adam", 0.05)
-    assert (protected.heldout_left, protected.undefended_heldout_left) == (0.95, 0.2)
-    assert protected.never
-    assert protected.slow_down == 100, "1,000 steps were not enough, and the fastest needed 10 undefended"
-    assert not broken.never
-    assert broken.slow_down == 8
-    assert broken.attacker == "line_search", "a diverged attacker is never the best"
+def claim(*broken_by, **given):
+    """An extractor of which nobody who follows gradients gets half."""
+    numbers = {"left": 0.8, "undefended_left": 0.05, "heldout_left": 0.95, "undefended_heldout_left": 0.2}
+    found = {"slow_down": 100.0, "never": True, "accuracy": None, "undefended_accuracy": None}
+    return Claim("mine", "adam", undefended_attacker="sgd", broken_by=broken_by, **{**numbers, **found, **given})
 
 
-def test_breaches_are_listed_fastest_first_and_say_who_goes_beyond_gradients(results):
-    protected, broken = claims(results)
-    assert [breach.attacker for breach in protected.broken_by] == ["newton"]
-    assert [(b.attacker, b.adaptive, b.steps) for b in broken.broken_by] == [
-        ("newton", True, 1),
-        ("line_search", False, 80),
-    ]
-    assert broken_by(broken) == "newton (1), line_search (80)"
+def test_followers_of_gradients_are_told_from_those_who_know_better():
+    assert verdict(claim(NEWTON)) == (
+        "protects against every attacker here who follows gradients on the features as they are, and not against those who "
+        "know better: newton breaks it in one step."
+    )
+    assert verdict(claim(NEWTON, LINE_SEARCH)) == "does not protect. line_search breaks it, as it comes, in 80 steps."
+    assert verdict(claim()) == "was broken by none of these attackers."
+    assert "nothing to protect" in verdict(claim(slow_down=None))
 
 
-def test_verdicts_tell_followers_of_gradients_from_those_who_know_better(results):
-    protected, broken = claims(results)
-    assert verdict(protected).startswith("protects against every attacker here who follows gradients")
-    assert "newton breaks it in one step" in verdict(protected)
-    assert verdict(broken) == "does not protect. line_search breaks it, as it comes, in 80 steps."
-    assert verdict(protected._replace(broken_by=())) == "was broken by none of these attackers."
-    assert slow_down_text(protected) == "more than 100x"
-    assert slow_down_text(broken) == "8x"
+@pytest.mark.parametrize(
+    ("made", "kind", "status"),
+    [
+        (claim(NEWTON, LINE_SEARCH), "gradient", "bad"),
+        (claim(NEWTON), "adaptive", "warn"),
+        (claim(), "nobody", "good"),
+        (claim(slow_down=None), "nothing", "neutral"),
+        (claim(NEWTON, slow_down=None), "nothing", "neutral"),
+    ],
+)
+def test_who_broke_it_is_one_of_four_kinds(made, kind, status):
+    assert kind_of(made) == kind
+    assert KINDS[kind][0] == status
 
 
-def test_an_extractor_that_gives_nothing_away_undefended_is_not_called_protected(results):
-    for name in ("line_search", "adam"):
-        results["tasks"]["harmful"]["undefended"][name]["steps"] = [None, None, None]
-    protected = claims(results)[0]
-    assert protected.slow_down is None
-    assert slow_down_text(protected) == "-"
-    assert any("nothing to protect" in paragraph for paragraph in attack_paragraphs(results))
+def test_how_much_it_slows():
+    assert slow_down_text(claim()) == "more than 100x"
+    assert slow_down_text(claim(slow_down=8.0, never=False)) == "8x"
+    assert slow_down_text(claim(slow_down=None)) == "-"
 
 
-def test_prices_are_of_the_task_itself_against_undefended(results):
-    undefended, protected, broken = prices(results)
-    assert (undefended.slow_down, undefended.accuracy) == (1, 0.9)
-    assert (undefended.heldout, undefended.line_search, undefended.best) == (0.1, 0.02, 0.01)
-    assert protected.slow_down == 2.5
-    assert protected.accuracy is None, "no classes"
-    assert broken.slow_down == 5
-    paragraph = attack_paragraphs(results)[0]
-    assert "the primary task gets half way in 2.5 times the steps" in paragraph
+def test_a_claim_says_whom_it_slows_under_what_by_how_much():
+    record = attack_record()
+    text = claim_text(claim(), record)
+    assert text == (
+        "slows the best attacker who follows gradients (20 steps, 3 rates, 2 seeds, squared loss) by more than 100x: adam "
+        "leaves 0.8 of the excess harmful loss, and sgd leaves 0.05 undefended; on held-out rows 0.95 of the loss against 0.2."
+    )
+    assert "0.95 of the errors against 0.2" in claim_text(claim(), network_attack_record())
+    assert claim_text(claim(slow_down=1.0, never=False), record) == "", "nobody is slowed"
+    assert claim_text(claim(slow_down=0.5, never=False), record) == ""
+    assert claim_text(claim(slow_down=None), record) == ""
+    assert claim_text(claim(slow_down=1.0, never=True), record), "one step was not enough"
 
 
-def test_only_adaptive_attackers_are_compared_among_themselves(results):
-    for extractors in results["tasks"].values():
-        for records in extractors.values():
-            for name in list(records):
-                if name != "newton" and "newton" in records:
-                    del records[name]
-    assert claims(results)[0].attacker == "newton"
+def test_the_budget_is_the_largest_of_any_attacker():
+    budget = attack_record().budget
+    assert budget_text(budget) == "20 steps, 3 rates, 2 seeds, squared loss"
+    assert ", 1 rate, " in budget_text(changed(budget, "rates", to={"newton": ()}))
 
 
-def test_cells_say_never_and_diverged():
-    assert cell(record(0.5, None)) == "0.5 (never)"
-    assert cell(record(-1e-17, 3)) == "0 (3)"
-    assert cell(record(None, None)) == "diverged"
+def test_a_price_is_told_beside_what_the_task_costs_undefended():
+    def price(extractor, slow_down, task="primary"):
+        return Price(task, extractor, 0.2, 0.1, 0.3, None, slow_down)
+
+    cost = [price("undefended", 1.0), price("slow", 2.5), price("fast", 1.0), price("never", None)]
+    kept = "keeps 0.1 of its excess loss (undefended 0.1), held-out 0.3 (0.3)"
+    assert cost_text("slow", cost) == f"the primary task gets half way in 2.5 times the steps and {kept}."
+    assert cost_text("fast", cost) == f"the primary task gets half way no slower and {kept}."
+    assert cost_text("never", cost) == f"the primary task no longer gets half way and {kept}."
+    both = [*cost, price("undefended", 1.0, "benign"), price("slow", 1.0, "benign")]
+    assert "; the benign task gets half way no slower" in cost_text("slow", both)
+    assert cost_text("other", cost) == ""
 
 
-def test_everything_is_printed(results, capsys):
-    print_attack(results)
-    printed = capsys.readouterr().out
-    for expected in (
-        *attackers(results),
-        "protected",
-        "diverged",
-        "never",
-        "1000 steps, 2 rates, 5 seeds",
-        "the price",
-    ):
-        assert expected in printed
-    assert attackers(results)[-1] == "newton", "followers of gradients first"
+def test_held_out_numbers_say_what_they_are_shares_of():
+    assert heldout_loss(attack_record()) == "loss, over that of a zero probe"
+    assert heldout_loss(network_attack_record()) == "errors, over those of guessing"
 
 
-def test_the_picture_takes_diverged_attackers_and_no_line_search(results):
-    assert attack_plot(results).startswith(b"\x89PNG")
-    without = copy.deepcopy(results)
-    for records in without["tasks"]["harmful"].values():
-        del records["line_search"]
-    assert attack_plot(without).startswith(b"\x89PNG")
+def test_gains_are_accuracies_of_classes_and_shares_of_the_loss_otherwise():
+    record = attack_record()
+    harmful = record.tasks["harmful"]
+    found = gains(record)
+    assert (found.extractors[0], found.label) == ("undefended", "held-out accuracy")
+    place = found.extractors.index("pencil_no_slower")
+    assert found.anybody[place] == harmful["pencil_no_slower"]["newton"].accuracy.estimate
+    assert found.followers[place] == harmful["pencil_no_slower"]["adam"].accuracy.estimate
+    found = gains(changed(record, "classes", to=False))
+    assert found.label == "share of the held-out loss learned"
+    assert found.anybody[place] == 1 - harmful["pencil_no_slower"]["newton"].heldout_left.estimate
+
+
+def test_a_gain_is_never_less_than_nothing_nor_more_than_all():
+    record = changed(attack_record(), "classes", to=False)
+    for left, gain in ((1.7, 0.0), (math.nan, 0.0), (-0.1, 1.0)):
+        one = {name: o._replace(heldout_left=o.heldout_left._replace(estimate=left)) for name, o in _pencil(record).items()}
+        found = gains(changed(record, "tasks", "harmful", "pencil", to=one))
+        assert found.anybody[1] == found.followers[1] == gain
+
+
+def test_a_gain_in_words():
+    text = gain_text(attack_record(), "pencil_no_slower").replace("\xa0", " ")
+    assert text == (
+        "Whoever tries every attack here gets 95 % of the held-out harmful rows right (undefended 95 %); whoever only follows "
+        "gradients gets 51.8 % (undefended 95 %)."
+    )
+    assert "of what there is to learn of the harmful task" in gain_text(changed(attack_record(), "classes", to=False), "pencil")
+
+
+def _pencil(record):
+    return record.tasks["harmful"]["pencil"]

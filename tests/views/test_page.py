@@ -1,4 +1,4 @@
-"""The page as a document: valid, self-contained, escaped, readable in light and dark, the same for the same input."""
+"""The page as a document: valid, self-contained, readable in light and dark, the summary first, the same for the same input."""
 
 import base64
 import re
@@ -7,30 +7,31 @@ from importlib.resources import files
 from itertools import pairwise
 
 import pytest
-from page_samples import COMMANDS, Page, page_of, results_of
+from pages import Page, page_and_card, undrawn, undrawn_page
+from sample_records import (
+    attack_record,
+    diagnose_record,
+    immunize_record,
+    network_attack_record,
+    one_of_each_command,
+    renamed,
+    shown_records,
+)
 
-from cimm_jax.report.heatmap import _contrast
+from cimm_jax.views.draw.heatmap import _contrast
+from cimm_jax.views.draw.scheme import DARK, LIGHT
+from cimm_jax.views.registry import claims_of, part_of
+from cimm_jax.views.render.html import breakable, prose
+from cimm_jax.views.render.markdown import markdown
+from cimm_jax.views.summary import summary
 
 EVIL = "<script>alert(1)</script>|`&$\\frac$\n"
 
 
-@pytest.fixture
-def every_kind():
-    return list(map(results_of, COMMANDS))
-
-
 @pytest.fixture(scope="module")
 def html():
-    return page_of(*map(results_of, COMMANDS))[0]
-
-
-def renamed(value, old, new):
-    """The same with every key and text `old` replaced."""
-    if isinstance(value, dict):
-        return {new if key == old else key: renamed(item, old, new) for key, item in value.items()}
-    if isinstance(value, list):
-        return [renamed(item, old, new) for item in value]
-    return new if value == old else value
+    """A page of every kind of run, drawn."""
+    return page_and_card(*one_of_each_command())[0]
 
 
 def test_it_is_html_that_a_browser_reads_in_standards_mode(html):
@@ -50,6 +51,43 @@ def test_headings_do_not_skip_a_level(html):
     levels = [level for level, _ in Page(html).headings]
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_summary_stands_before_any_run():
+    records = [immunize_record(), attack_record()]
+    page = undrawn_page(*records)
+    together = summary(records)
+    titles = [text for level, text in page.headings if level < 3]
+    first_run = titles.index(part_of(records[0]).title)
+    assert titles[0] == together.title
+    assert titles[1 : first_run - 1] == [section.title for section in together.sections]
+    assert titles[first_run - 1] == "Runs"
+    assert page.alone[0] == together.headline, "the verdict comes before everything else"
+    shown = page.text[: page.text.index("Runs")]
+    for text in (together.headline, "kept", "blocked", "against", "4 attackers"):
+        assert " ".join(text.split()) in " ".join(shown.split())
+    assert page.attributes("alt")[0] == together.figures[0].alt
+
+
+def test_runs_come_in_the_order_given():
+    for order in (one_of_each_command(), one_of_each_command()[::-1]):
+        page = undrawn_page(*order)
+        expected = [part_of(record).title for record in order]
+        titles = [text for level, text in page.headings if level == 2]
+        together = [section.title for section in summary(order).sections]
+        assert titles == [*together, "Runs", *expected, "Model card"]
+        links = [at for at in page.attributes("href") if at.startswith("#")]
+        assert links == [f"#run-{number}" for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("record", shown_records(), ids=lambda record: type(record).__name__)
+def test_claims_hold_claims_only(record):
+    claims = [section for section in part_of(record).sections if section.title == "Claims"]
+    assert len(claims) == (1 if claims_of(record) else 0)
+    for section in claims:
+        (items,) = section.blocks
+        assert [f"{name} {text}".strip() for name, text in items.items] == claims_of(record)
+        assert all(re.search("slows .* by (more than )?[0-9.,]+x", text) for _, text in items.items)
 
 
 def test_tables_have_captions_scoped_headers_and_full_rows(html):
@@ -77,14 +115,16 @@ def test_nothing_is_fetched(html):
             assert value.startswith("data:image/svg+xml;base64,")
     names = {name for name, _ in page.tags}
     assert not names & {"script", "iframe", "object", "embed", "form", "base"}
-    assert not re.search(r"@import|url\(", html)
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert not re.search(r"@import|url\(|https?:", html)
     assert any("default-src 'none'" in content for content in page.attributes("content"))
 
 
 def test_pictures_are_drawn_for_light_and_dark_and_hold_no_links(html):
     page = Page(html)
     light, dark = page.attributes("src"), page.attributes("srcset")
-    assert len(light) == len(dark) == 4 + 3 + 2 + 2
+    parts = [part_of(record) for record in one_of_each_command()]
+    assert len(light) == len(dark) == len(page.attributes("alt")) == 1 + sum(len(part.figures) for part in parts)
     for one, other in zip(light, dark, strict=True):
         drawings = [base64.b64decode(uri.split(",")[1]).decode() for uri in (one, other)]
         assert drawings[0] != drawings[1]
@@ -92,75 +132,61 @@ def test_pictures_are_drawn_for_light_and_dark_and_hold_no_links(html):
             assert "<svg" in drawing
             assert all(link.startswith(("#", "data:image/png")) for link in re.findall(r'href="\s*([^"]*)"', drawing))
             assert not re.search(r"<(script|foreignObject)", drawing)
-    ink = [base64.b64decode(uris[0].split(",")[1]).decode() for uris in (light, dark)]
-    assert "#1d2329" in ink[0]
-    assert "#e4e8ec" in ink[1]
-    assert "#1d2329" not in ink[1], "dark ink on a dark page"
-
-
-def test_names_cannot_write_html(every_kind):
-    changed = [renamed(renamed(results, "pencil", EVIL), "adam", EVIL) for results in every_kind]
-    plain, _ = page_of(*every_kind, drawn=False)
-    html, card = page_of(*changed, folder=EVIL, drawn=False)
-    page = Page(html)
-    assert Counter(name for name, _ in page.tags) >= Counter(name for name, _ in Page(plain).tags)
-    assert "script" not in {name for name, _ in page.tags}
-    assert "<script>alert(1)</script>" in page.text
-    assert "<script" not in re.sub(r"`[^`\n]*`", "", card), "outside of code"
-    for line in card.splitlines():
-        if line.startswith("|"):
-            assert len(re.findall(r"(?<!\\)\|", line)) == 9, line
+        assert LIGHT.ink in drawings[0]
+        assert DARK.ink in drawings[1]
+        assert LIGHT.ink not in drawings[1], "dark ink on a dark page"
 
 
 def test_names_cannot_break_a_picture():
-    results = renamed(renamed(results_of("attack"), "pencil", EVIL), "adam", "_hidden")
-    page_of(renamed(results, "pencil_no_slower", "_hidden"))
+    record = renamed(renamed(attack_record(), "pencil", EVIL), "adam", "_hidden")
+    page_and_card(renamed(record, "pencil_no_slower", "_hidden"))
 
 
 def test_same_input_same_bytes():
-    first, second = (page_of(results_of("diagnose"))[0] for _ in range(2))
+    first, second = (page_and_card(diagnose_record())[0] for _ in range(2))
     assert first == second
 
 
-def test_manifest_holds_command_seed_versions_and_every_checksum(every_kind, html):
-    page = Page(html)
-    for results in every_kind:
-        for checksum in results["data_sha256"].values():
-            assert checksum in page.alone
-        versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        assert versions in page.alone
+def test_manifest_holds_command_seed_versions_and_every_checksum():
+    page = undrawn_page(*one_of_each_command(), network_attack_record())
+    for record in one_of_each_command():
+        manifest = record.manifest
+        assert manifest.command_line in page.alone
+        assert all(checksum in page.alone for checksum in manifest.data_sha256.values())
+        assert ", ".join(f"{name} {version}" for name, version in manifest.versions.items()) in page.alone
     assert (
-        "cimm attack --rows 20 --methods pencil pencil_no_slower --attackers line_search adam sgd newton "
-        "--attack-steps 20 --rates 3 --seeds 2" in page.alone
+        "cimm attack --rows 20 --methods pencil pencil_no_slower --attackers line_search adam sgd newton --attack-steps 20 "
+        "--rates 3 --seeds 2" in page.alone
     )
     assert "cimm immunize --no-rotate --steps 4 --resamples 20" in page.alone
+    assert "2, split from it" in page.alone
 
 
-def test_runs_come_in_the_order_given(every_kind):
-    for order in (every_kind, every_kind[::-1]):
-        titles = [text for level, text in Page(page_of(*order, drawn=False)[0]).headings if level == 2]
-        expected = {
-            "attack": "Attack on digits",
-            "immunize": "algorithm1 on digits",
-            "diagnose": "Diagnosis of digits, primary 3, harmful 5",
-            "sweep": "Sweep over 90 pairs of digits",
-        }
-        assert titles == [*(expected[results["command"]] for results in order), "Model card fragment"]
+def test_the_model_card_is_shown_whole_to_be_copied(html):
+    with undrawn():
+        _, card = page_and_card(*one_of_each_command())
+    (shown,) = re.findall(r"<pre[^>]*><code>(---\n.*?)</code></pre>", html, re.DOTALL)
+    assert Page(f"<pre>{shown}</pre>").text == card.replace("\N{NO-BREAK SPACE}", " ")
+    for record in one_of_each_command():
+        assert markdown(part_of(record, "runs/one")) in card
 
 
-def test_model_card_is_shown_whole_and_names_budget_breakers_and_limits(every_kind, html):
-    _, card = page_of(*every_kind, drawn=False)
-    shown = re.search(r"<pre[^>]*><code>(# Model immunization.*?)</code></pre>", html, re.DOTALL)
-    assert shown
-    assert Page(shown[0]).text == card
-    for text in ("20 steps, 3 rates, 2 seeds, squared loss", "`pencil`", "tamper-proof", "newton (1)", "cimm_jax"):
-        assert text in card, text
-    assert len(card.splitlines()) < 60
+def test_what_is_folded_can_be_unfolded_and_nothing_else():
+    record = attack_record()
+    page = undrawn_page(record)
+    assert sum(name == "details" for name, _ in page.tags) == sum(section.folded for section in part_of(record).sections)
+    assert not any("open" in attributes for name, attributes in page.tags if name == "details")
+
+
+def test_long_names_may_break_and_numbers_may_not():
+    assert str(breakable("undo + conjugate_gradient/<i>.b")) == "undo + conjugate_<wbr>gradient/&lt;i&gt;.<wbr>b"
+    assert str(breakable("short_name")) == "short_name"
+    assert str(prose("left 1.5e-07 <b>")) == 'left <span class="number">1.5e-07</span> &lt;b&gt;'
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_the_contrast_of_wcag_aa(scheme):
-    css = (files("cimm_jax.report") / "templates" / "page.css").read_text()
+    css = (files("cimm_jax.views.render") / "templates" / "page.css").read_text()
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     )
@@ -171,3 +197,17 @@ def test_text_has_the_contrast_of_wcag_aa(scheme):
             assert _contrast(colours[ink], colours[back]) >= 4.5, (ink, back)
     for status in ("good", "warn", "bad", "neutral"):
         assert _contrast(colours[status], colours[f"{status}-back"]) >= 4.5, status
+
+
+def test_pictures_have_the_contrast_of_graphics():
+    for scheme in (LIGHT, DARK):
+        assert _contrast(scheme.ink, scheme.paper) >= 7
+        assert _contrast(scheme.quiet, scheme.paper) >= 4.5
+        for colour in (*scheme.cycle, *scheme.tasks.values()):
+            assert _contrast(colour, scheme.paper) >= 3, colour
+
+
+def test_an_undrawn_page_differs_in_its_pictures_alone(html):
+    with undrawn():
+        plain, _ = page_and_card(*one_of_each_command())
+    assert re.sub('"data:[^"]*"', '""', plain) == re.sub('"data:[^"]*"', '""', html)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
-from cimm_jax.views.numbers import format_number
+from cimm_jax.views.numbers import format_number, printable
 
 __all__ = ["clean", "markdown"]
 
@@ -24,8 +24,7 @@ def markdown(part: Part, *, level: int = 2) -> str:
 
 def clean(text: str) -> str:
     """Text on one line that cannot be taken for HTML, and holds no control characters."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.replace("&", "&amp;").replace("<", "&lt;").split(" ")).strip()
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").strip()
 
 
 def _section(section: Section, level: int) -> list[str]:

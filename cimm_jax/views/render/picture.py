@@ -42,7 +42,9 @@ def png_of(figures: Sequence[Figure], *, title: str) -> bytes:
             figure.draw(axes, LIGHT)
             axes.set_title(_wrapped(figure.caption, round(11 * width)), fontsize=8.5, loc="left")
             if figure.legend:
-                axes.legend(frameon=False, fontsize=7.5)
+                twins = axes.get_shared_x_axes().get_siblings(axes)
+                handles, labels = _entries([other for other in drawing.axes if other in twins])
+                axes.legend(handles, labels, frameon=False, fontsize=7.5)
         for axes in list(drawing.axes)[len(figures) : rows * columns]:
             axes.set_visible(False)
         drawing.suptitle(title, fontsize=11)
@@ -76,12 +78,18 @@ def _svg(figure: Figure, scheme: Scheme) -> bytes:
 
 def _legend_below(drawing: Any) -> None:
     """One legend of all axes, below them."""
-    handles, labels = [], []
-    for axes in drawing.axes:
-        for found, into in zip(axes.get_legend_handles_labels(), (handles, labels), strict=True):
-            into.extend(found)
+    handles, labels = _entries(drawing.axes)
     columns = legend_columns(labels)
     drawing.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
+
+
+def _entries(every: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of a legend of several axes."""
+    handles, labels = [], []
+    for axes in every:
+        for found, into in zip(axes.get_legend_handles_labels(), (handles, labels), strict=True):
+            into.extend(found)
+    return handles, labels
 
 
 def _wrapped(text: str, width: int) -> str:

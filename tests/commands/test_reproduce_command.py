@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cimm_jax import cli
+from cimm_jax.commands import cli
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.tasks import SplitPair, Task, TaskPair
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small_images import write_cifar
 
-from cimm_jax import cli
+from cimm_jax.commands import cli
 from cimm_jax.errors import InputError
 from cimm_jax.networks.training import Trained
 from experiments import table3_tails
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": ("resnet20_halves", "layer3.2")})
     monkeypatch.setattr(table3_tails, "RATES", {1.0: 1e-3, 2.0: np.inf})
     monkeypatch.setattr(table3_tails, "ATTACKERS", ("gd", "normal equations"))
-    monkeypatch.setattr(table3_tails, "Settings", SimpleNamespace)
+    monkeypatch.setattr(table3_tails, "TrainingSettings", SimpleNamespace)
     monkeypatch.setattr(table3_tails, "train_tail", moved)
     return tmp_path
 
@@ -50,10 +50,11 @@ def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypat
     arguments = ["--config", "tail_halves", "--data-dir", str(folder), "--out", str(folder / "out"), "--epochs", "1"]
     arguments += ["--cache", str(folder / "cache"), "--methods", "plain", "ill_only", "--batch-size", "10"]
     arguments += ["--attack-steps", "10", "--rates", "2"]
-    table3_tails.main(arguments)
+    written = table3_tails.main(arguments)
     printed = capsys.readouterr().out
     assert "infinite" in printed
-    results = json.loads((folder / "out/results.json").read_text())
+    assert list((folder / "out").rglob("results.json")) == [written]
+    results = json.loads(written.read_text())
     undefended, plain, ill, dead = results["rows"]
     assert [row["method"] for row in results["rows"]] == ["undefended", "plain", "ill_only", "ill_only"]
     assert undefended["ratios"]["PseudoInverse"]["rir"] == 1
@@ -90,7 +91,7 @@ def test_images_in_one_part_are_refused_before_anything_is_computed(folder, monk
     (folder / "flat").mkdir()
     for shade in range(3):
         Image.new("RGB", (32, 32), (90 * shade,) * 3).save(folder / f"flat/{shade}.png")
-    monkeypatch.setattr(table3_tails, "_situation", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(table3_tails, "resumed", lambda *_, **__: pytest.fail("begun"))
     arguments = ["--config", "tail_halves", "--data-dir", str(folder), "--harmful", str(folder / "flat")]
     monkeypatch.setitem(CONFIGURATIONS, "resnet20_halves", replace(HALVES, harmful_classes=()))
     with pytest.raises(InputError, match="harmful: has no held-out images"):

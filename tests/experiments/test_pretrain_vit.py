@@ -6,15 +6,16 @@ import json
 import jax
 import numpy as np
 import pytest
-from training.small_networks import filled
+from networks.small_networks import filled
 
-from cimm_jax.commands.deep_features import head_of
 from cimm_jax.data.image_arrays import load_cifar10
 from cimm_jax.errors import InputError
-from cimm_jax.networks import BY_NAME, Preprocess, VitConfig, functional
-from cimm_jax.networks.vit import VIT_MINI_CIFAR10
-from cimm_jax.networks.weights import export_weights, load_weights
+from cimm_jax.networks import NETWORKS, functional
+from cimm_jax.networks.head import head_of
+from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tail_features import tail_features
+from cimm_jax.networks.vit import VIT_MINI_CIFAR10, VitConfig
+from cimm_jax.networks.weights import export_weights, load_weights
 from experiments import pretrain_vit, table3_deepnets, table3_tails
 from experiments.common import CIFAR
 from experiments.pretrain_vit import Settings, train
@@ -42,7 +43,7 @@ def folder(tmp_path, monkeypatch):
     x = (noise + 200 * y[:, None, None, None]).astype(np.uint8)
     (tmp_path / CIFAR).parent.mkdir()
     np.savez(tmp_path / CIFAR, x_train=x[0], y_train=y, x_test=x[1], y_test=y)
-    monkeypatch.setitem(BY_NAME, pretrain_vit.MODEL, SMALL)
+    monkeypatch.setitem(NETWORKS, pretrain_vit.MODEL, f"{__name__}:SMALL")
     return tmp_path
 
 
@@ -134,7 +135,7 @@ def test_table3_trains_the_network_first_and_then_its_last_block(folder, monkeyp
         trained.append((data_dir, out, settings))
         return export_weights(network, folder / "trained.safetensors")
 
-    def recorded(situation, settings, after, head, seed):
+    def recorded(subject, settings, after, head, seed):
         measured.append(after)
         return {"broken": True}
 
@@ -142,7 +143,7 @@ def test_table3_trains_the_network_first_and_then_its_last_block(folder, monkeyp
     monkeypatch.setitem(table3_tails.TAILS, "tail_vit_mnist", (base, "block0"))
     monkeypatch.setattr(table3_deepnets, "pretrained", pretrained)
     monkeypatch.setattr(table3_tails, "_measured", recorded)
-    monkeypatch.setattr(table3_tails, "_trunk_accuracy", lambda situation: 0.5)
+    monkeypatch.setattr(table3_tails, "_trunk_accuracy", lambda harmful: 0.5)
     arguments = ["--config", "tail_vit_mnist", "--data-dir", str(folder), "--cache", str(folder / "cache")]
     arguments += ["--methods", "plain", "--strengths", "1", "--epochs", "1", "--batch-size", "10"]
     arguments += ["--out", str(folder / "out")]
