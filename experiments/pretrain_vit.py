@@ -38,7 +38,7 @@ from cimm_jax.networks import build, by_name, functional
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.functional import Split
 from cimm_jax.networks.head import head_of
-from cimm_jax.networks.tail_features import tail_features
+from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.weights import export_weights
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.defence import MODEL_FILE

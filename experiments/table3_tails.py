@@ -47,7 +47,7 @@ from cimm_jax.measures.groups import groups_by_policy
 from cimm_jax.networks import functional
 from cimm_jax.networks.features import DeepFeatures, FeatureSet
 from cimm_jax.networks.head import head_of
-from cimm_jax.networks.tail_features import features_behind
+from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.training import TrainingSettings, train_tail
 from cimm_jax.numerics import losses
 from cimm_jax.runs.codec import encode

@@ -8,8 +8,8 @@ from unittest.mock import patch
 from cimm_jax.runs.records import Record
 from cimm_jax.views.card import model_card
 from cimm_jax.views.registry import part_of
-from cimm_jax.views.render.html import html
-from cimm_jax.views.summary import summary
+from cimm_jax.views.render.html import to_html
+from cimm_jax.views.summary import summarise
 
 VOID = {"meta", "link", "img", "source", "br", "wbr"}
 
@@ -23,9 +23,9 @@ def undrawn() -> Iterator[None]:
 
 def page_and_card(*records: Record, folder: str = "runs/one") -> tuple[str, str]:
     """What `cimm report` writes of records."""
-    together, parts = summary(records), [part_of(record, folder) for record in records]
+    together, parts = summarise(records), [part_of(record, folder) for record in records]
     card = model_card(records, together, parts)
-    return html(together, parts, card, "0"), card
+    return to_html(together, parts, card, "0"), card
 
 
 def undrawn_page(*records: Record) -> "Page":

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from networks.small_networks import NETWORK, filled
+from PIL import Image
 
 from cimm_jax.networks.resnet import RESNET20_CIFAR10
 from cimm_jax.networks.weights import export_weights

@@ -18,7 +18,7 @@ from cimm_jax.attacks.catalogue import (
     standard_names,
     standard_operators,
 )
-from cimm_jax.attacks.claims import Breach, Claim, Price, claims, prices
+from cimm_jax.attacks.findings import Breach, Claim, Price, claims, prices
 from cimm_jax.attacks.class_sweep import class_task, sweep_classes
 from cimm_jax.attacks.measures import Deviation, relative_finetuning_deviation, slow_down_gap, steps_to_reach
 from cimm_jax.attacks.optimizers import Schedule, known_optimizers

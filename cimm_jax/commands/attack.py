@@ -9,7 +9,6 @@ from cimm_jax.commands.settings import FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, At
 from cimm_jax.errors import check_count
 from cimm_jax.files import output_folder
 from cimm_jax.methods import Method
-from cimm_jax.methods.run import check_steps
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar
 from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read_runs
@@ -37,7 +36,7 @@ def run_attack(settings: Attack) -> None:
     refuse_foreign(settings, FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA)
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
-    check_steps(steps)
+    check_count(steps, "immunization_steps")
     loss = getattr(losses, settings.loss)
     maps = all(record.training is None for record in runs.values())
     operators = attacks.standard_operators(

@@ -9,8 +9,8 @@ from cimm_jax.runs.records import ReportRecord, ShownRun
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
 from cimm_jax.views.card import model_card
 from cimm_jax.views.registry import claims_of, part_of
-from cimm_jax.views.render.html import html
-from cimm_jax.views.summary import summary
+from cimm_jax.views.render.html import to_html
+from cimm_jax.views.summary import summarise
 
 __all__ = ["run_report"]
 
@@ -26,9 +26,9 @@ def run_report(settings: Report) -> None:
             f"--out: {existing} is not of an earlier report, and would be overwritten; choose another folder"
         )
     parts = [part_of(record, str(folder)) for record, folder in zip(records, settings.runs, strict=True)]
-    together = summary(records)
+    together = summarise(records)
     card = model_card(records, together, parts)
-    page = html(together, parts, card, cimm_jax.__version__)
+    page = to_html(together, parts, card, cimm_jax.__version__)
     folder = output_folder(settings.out)
     files = {
         "page": str(write_whole(folder / "report.html", page)),

@@ -18,7 +18,7 @@ from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import DATA_SETS, DigitKind
 from cimm_jax.errors import InputError
 from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods
-from cimm_jax.methods.penalised import DEFAULT_LEARNING_RATE, default_optimizer
+from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
 
 __all__ = [

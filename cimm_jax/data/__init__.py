@@ -1,6 +1,6 @@
 """Data sets: one loader a file, one registry. Loaders import their libraries when they are called."""
 
-from cimm_jax.data.checksums import checksums
+from cimm_jax.data._checksums import checksums
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_pairs import (
     DigitKind,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from cimm_jax.errors import InputError
-from cimm_jax.methods.penalised import Term, View, penalised
+from cimm_jax.methods._penalised import Term, View, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.penalty import Penalty, check_weight

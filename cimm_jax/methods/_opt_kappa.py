@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from cimm_jax.methods.penalised import HessianFrom, Term, View, penalised
+from cimm_jax.methods._penalised import HessianFrom, Term, View, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.hessian import probe_hessian

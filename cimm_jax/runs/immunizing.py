@@ -109,7 +109,7 @@ def train_blocks(
       KeyboardInterrupt: with what happens when the command is repeated.
     """
     from cimm_jax.networks import functional
-    from cimm_jax.networks.paired_batches import paired_batches
+    from cimm_jax.networks.batches import paired_batches
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
 
@@ -206,7 +206,7 @@ def immunize_record(
 
 def _kappas(parts: "Split", subject: "NetworkSubject") -> dict[str, float]:
     """Condition numbers of both tasks' training rows, and whether a floor decided one."""
-    from cimm_jax.networks.tail_features import tail_features
+    from cimm_jax.networks.tails import tail_features
 
     found: dict[str, float] = {"floored": False}
     for task, images in subject.activations.items():

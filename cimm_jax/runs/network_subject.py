@@ -23,7 +23,7 @@ from cimm_jax.networks.activation_cache import weights_checksum
 from cimm_jax.networks.backbone import FEATURES
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
 from cimm_jax.networks.head import head_of
-from cimm_jax.networks.tail_features import features_behind
+from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar

@@ -10,7 +10,7 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import DeepFeatures
 from cimm_jax.networks.head import head_of
-from cimm_jax.networks.tail_features import features_behind
+from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.runs.defence import MODEL_FILE

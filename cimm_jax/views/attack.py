@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cimm_jax.attacks import STANDARD, UNDEFENDED, Breach, Claim, claims, prices
-from cimm_jax.attacks.claims import LINE_SEARCH, left
+from cimm_jax.attacks.findings import LINE_SEARCH, left
 from cimm_jax.runs.records import AttackRecord
-from cimm_jax.views.attack_tables import attack_tables, attackers, price_section
+from cimm_jax.views.attack_tables import attacker_sections, attackers, price_section
 from cimm_jax.views.attack_words import CAVEAT, KINDS, claim_text, cost_text, gain_text, gains, kind_of, verdict
 from cimm_jax.views.blocks import (
     NARROW,
@@ -56,7 +56,7 @@ def attack_part(record: AttackRecord, folder: str = "") -> Part:
         Section("What attackers get", [Figures([gains_figure(record), *_figures(record)])]),
         Section("Broken by", [*(_broken_by(claim, record) for claim in found), Text(BREAKS, quiet=True)]),
         Section("Claims", _claims(found, record)),
-        *attack_tables(record),
+        *attacker_sections(record),
         Section("The primary task", [kept_table(kept, "extractor")] if kept else []),
         price_section(record, cost),
         Section("Price in words", [Items(costs)] if costs else []),

@@ -13,7 +13,7 @@ from cimm_jax.views.attack_words import heldout_loss
 from cimm_jax.views.blocks import Cell, Facts, Section, Table, Text
 from cimm_jax.views.numbers import format_number, percent, steps_text, times
 
-__all__ = ["DEVIATION", "HELDOUT", "LEFT", "TUNING", "attack_tables", "attackers", "price_section"]
+__all__ = ["DEVIATION", "HELDOUT", "LEFT", "TUNING", "attacker_sections", "attackers", "price_section"]
 
 LEFT = (
     "Excess loss left at the end: 1, nothing learned; 0, all there is to learn. Below it, steps to 50 / 80 / 95 % of what the "
@@ -41,7 +41,7 @@ def attackers(record: AttackRecord) -> list[str]:
     return sorted(outcomes, key=lambda name: outcomes[name].adaptive)
 
 
-def attack_tables(record: AttackRecord) -> list[Section]:
+def attacker_sections(record: AttackRecord) -> list[Section]:
     """Sections in the order of a page."""
     heldout = HELDOUT.format(loss=heldout_loss(record)) + ("; best accuracy." if record.classes else ".")
     measure = "accuracy" if record.classes else "share of held-out loss learned"

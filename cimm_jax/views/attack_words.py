@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cimm_jax.attacks import UNDEFENDED, Breach, Claim, Outcome, Price
-from cimm_jax.attacks.claims import followers, heldout_left
+from cimm_jax.attacks.findings import followers, heldout_left
 from cimm_jax.runs.records import AttackRecord, Budget
 from cimm_jax.views.blocks import Status
 from cimm_jax.views.numbers import counted, format_number, percent, times

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, Record
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Part
-from cimm_jax.views.render.markdown import markdown
+from cimm_jax.views.render.markdown import to_markdown
 
 __all__ = ["TAGS", "model_card"]
 
@@ -14,7 +14,7 @@ TAGS = ("model-immunization", "cimm_jax")
 
 def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part]) -> str:
     """Front matter, what all runs say together, and then each of them."""
-    body = [markdown(summary, level=1), *(markdown(part) for part in parts)]
+    body = [to_markdown(summary, level=1), *(to_markdown(part) for part in parts)]
     return "\n".join(_front_matter(records)) + "\n\n" + "\n\n".join(body) + "\n"
 
 

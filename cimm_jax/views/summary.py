@@ -9,7 +9,7 @@ from cimm_jax.views.attack_words import budget_text, gain_text, kind_of
 from cimm_jax.views.blocks import Facts, Figures, Items, Part, Section, Status, Text
 from cimm_jax.views.registry import part_of
 
-__all__ = ["NO_ATTACK", "NO_DEFENCE", "WORDS", "limits", "summary", "verdict_of"]
+__all__ = ["NO_ATTACK", "NO_DEFENCE", "WORDS", "limits", "summarise", "verdict_of"]
 
 WORDS: dict[str, tuple[Status, str, str]] = {
     "gradient": (
@@ -41,7 +41,7 @@ NO_ATTACK = "No attacker was run: nothing is known of what is blocked. Run cimm 
 NO_DEFENCE = "Only undefended extractors were attacked: nothing is known of any defence."
 
 
-def summary(records: Sequence[Record]) -> Part:
+def summarise(records: Sequence[Record]) -> Part:
     """The part that stands first on a page and in a model card."""
     attacked = [record for record in records if isinstance(record, AttackRecord)]
     headline, status = verdict_of(attacked)

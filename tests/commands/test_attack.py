@@ -1,14 +1,23 @@
 """`cimm attack`: end to end, on runs of other commands, interrupted, and given nonsense."""
 
 import json
+import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sample_records import sweep_record
 
-from cimm_jax import attacks, cli
-from cimm_jax.commands.attack_shared import all_finished, swept_by_task
+from cimm_jax import attacks, losses
+from cimm_jax.commands import attack as attack_command
+from cimm_jax.commands import cli
+from cimm_jax.runs.attacking import _swept_by_task, _unfinished
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord
+from cimm_jax.runs.run_folder import read_record_of
+from cimm_jax.tasks import SplitPair, Task, TaskPair
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -27,61 +36,71 @@ def test_attack_writes_and_prints_who_broke_what_and_the_price(tmp_path, capsys)
     arguments = ["attack", "--methods", "pencil", "pencil_no_slower", "--attackers", "line_search", "sgd", "newton"]
     assert cli.main([*arguments, *SMALL, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for expected in ("undefended", "pencil_no_slower", "newton (1)", "the price", "benign", "tamper-proof"):
+    for expected in ("undefended", "pencil_no_slower", "newton (1)", "The price to other tasks", "benign", "tamper-proof"):
         assert expected in printed
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["tasks"]) == {"harmful", "primary", "benign"}
-    harmful = results["tasks"]["harmful"]
-    assert list(harmful) == ["undefended", "pencil", "pencil_no_slower"]
-    assert harmful["pencil"]["newton"]["breaks"]
-    assert harmful["pencil"]["newton"]["steps"][0] == 1, "an adaptive attacker who wins in one step: the table says 1"
-    assert (
-        harmful["pencil_no_slower"]["line_search"]["left"]["mean"]
-        > harmful["undefended"]["line_search"]["left"]["mean"]
-    )
-    sgd = harmful["undefended"]["sgd"]["left"]
-    assert sgd["low"] < sgd["mean"] < sgd["high"], "two seeds of minibatches differ"
-    assert results["extractors"]["pencil"]["train"]["ratios"]["PseudoInverse"]["rir"] > 1
-    assert set(results["data_sha256"]) >= {"pair.train.primary.x", "benign.heldout.y"}
+    record = read_record_of(tmp_path, AttackRecord)
+    assert list(record.tasks) == ["harmful", "primary", "benign"]
+    assert record.rows["harmful"] == {"train": 80, "heldout": 80}
+    harmful = record.tasks["harmful"]
+    assert list(harmful) == list(record.extractors) == ["undefended", "pencil", "pencil_no_slower"]
+    assert harmful["pencil"]["newton"].breaks
+    assert harmful["pencil"]["newton"].steps[0] == 1, "an adaptive attacker who wins in one step: the table says 1"
+    ends = {name: outcomes["line_search"].left.estimate for name, outcomes in harmful.items()}
+    assert ends["pencil_no_slower"] > ends["undefended"]
+    sgd = harmful["undefended"]["sgd"].left
+    assert sgd.low < sgd.estimate < sgd.high, "two seeds of minibatches differ"
+    assert record.extractors["undefended"].measures is None
+    pencil = record.extractors["pencil"]
+    assert pencil.kind == "map"
+    assert pencil.measures.parts["train"].ratios["PseudoInverse"].rir > 1
+    assert all(part.excess is None for part in pencil.measures.parts.values()), "long curves are left out"
+    assert len(record.budget.rates["sgd"]) == 3
+    assert record.budget.rates["newton"] == ()
+    assert set(record.manifest.data_sha256) >= {"train.primary.x", "heldout.harmful.y"}
     assert (tmp_path / "attack.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "attack.png"}
 
 
 def test_runs_of_immunize_are_attacked_on_their_own_data(run, tmp_path, capsys):
     arguments = ["attack", str(run), "--attackers", "line_search", "undo the map + line_search", "--attack-steps", "50"]
     assert cli.main([*arguments, "--json", "--out", str(tmp_path)]) == 0
-    results = json.loads(capsys.readouterr().out)
-    immunized = json.loads((run / "results.json").read_text())
-    harmful = results["tasks"]["harmful"]
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "results.json").read_text())
+    record, immunized = read_record_of(tmp_path, AttackRecord), read_record_of(run, ImmunizeRecord)
+    harmful = record.tasks["harmful"]
     assert list(harmful) == ["undefended", "closed_form"]
-    # The command's own line search and the exact recurrences of `cimm immunize` agree.
-    left = immunized["excess_left"]["train"]["harmful immunized"][50]
-    assert harmful["closed_form"]["line_search"]["left"]["mean"] == pytest.approx(left, rel=1e-6)
-    undone = harmful["closed_form"]["undo the map + line_search"]["left"]["mean"]
-    assert undone == pytest.approx(harmful["undefended"]["line_search"]["left"]["mean"], rel=1e-3)
-    assert len(results["tasks"]) == 3
-    assert cli.main([*arguments, "--json", "--harmful-only", "--out", str(tmp_path / "alone")]) == 0
-    alone = json.loads(capsys.readouterr().out)
-    assert alone["tasks"] == {"harmful": harmful}
-    assert list(alone["rows"]) == ["harmful"]
-    assert results["data_sha256"]["pair.train.harmful.x"] == immunized["data_sha256"]["train.harmful.x"]
+    # The attackers' own line search and the exact recurrences of `cimm immunize` agree.
+    left = immunized.measures.parts["train"].excess.harmful.immunized[50]
+    assert harmful["closed_form"]["line_search"].left.estimate == pytest.approx(left, rel=1e-6)
+    undone = harmful["closed_form"]["undo the map + line_search"].left.estimate
+    assert undone == pytest.approx(harmful["undefended"]["line_search"].left.estimate, rel=1e-3)
+    assert len(record.tasks) == 3
+    assert record.extractors["closed_form"].measures == immunized.measures.without_curves(), "not measured again"
+    checksum = record.manifest.data_sha256["train.harmful.x"]
+    assert checksum == immunized.manifest.data_sha256["train.harmful.x"]
+
+    assert cli.main([*arguments, "--harmful-only", "--out", str(tmp_path / "alone")]) == 0
+    alone = read_record_of(tmp_path / "alone", AttackRecord)
+    assert alone.tasks.keys() == alone.rows.keys() == {"harmful"}
+    for extractor, outcomes in harmful.items():
+        for name, outcome in outcomes.items():
+            assert alone.tasks["harmful"][extractor][name].left == outcome.left
+    assert "The price to the primary and benign task." in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_the_logistic_loss_takes_the_attackers_that_can_minimise_it(run, tmp_path):
     arguments = ["attack", str(run), "--loss", "logistic", "--attackers", "lbfgs", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--attack-steps", "20", "--seeds", "1"]) == 0
-    harmful = json.loads((tmp_path / "results.json").read_text())["tasks"]["harmful"]
-    assert harmful["undefended"]["lbfgs"]["accuracy"]["mean"] > 0.8
+    harmful = read_record_of(tmp_path, AttackRecord).tasks["harmful"]
+    assert harmful["undefended"]["lbfgs"].accuracy.estimate > 0.8
 
 
 def test_every_standard_attacker_of_other_losses_exists():
-    from cimm_jax import losses
-
     for loss in (losses.squared, losses.logistic, losses.softmax):
         assert attacks.standard_operators(attacks.standard_names(loss), steps=5, loss=loss)
 
 
-def test_interrupted_attack_keeps_and_reports_what_it_finished(tmp_path, capsys, monkeypatch):
+def test_an_interrupted_attack_keeps_and_reports_what_it_finished(run, tmp_path, capsys, monkeypatch):
     sweep = attacks.sweep
 
     def stopped(operators, targets, *, keys, progress):
@@ -92,15 +111,27 @@ def test_interrupted_attack_keeps_and_reports_what_it_finished(tmp_path, capsys,
         return sweep(operators, targets, keys=keys, progress=lambda done: stop(done) if done == 1 else progress(done))
 
     monkeypatch.setattr(attacks, "sweep", stopped)
-    arguments = ["attack", "--methods", "pencil", "--attackers", "line_search", "adam", *SMALL, "--out", str(tmp_path)]
+    arguments = ["attack", str(run), "--attackers", "line_search", "adam", "--attack-steps", "50", "--out", str(tmp_path)]
     assert cli.main(arguments) == 130
     captured = capsys.readouterr()
-    assert "1 of 2 attackers were finished on the harmful task" in captured.err
+    told = f"interrupted; 1 of 2 attackers were finished on the harmful task, see {tmp_path / 'results.json'}"
+    assert captured.err.splitlines()[-1] == f"cimm: {told}"
     assert "line_search" in captured.out
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["budget"]["attackers"] == ["line_search", "adam"]
-    assert results["budget"]["finished"] == ["line_search"]
-    assert list(results["tasks"]) == ["harmful"]
+    assert "The run was interrupted before adam had finished" in captured.out
+    record = read_record_of(tmp_path, AttackRecord)
+    assert record.budget.attackers == ("line_search", "adam")
+    assert record.budget.finished == ("line_search",)
+    assert list(record.tasks) == ["harmful"]
+
+
+def test_an_interruption_before_anything_was_finished_writes_nothing(run, tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attacks, "sweep", stopped)
+    assert cli.main(["attack", str(run), "--attackers", "line_search", "--out", str(tmp_path)]) == 130
+    assert "cimm: interrupted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interruption_of_a_later_task_keeps_what_is_finished():
@@ -119,14 +150,19 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
     def late(progress):
         pytest.fail("begun after the interruption")
 
-    for second, kept in ((interrupted, {"harmful": found}), (cut_off, {"harmful": found, "primary": {"gd": 1}})):
-        tasks = {"harmful": whole, "primary": second, "benign": late}
-        swept = swept_by_task(tasks, operators)
+    cut = {"gd": 1}
+    for second, kept, told in (
+        (interrupted, {"harmful": found}, "2 of 2 attackers were finished on the harmful task"),
+        (cut_off, {"harmful": found, "primary": cut}, "1 of 2 attackers were finished on the primary task"),
+    ):
+        tasks: Any = {"harmful": whole, "primary": second, "benign": late}
+        swept = _swept_by_task(tasks, operators)
         assert swept == kept
-        assert not all_finished(swept, tasks, operators)
-    assert all_finished(swept_by_task({"harmful": whole}, operators), ["harmful"], operators)
+        assert _unfinished(swept, tasks, operators) == told
+    alone: Any = {"harmful": whole}
+    assert _unfinished(_swept_by_task(alone, operators), alone, operators) == ""
     with pytest.raises(KeyboardInterrupt):
-        swept_by_task({"harmful": interrupted, "primary": late}, operators)
+        _swept_by_task({"harmful": interrupted, "primary": late}, operators)
 
 
 @pytest.mark.parametrize(
@@ -148,30 +184,38 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["--loss", "softmax"], "use --loss logistic"),
         (["--rows", "100000"], "rows"),
         (["--data", "house_prices", "--rows", "5"], "rows"),
-        (["RUN", "--primary", "4v5"], "primary"),
+        (["--cache", "folder"], "cache: is a setting of runs of a network, not of methods made now"),
+        (["RUN", "--primary", "4v5"], "primary: is a setting of methods made now, not of runs of a data set"),
         (["RUN", "--budget", "5"], "budget"),
+        (["RUN", "--rows", "0"], "rows: is a setting of methods made now"),
+        (["RUN", "--cache", "folder"], "cache: is a setting of runs of a network"),
+        (["RUN", "--hessian", "data"], "hessian"),
         (["MISSING"], "results.json"),
         (["DAMAGED"], "damaged"),
         (["OLD"], "layout"),
         (["FOREIGN"], "not written by cimm"),
         (["SWEEP"], "cimm sweep"),
-        (["RUN", "OTHER/closed_form"], "harmful"),
+        (["RUN", "OTHER/other"], "harmful"),
+        (["RUN", "OTHER/closed_form"], "two folders have the same name"),
         (["MISSHAPEN"], "theta"),
         (["NOT_FINITE"], "finite"),
         (["NO_THETA"], "theta.safetensors"),
+        (["WRONG_THETA"], "theta.safetensors"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(run, tmp_path, capsys, arguments, named):
     good = json.loads((run / "results.json").read_text())
-    theta = {"theta": np.eye(64)}
+    manifest, theta = good["manifest"], {"theta": np.eye(64)}
     _folder(tmp_path / "DAMAGED", "{")
-    _folder(tmp_path / "OLD", {**good, "schema": 1})
+    _folder(tmp_path / "OLD", {**good, "manifest": {**manifest, "schema": 1}})
     _folder(tmp_path / "FOREIGN", {"a": 1})
-    _folder(tmp_path / "SWEEP", {**good, "command": "sweep"})
-    _folder(tmp_path / "OTHER/closed_form", {**good, "settings": {**good["settings"], "harmful": "4v5"}}, theta)
+    _folder(tmp_path / "SWEEP", encode(sweep_record()))
+    for name in ("other", "closed_form"):
+        _folder(tmp_path / "OTHER" / name, {**good, "source": {**good["source"], "harmful": "4v5"}}, theta)
     _folder(tmp_path / "MISSHAPEN", good, {"theta": np.eye(63)})
     _folder(tmp_path / "NOT_FINITE", good, {"theta": np.eye(64) * np.nan})
     _folder(tmp_path / "NO_THETA", good)
+    _folder(tmp_path / "WRONG_THETA", good, {"other": np.eye(64)})
     placed = [str(run) if a == "RUN" else str(tmp_path / a) if a.split("/")[0].isupper() else a for a in arguments]
     assert cli.main(["attack", *placed, "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
@@ -181,14 +225,37 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path, capsys, arguments, na
 
 
 def test_losses_of_classes_refuse_house_prices(tmp_path, capsys, monkeypatch):
-    from cimm_jax.commands import battlefield
-    from cimm_jax.tasks import SplitPair, Task, TaskPair
-
     task = Task(np.eye(3), np.array([0.1, 0.2, 0.3]))
     pair = SplitPair(*[TaskPair(task, task)] * 2)
-    monkeypatch.setattr(battlefield, "load_pair_and_benign", lambda *a, **k: (pair, None))
+    monkeypatch.setattr("cimm_jax.runs.subject.load_pair", lambda *a, **k: pair)
+    monkeypatch.setattr("cimm_jax.runs.subject.load_benign", lambda *a, **k: None)
     assert cli.main(["attack", "--data", "house_prices", "--loss", "logistic", "--out", str(tmp_path / "out")]) == 2
     assert "loss: the harmful task has no classes" in capsys.readouterr().err
+
+
+def test_a_run_on_files_in_another_place_is_attacked_there(run, tmp_path, monkeypatch):
+    opened = []
+
+    def stop(source, cache):
+        opened.append(source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attack_command, "open_subject", stop)
+    more = ["--data-dir", str(tmp_path), "--benign", "6v7"]
+    assert cli.main(["attack", str(run), *more, "--out", str(tmp_path / "out")]) == 130
+    source = read_record_of(run, ImmunizeRecord).source
+    assert opened == [replace(source, data_dir=tmp_path, benign="6v7")]
+
+
+def test_a_copied_folder_under_another_name_is_another_extractor(run, tmp_path):
+    shutil.copytree(run, tmp_path / "again")
+    out = tmp_path / "out"
+    arguments = ["attack", str(run), str(tmp_path / "again"), "--attackers", "line_search", "--attack-steps", "50"]
+    assert cli.main([*arguments, "--harmful-only", "--out", str(out)]) == 0
+    record = read_record_of(out, AttackRecord)
+    assert list(record.extractors) == ["undefended", "closed_form", "again"]
+    ends = [record.tasks["harmful"][name]["line_search"].left.estimate for name in ("closed_form", "again")]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)
 
 
 def _folder(path, results, tensors=None):

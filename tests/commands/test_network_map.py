@@ -1,22 +1,25 @@
 """`cimm immunize --model`, `cimm attack` and `cimm report` on its runs, with a network small enough for tests."""
 
-import contextlib
-import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands.network_runs import immunize_map, printed
+from networks.small_networks import NETWORK
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from sample_records import immunize_record
 from small_images import CLASSES
-from training.small_networks import NETWORK
 
-from cimm_jax import cli, models
-from cimm_jax.commands.deep_attack import _deep_settings
-from cimm_jax.commands.deep_features import DeepInputs, read_deep_inputs
-from cimm_jax.commands.defences import ImmunizedRun
+from cimm_jax.commands import cli
 from cimm_jax.errors import InputError
+from cimm_jax.networks.weights import load_weights
+from cimm_jax.runs.network_subject import NetworkSubject
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord
+from cimm_jax.runs.run_folder import read_record_of, write_record
+from cimm_jax.runs.source import NetworkSource
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
 
@@ -24,163 +27,160 @@ FEATURES = 12
 GIVEN = ["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H"]
 
 
-def immunize(inputs, out, *more, method="pencil"):
-    paths = ["--primary", str(inputs / "primary"), "--harmful", str(inputs / "harmful")]
-    model = ["--model", "small", "--weights", str(inputs / "small.safetensors"), "--cache", str(inputs / "cache")]
-    return cli.main(["immunize", *model, *paths, "--method", method, *more, "--out", str(out)])
-
-
 @pytest.fixture(scope="module")
 def run(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "deep"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert immunize(inputs, folder, "--budget", "1e3") == 0
-    (folder / "printed.txt").write_text(printed.getvalue())
+    shown = printed(immunize_map, inputs, folder, "--budget", "1e3")
+    (folder / "printed.txt").write_text(shown)
     return folder
 
 
+@pytest.fixture
+def source(inputs):
+    paths = {task: str(inputs / task) for task in ("primary", "harmful")}
+    return NetworkSource("small", inputs / "small.safetensors", **paths)
+
+
 def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
-    printed = (run / "printed.txt").read_text()
-    for expected in (
-        "ReleasedCode",
-        "groups of 36",
-        "Primary accuracy",
-        "unchanged",
-        "Verdict on train",
-        "targets centred",
-    ):
-        assert expected in printed
-    results = json.loads((run / "results.json").read_text())
-    assert (results["settings"]["objective"], results["settings"]["ridge"]) == ("signal", 1e-6), "defaults for networks"
-    assert results["rows"] == {"train": {"primary": 36, "harmful": 36}, "heldout": {"primary": 18, "harmful": 18}}
-    for kept in results["deep"]["primary_kept"].values():
-        assert kept["unchanged"]
-        assert kept["accuracy_before"] == kept["accuracy_after"]
-    assert results["ratios"]["train"]["PseudoInverse"]["rir"] > 10
-    assert results["groups"]["PseudoInverse"]["groups"] == 20
-    assert results["deep"]["harmful"]["train"]["classes"] == CLASSES
+    shown = (run / "printed.txt").read_text()
+    for expected in ("ReleasedCode", "groups of 36", "accuracy before", "unchanged", "Training rows:", "36 images of 3 classes"):
+        assert expected in shown
+    assert f"To be published: {run / 'theta.safetensors'}, {run / 'head.safetensors'}" in shown or (
+        f"{run / 'head.safetensors'}" in shown
+    )
+    record = read_record_of(run, ImmunizeRecord)
+    settings = record.manifest.settings
+    assert (settings["objective"], settings["ridge"]) == ("signal", 1e-6), "defaults for networks"
+    assert record.rows == {"train": {"primary": 36, "harmful": 36}, "heldout": {"primary": 18, "harmful": 18}}
+    assert list(record.kept) == ["train", "heldout"]
+    for kept in record.kept.values():
+        assert kept.unchanged
+        assert kept.accuracy_before == kept.accuracy_after
+    assert record.measures.parts["train"].ratios["PseudoInverse"].rir > 10
+    assert record.measures.groups["PseudoInverse"].groups == 20
+    assert all(part.intervals is None for part in record.measures.parts.values()), "none for networks"
+    assert (record.network.features, record.network.harmful["train"].classes) == (FEATURES, CLASSES)
+    assert record.manifest.data_sha256 == record.network.checksums()
+    assert (record.history, record.training) == (None, None)
     theta, head = load_file(run / "theta.safetensors")["theta"], load_file(run / "head.safetensors")
-    original = models.weights.load_weights(NETWORK, inputs / "small.safetensors").head
+    original = load_weights(NETWORK, inputs / "small.safetensors").head
     np.testing.assert_allclose(theta @ head["kernel"], original.kernel[...], atol=1e-4)
     np.testing.assert_array_equal(head["bias"], original.bias[...])
+    assert (run / "immunize.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
+def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
     attackers = ["line_search", "adam", "undo the map + line_search"]
     arguments = ["attack", str(run), "--attackers", *attackers, "--attack-steps", "50", "--rates", "2", "--seeds", "1"]
-    assert cli.main([*arguments, "--out", str(tmp_path / "attack")]) == 0
-    printed = capsys.readouterr().out
-    assert "best held-out accuracy" in printed
-    results = json.loads((tmp_path / "attack/results.json").read_text())
-    harmful = results["tasks"]["harmful"]
-    assert list(harmful) == ["undefended", "deep"]
+    cache = ["--cache", str(inputs / "cache")]
+    assert cli.main([*arguments, *cache, "--out", str(tmp_path / "attack")]) == 0
+    shown = capsys.readouterr().out
+    record, immunized = read_record_of(tmp_path / "attack", AttackRecord), read_record_of(run, ImmunizeRecord)
+    harmful, primary = record.tasks["harmful"], record.tasks["primary"]
+    assert list(harmful) == list(primary) == list(record.extractors) == ["undefended", "deep"]
     assert list(harmful["deep"]) == attackers
-    undefended, deep = (
-        {name: record["accuracy"]["mean"] for name, record in harmful[who].items()} for who in ("undefended", "deep")
-    )
+    assert record.heldout_by == "errors"
+
+    def accuracies(outcomes):
+        return {name: outcome.accuracy.estimate for name, outcome in outcomes.items()}
+
+    undefended, deep = accuracies(harmful["undefended"]), accuracies(harmful["deep"])
     assert undefended["line_search"] > 0.9
+    assert accuracies(primary["undefended"])["line_search"] > 0.9
     assert deep["undo the map + line_search"] == pytest.approx(undefended["line_search"], abs=0.06)
     # The attackers' line search and the exact recurrences of `cimm immunize` agree, on targets without their constant.
-    immunized = json.loads((run / "results.json").read_text())
+    excess = immunized.measures.parts["train"].excess
     for who, state in (("undefended", "undefended"), ("deep", "immunized")):
-        expected = immunized["excess_left"]["train"][f"harmful {state}"][50]
-        assert harmful[who]["line_search"]["left"]["mean"] == pytest.approx(expected, rel=1e-5)
-    error = harmful["deep"]["line_search"]["heldout_left"]["mean"]
+        for outcomes, curves, within in ((harmful, excess.harmful, {}), (primary, excess.primary, {"abs": 1e-12})):
+            left = outcomes[who]["line_search"].left.estimate
+            assert left == pytest.approx(getattr(curves, state)[50], rel=1e-5, **within)
+    error = harmful["deep"]["line_search"].heldout_left.estimate
     assert error == pytest.approx((1 - deep["line_search"]) / (1 - 1 / CLASSES))
-    assert results["extractors"]["deep"]["train"]["ratios"] == immunized["ratios"]["train"]
-    primary = results["tasks"]["primary"]
-    assert list(primary) == list(harmful)
-    assert primary["undefended"]["line_search"]["accuracy"]["mean"] > 0.9
-    for who, state in (("undefended", "undefended"), ("deep", "immunized")):
-        expected = immunized["excess_left"]["train"][f"primary {state}"][50]
-        assert primary[who]["line_search"]["left"]["mean"] == pytest.approx(expected, rel=1e-5, abs=1e-12)
-    for task in ("harmful", "primary"):
-        assert f"best held-out accuracy, {task} classes" in printed
+    attacked = record.extractors["deep"]
+    assert (attacked.kind, attacked.kept) == ("map", immunized.kept)
+    assert attacked.measures == immunized.measures.without_curves()
+    assert record.source == immunized.source
+    assert record.network == immunized.network
     report = ["report", str(run), str(tmp_path / "attack"), "--out", str(tmp_path / "report")]
     assert cli.main(report) == 0
     page = (tmp_path / "report/report.html").read_text()
-    assert "small" in page
-    for told in (printed, page, (tmp_path / "report/model-card.md").read_text()):
+    for told in (shown, page, (tmp_path / "report/model-card.md").read_text()):
+        assert "small" in told
         assert "errors, over those of guessing" in told
         assert "zero probe" not in told
 
 
-def test_the_softmax_loss(run, tmp_path):
+def test_the_softmax_loss(inputs, run, tmp_path, capsys):
     arguments = ["attack", str(run), "--loss", "softmax", "--attackers", "momentum", "--attack-steps", "50"]
-    assert cli.main([*arguments, "--rates", "2", "--seeds", "1", "--harmful-only", "--out", str(tmp_path)]) == 0
-    tasks = json.loads((tmp_path / "results.json").read_text())["tasks"]
+    more = ["--rates", "2", "--seeds", "1", "--harmful-only", "--cache", str(inputs / "cache")]
+    assert cli.main([*arguments, *more, "--json", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["budget"]["loss"] == "softmax"
+    tasks = read_record_of(tmp_path, AttackRecord).tasks
     assert list(tasks) == ["harmful"]
-    assert tasks["harmful"]["undefended"]["momentum"]["accuracy"]["mean"] > 0.9
+    assert tasks["harmful"]["undefended"]["momentum"].accuracy.estimate > 0.9
 
 
-def test_what_the_attackers_cannot_be_given_is_refused_before_features_are_computed(
-    inputs, run, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"harmful_classes": ("class0", "class1")}, "loss: the harmful task has two classes"),
+        ({"harmful": "FLAT"}, "harmful: has no held-out images"),
+    ],
+)
+def test_what_attackers_cannot_be_given_is_refused_before_features_are_computed(
+    inputs, run, tmp_path, capsys, monkeypatch, changes, expected
 ):
-    monkeypatch.setattr(DeepInputs, "data", lambda *_: pytest.fail("features were computed"))
+    monkeypatch.setattr(NetworkSubject, "_outputs", lambda *_: pytest.fail("features were computed"))
     flat = tmp_path / "images"
     flat.mkdir()
     for path in (inputs / "harmful/train").glob("*/*"):
         shutil.copy(path, flat / f"{path.parent.name}.jpg")  # one image a class
-    results = json.loads((run / "results.json").read_text())
-    for name, setting, expected in (
-        ("two", {"harmful_classes": ["class0", "class1"]}, "loss: the harmful task has two classes"),
-        ("flat", {"harmful": str(flat)}, "harmful: has no held-out images"),
-    ):
-        folder = tmp_path / name
-        shutil.copytree(run, folder)
-        (folder / "results.json").write_text(json.dumps({**results, "settings": {**results["settings"], **setting}}))
-        assert cli.main(["attack", str(folder), "--loss", "softmax", "--out", str(tmp_path / "out")]) == 2
-        assert expected in capsys.readouterr().err
+    record = read_record_of(run, ImmunizeRecord)
+    placed = {name: str(flat) if value == "FLAT" else value for name, value in changes.items()}
+    shutil.copytree(run, tmp_path / "other")
+    write_record(tmp_path / "other", replace(record, source=replace(record.source, **placed)))
+    assert cli.main(["attack", str(tmp_path / "other"), "--loss", "softmax", "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
-def test_damaged_images_are_counted_or_refused(inputs):
-    paths = {task: str(inputs / task) for task in ("primary", "harmful")}
-    settings = {
-        "model": "small",
-        "weights": inputs / "small.safetensors",
-        "image_rows": None,
-    }
-    (inputs / "harmful/train/class0/broken.jpg").write_text("no image")
+def test_damaged_images_are_counted_or_refused(inputs, source):
+    broken = inputs / "harmful/train/class0/broken.jpg"
+    broken.write_text("no image")
     try:
-        described = read_deep_inputs(**settings, **paths, strict=False).data(inputs / "cache").described
-        assert described["harmful"]["train"]["skipped"] == 1
-        assert described["primary"]["train"]["skipped"] == 0
+        described = NetworkSubject(source, inputs / "cache").network_data
+        assert described.harmful["train"].skipped == 1
+        assert described.primary["train"].skipped == 0
         with pytest.raises(InputError, match=r"broken\.jpg"):
-            read_deep_inputs(**settings, **paths, strict=True)
+            NetworkSubject(replace(source, strict=True), inputs / "cache")
     finally:
-        (inputs / "harmful/train/class0/broken.jpg").unlink()
+        broken.unlink()
 
 
-def test_some_classes_only(inputs, tmp_path):
+def test_some_classes_only(inputs, source, tmp_path):
     (tmp_path / "harmful.txt").write_text("class2\nclass0\n")
-    settings = {"model": "small", "weights": inputs / "small.safetensors", "image_rows": None, "strict": False}
-    data = read_deep_inputs(
-        **settings,
-        **{task: str(inputs / task) for task in ("primary", "harmful")},
-        primary_classes=("class1", "class2"),
-        harmful_classes=[str(tmp_path / "harmful.txt")],
-    ).data(inputs / "cache")
-    assert np.unique(data.features.primary.train.labels).tolist() == [1, 2], "the head's numbering"
-    assert data.described["primary"]["train"]["classes"] == data.head.kernel.shape[1] == CLASSES
-    assert data.features.harmful.train.labels.tolist() == [1] * 12 + [0] * 12
-    assert data.described["harmful"]["heldout"]["classes"] == data.features.harmful.classes == 2
+    classes = {"primary_classes": ("class1", "class2"), "harmful_classes": (str(tmp_path / "harmful.txt"),)}
+    subject = NetworkSubject(replace(source, **classes), inputs / "cache")
+    assert np.unique(subject.published.primary.train.labels).tolist() == [1, 2], "the head's numbering"
+    assert subject.network_data.primary["train"].classes == subject.head.kernel.shape[1] == CLASSES
+    assert subject.published.harmful.train.labels.tolist() == [1] * 12 + [0] * 12
+    assert subject.network_data.harmful["heldout"].classes == subject.published.harmful.classes == 2
+    assert subject.names.harmful == "2 classes of harmful"
 
 
-def test_views_are_of_training_images_only(inputs):
-    settings = {"model": "small", "weights": inputs / "small.safetensors", "image_rows": None, "strict": False}
-    paths = {task: str(inputs / task) for task in ("primary", "harmful")}
-    plain, viewed = (read_deep_inputs(**settings, **paths, views=views).data(inputs / "cache") for views in (1, 3))
+def test_views_are_of_training_images_only(inputs, source):
+    plain, viewed = (NetworkSubject(replace(source, views=views), inputs / "cache") for views in (1, 3))
     for task in ("primary", "harmful"):
-        (train, heldout, _), (more, same, _) = (getattr(data.features, task) for data in (plain, viewed))
+        (train, heldout, _), (more, same, _) = (getattr(subject.published, task) for subject in (plain, viewed))
         assert len(more.x) == len(more.labels) == 3 * len(train.x)
         np.testing.assert_allclose(more.x[: len(train.x)], train.x, rtol=1e-4, atol=1e-5)
         assert not np.allclose(more.x[len(train.x) : 2 * len(train.x)], train.x, rtol=1e-2)
         np.testing.assert_array_equal(same.x, heldout.x)
-        assert viewed.described[task]["train"]["views"] == 3
-        assert viewed.described[task]["heldout"]["views"] == 1
-    np.testing.assert_array_equal(viewed.plain_primary()["train"].labels, plain.features.primary.train.labels)
-    assert list(viewed.plain_primary()) == ["train", "heldout"]
+        described = getattr(viewed.network_data, task)
+        assert (described["train"].views, described["heldout"].views) == (3, 1)
+    labels = viewed.published_primary()["train"].labels
+    np.testing.assert_array_equal(labels, plain.published.primary.train.labels)
+    assert list(viewed.published_primary()) == ["train", "heldout"]
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,17 @@ def test_views_are_of_training_images_only(inputs):
         (["--model", "small", "--weights", "MISSING", "--primary", "P", "--harmful", "H"], "weights"),
         (["--model", "small", "--weights", "W", "--primary", "MISSING", "--harmful", "H"], "not a folder"),
         (["--model", "small", "--weights", "W", "--primary", "FLAT", "--harmful", "H"], "1 classes"),
-        (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--image-rows", "5"], "rows"),
-        (["--model", "small", "--weights", "W", "--primary", "P", "--harmful", "H", "--batch-size", "999"], "batch"),
+        ([*GIVEN, "--image-rows", "5"], "rows"),
+        ([*GIVEN, "--batch-size", "999"], "batch"),
         (["--model", "resnet18", "--weights", "W", "--primary", "P", "--harmful", "H"], "another architecture"),
         ([*GIVEN, "--views", "0"], "views: needs at least 1"),
         ([*GIVEN, "--primary-classes", "class0"], "primary_classes: needs at least 2"),
         ([*GIVEN, "--harmful-classes", "class0", "class7"], "class7 unknown; choose among class0, class1, class2"),
-        (["--primary-classes", "a", "b"], "primary_classes: is a setting of a network"),
-        (["--weights", "W"], "weights: is a setting of a network"),
+        ([*GIVEN, "--data", "digits"], "data: is a setting of data sets, not of maps of a network (--model)"),
+        ([*GIVEN, "--epochs", "2"], "epochs: is a setting of trained blocks (--train-from)"),
+        ([*GIVEN, "--resamples", "3"], "resamples"),
+        (["--primary-classes", "a", "b"], "primary_classes: is a setting of maps of a network"),
+        (["--weights", "W"], "weights: is a setting of maps of a network"),
         (["--strict"], "strict"),
     ],
 )
@@ -216,16 +219,21 @@ def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, arguments,
     }
     placed = [str(places.get(argument, argument)) for argument in arguments]
     cache = ["--cache", str(inputs / "cache")] if "--model" in arguments else []
-    method = ["--method", "algorithm1", "--out", str(tmp_path / "out")]
-    assert cli.main(["immunize", *placed, *cache, *method]) == 2
+    assert cli.main(["immunize", *placed, *cache, "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
     assert named in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("more", "named"),
-    [(["--primary", "0v1"], "primary"), (["--benign", "4v5"], "benign"), (["--rows", "5"], "rows")],
+    [
+        (["--primary", "0v1"], "primary: is a setting of methods made now, not of runs of a network"),
+        (["--benign", "4v5"], "benign: is a setting of methods made now or runs of a data set"),
+        (["--rows", "5"], "rows"),
+        (["--data-dir", "folder"], "data_dir"),
+    ],
 )
 def test_attacks_refuse_what_the_run_decides(run, tmp_path, capsys, more, named):
     assert cli.main(["attack", str(run), *more, "--out", str(tmp_path / "out")]) == 2
@@ -233,20 +241,17 @@ def test_attacks_refuse_what_the_run_decides(run, tmp_path, capsys, more, named)
 
 
 def test_attacks_refuse_runs_of_another_kind_or_network(run, tmp_path, capsys):
-    results = json.loads((run / "results.json").read_text())
-    for name, change in (("linear", {"model": None}), ("other", {"weights": "elsewhere"})):
+    record = read_record_of(run, ImmunizeRecord)
+    weights = replace(record, source=replace(record.source, weights=tmp_path))
+    views = replace(record, source=replace(record.source, views=3))
+    for name, other, said in (
+        ("linear", immunize_record(), "deep and linear are of different kinds"),
+        ("weights", weights, f"and weights {tmp_path}"),
+        ("views", views, "deep has views 1 and views 3"),
+    ):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "results.json").write_text(json.dumps({**results, "settings": {**results["settings"], **change}}))
+        write_record(folder, other)
         save_file({"theta": np.eye(FEATURES)}, folder / "theta.safetensors")
         assert cli.main(["attack", str(run), str(folder), "--out", str(tmp_path / "out")]) == 2
-        assert "differ" in capsys.readouterr().err
-
-
-def test_a_run_without_a_younger_setting_goes_with_its_default(run):
-    new = ImmunizedRun("new", json.loads((run / "results.json").read_text()), np.eye(FEATURES))
-    younger = ("views", "primary_classes", "harmful_classes")
-    settings = {name: value for name, value in new.settings.items() if name not in younger}
-    assert _deep_settings(ImmunizedRun("old", {"settings": settings}, new.theta)) == _deep_settings(new)
-    settings["harmful_classes"] = ["class0", "class1"]
-    assert _deep_settings(ImmunizedRun("other", {"settings": settings}, new.theta)) != _deep_settings(new)
+        assert said in capsys.readouterr().err

@@ -1,77 +1,80 @@
 """`cimm immunize --train-from`, then `cimm attack` and `cimm report` on its run, with a network small enough for tests."""
 
-import contextlib
-import io
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from commands.network_runs import CUT, immunize_blocks, immunize_map, printed
 from flax import nnx
-from training.small_networks import NETWORK
+from networks.small_networks import NETWORK
 
-from cimm_jax import cli
-from cimm_jax.commands import deep_tail
-from cimm_jax.commands.deep_features import read_deep_inputs
+from cimm_jax.commands import cli
+from cimm_jax.networks import training
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
-from cimm_jax.networks.training import train_tail
+from cimm_jax.runs.immunizing import GOES_ON
+from cimm_jax.runs.network_subject import NetworkSubject
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord
+from cimm_jax.runs.run_folder import read_record_of, write_record
+from cimm_jax.runs.source import NetworkSource
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
 
-CUT = "layer3.0"
-
-
-def immunize(inputs, out, *more, method="algorithm1", train_from=CUT):
-    paths = ["--primary", str(inputs / "primary"), "--harmful", str(inputs / "harmful")]
-    model = ["--model", "small", "--weights", str(inputs / "small.safetensors"), "--cache", str(inputs / "cache")]
-    settings = ["--method", method, "--train-from", train_from, "--learning-rate", "0.01", *more]
-    return cli.main(["immunize", *model, *paths, *settings, "--out", str(out)])
+TRAINING = ["--epochs", "3", "--batch-size", "12", "--strength", "1.5"]
+QUICK = ["--attack-steps", "50", "--rates", "2", "--seeds", "1"]
 
 
 @pytest.fixture(scope="module")
 def run(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tail"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert immunize(inputs, folder, "--epochs", "3", "--batch-size", "12", "--strength", "1.5") == 0
-    (folder / "printed.txt").write_text(printed.getvalue())
+    shown = printed(immunize_blocks, inputs, folder, *TRAINING)
+    (folder / "printed.txt").write_text(shown)
     return folder
 
 
 @pytest.fixture(scope="module")
-def features(inputs, run):
-    """Features of both tasks under the published weights and under those that the run wrote, through the whole network."""
+def map_run(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "map"
+    printed(immunize_map, inputs, folder, "--budget", "1e3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subjects(inputs, run):
+    """Both tasks under the published weights and under those that the run wrote, through the whole network."""
     paths = {task: str(inputs / task) for task in ("primary", "harmful")}
-    read = read_deep_inputs(model="small", weights=inputs / "small.safetensors", image_rows=None, strict=True, **paths)
-    return [of.data(inputs / "cache") for of in (read, read.with_weights(run / "model.safetensors"))]
+    files = (inputs / "small.safetensors", run / "model.safetensors")
+    return [NetworkSubject(NetworkSource("small", file, **paths, strict=True), inputs / "cache") for file in files]
 
 
-def test_the_exported_network_is_what_was_measured(run, features):
-    before, after = features
-    results = json.loads((run / "results.json").read_text())
+def test_the_exported_network_is_what_was_measured(run, subjects):
+    before, after = subjects
+    record = read_record_of(run, ImmunizeRecord)
     for task in ("primary", "harmful"):
         kappas = [
-            float(feature_condition_number(getattr(data.features.pair(), task).x, PseudoInverse()).kappa)
-            for data in (before, after)
+            float(feature_condition_number(getattr(subject.pairs()["train"], task).x, PseudoInverse()).kappa)
+            for subject in subjects
         ]
-        recorded = results["history"][f"kappa_{task}"]
+        recorded = getattr(record.history, f"kappa_{task}")
         assert len(recorded) == 4, "before the first epoch and after each"
         assert [recorded[0], recorded[-1]] == pytest.approx(kappas, rel=1e-3)
-        ratio = results["ratios"]["train"]["PseudoInverse"][f"{task}_ratio"]
+        ratio = float(getattr(record.measures.parts["train"].ratios["PseudoInverse"], f"{task}_ratio"))
         assert ratio == pytest.approx(kappas[1] / kappas[0], rel=1e-3)
         assert abs(ratio - 1) > 1e-3, "training moved something"
-    for part, kept in results["deep"]["primary_kept"].items():
-        for data, name in ((before, "accuracy_before"), (after, "accuracy_after")):
-            images = getattr(data.features.primary, part)
-            right = data.head.logits(images.x).argmax(1) == images.labels
-            assert kept[name] == pytest.approx(right.mean())
-    assert results["history"]["policy"] == "PseudoInverse"
-    assert len(results["history"]["loss"]) == 3 * 3
-    assert len(results["deep"]["lambdas"]) == 2
-    assert results["deep"]["training"]["strength"] == 1.5
-    assert results["groups"]["ReleasedCode"]["groups"] == 20
+    for part, kept in record.kept.items():
+        for subject, accuracy in ((before, kept.accuracy_before), (after, kept.accuracy_after)):
+            images = getattr(subject.published.primary, part)
+            right = subject.head.logits(images.x).argmax(1) == images.labels
+            assert accuracy == pytest.approx(right.mean())
+    assert record.history.policy == "PseudoInverse"
+    assert len(record.history.loss) == 3 * 3
+    assert record.history.kappa_steps.tolist() == [0, 3, 6, 9]
+    assert len(record.training.lambdas) == 2
+    assert (record.training.trained_from, record.training.strength, record.training.epochs) == (CUT, 1.5, 3)
+    assert record.measures.groups["ReleasedCode"].groups == 20
+    assert all(part.share is None for part in record.measures.parts.values()), "no map leads to trained features"
 
 
 def test_only_blocks_behind_the_cut_and_the_head_changed(inputs, run):
@@ -83,23 +86,18 @@ def test_only_blocks_behind_the_cut_and_the_head_changed(inputs, run):
 
 
 def test_what_is_printed(run):
-    printed = (run / "printed.txt").read_text()
-    for expected in (
-        "ReleasedCode",
-        "groups of 36",
-        "Primary accuracy on heldout",
-        "Verdict on train",
-        "targets centred",
-    ):
-        assert expected in printed
-    assert (run / "training.png").read_bytes().startswith(b"\x89PNG")
+    shown = (run / "printed.txt").read_text()
+    for expected in ("ReleasedCode", "groups of 36", "accuracy before", "Training rows:", "blocks trained from: layer3.0"):
+        assert expected in shown
+    assert f"To be published: {run / 'model.safetensors'}" in shown
+    assert (run / "immunize.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_continues_and_a_finished_one_is_not_trained_again(
     inputs, run, tmp_path, monkeypatch, capsys
 ):
-    arguments = ["--epochs", "3", "--batch-size", "12", "--strength", "1.5"]
     made = []
+    train_tail = training.train_tail
 
     def watched(*settings, progress, **more):
         def told(steps):
@@ -110,36 +108,66 @@ def test_an_interrupted_run_continues_and_a_finished_one_is_not_trained_again(
 
         return train_tail(*settings, progress=told, **more)
 
-    monkeypatch.setattr(deep_tail, "train_tail", watched)
+    monkeypatch.setattr(training, "train_tail", watched)
     interrupted = True
-    assert immunize(inputs, tmp_path / "tail", *arguments) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert immunize_blocks(inputs, tmp_path / "tail", *TRAINING) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"cimm: interrupted; {GOES_ON}"
+    assert not (tmp_path / "tail" / "results.json").exists()
     interrupted, made = False, []
-    assert immunize(inputs, tmp_path / "tail", *arguments) == 0
+    assert immunize_blocks(inputs, tmp_path / "tail", *TRAINING, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["training"]["epochs"] == 3
     assert made == [7, 8, 9], "two epochs of three steps were saved"
-    again, whole = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "tail", run))
-    for key in ("ratios", "history", "verdict"):
-        assert again[key] == whole[key]
+    again, whole = (read_record_of(folder, ImmunizeRecord) for folder in (tmp_path / "tail", run))
+    assert again.measures.parts["train"].verdict == whole.measures.parts["train"].verdict
+    for one, other in zip(vars(again.history).values(), vars(whole.history).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    ratios = [record.measures.parts["train"].ratios["PseudoInverse"].rir for record in (again, whole)]
+    assert ratios[0] == ratios[1]
     made = []
-    assert immunize(inputs, tmp_path / "tail", *arguments) == 0
+    assert immunize_blocks(inputs, tmp_path / "tail", *TRAINING) == 0
     assert made == []
 
 
-def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
-    attackers = ["line_search", "normal equations"]
-    arguments = ["attack", str(run), "--attackers", *attackers, "--attack-steps", "50", "--rates", "2", "--seeds", "1"]
-    assert cli.main([*arguments, "--out", str(tmp_path / "attack")]) == 0
-    assert "best held-out accuracy" in capsys.readouterr().out
-    harmful = json.loads((tmp_path / "attack/results.json").read_text())["tasks"]["harmful"]
+def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
+    attackers = ["--attackers", "line_search", "normal equations", "--cache", str(inputs / "cache")]
+    assert cli.main(["attack", str(run), *attackers, *QUICK, "--out", str(tmp_path / "attack")]) == 0
+    assert "blocks" not in capsys.readouterr().out.partition("Verdict")[0]
+    record, immunized = read_record_of(tmp_path / "attack", AttackRecord), read_record_of(run, ImmunizeRecord)
+    harmful = record.tasks["harmful"]
     assert list(harmful) == ["undefended", "tail"]
-    assert harmful["undefended"]["normal equations"]["accuracy"]["mean"] > 0.9
-    curves = json.loads((run / "results.json").read_text())["excess_left"]["train"]
-    left = {name: records["line_search"]["left"]["mean"] for name, records in harmful.items()}
+    assert record.extractors["tail"].kind == "blocks"
+    assert harmful["undefended"]["normal equations"].accuracy.estimate > 0.9
+    curves = immunized.measures.parts["train"].excess.harmful
+    left = {name: outcomes["line_search"].left.estimate for name, outcomes in harmful.items()}
     assert left["tail"] != pytest.approx(left["undefended"], rel=1e-3)
-    assert left["undefended"] == pytest.approx(curves["harmful undefended"][50], rel=0.05)
-    assert left["tail"] == pytest.approx(curves["harmful immunized"][50], rel=0.05)
+    assert left["undefended"] == pytest.approx(curves.undefended[50], rel=0.05)
+    assert left["tail"] == pytest.approx(curves.immunized[50], rel=0.05)
     assert cli.main(["report", str(run), str(tmp_path / "attack"), "--out", str(tmp_path / "report")]) == 0
     assert f"small trained from {CUT}" in (tmp_path / "report/report.html").read_text()
+
+
+def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tmp_path, capsys):
+    arguments = ["--attackers", "line_search", "normal equations", *QUICK, "--cache", str(inputs / "cache")]
+    assert cli.main(["attack", str(map_run), str(run), *arguments, "--out", str(tmp_path)]) == 0
+    assert "Of 2 immunized extractors" in capsys.readouterr().out
+    record = read_record_of(tmp_path, AttackRecord)
+    assert {name: of.kind for name, of in record.extractors.items()} == {
+        "undefended": "none",
+        "map": "map",
+        "tail": "blocks",
+    }
+    for name, folder in (("map", map_run), ("tail", run)):
+        curves = read_record_of(folder, ImmunizeRecord).measures.parts["train"].excess.harmful
+        for who, curve in (("undefended", curves.undefended), (name, curves.immunized)):
+            left = record.tasks["harmful"][who]["line_search"].left.estimate
+            assert left == pytest.approx(curve[50], rel=0.05), (name, who)
+    other_order = tmp_path / "other"
+    assert cli.main(["attack", str(run), str(map_run), *arguments, "--harmful-only", "--out", str(other_order)]) == 0
+    again = read_record_of(other_order, AttackRecord).tasks["harmful"]
+    assert list(again) == ["undefended", "tail", "map"]
+    for name, outcomes in again.items():
+        left = outcomes["line_search"].left.estimate
+        assert left == pytest.approx(record.tasks["harmful"][name]["line_search"].left.estimate, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +184,17 @@ def test_attack_and_report_understand_the_run(run, tmp_path, capsys):
         (["--label-smoothing", "1"], {}, "label_smoothing: needs a number"),
         (["--learning-rate", "-1"], {}, "learning_rate"),
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
-        (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: imma has no such weight"),
-        (["--steps", "7"], {}, "steps: is a setting of maps"),
-        (["--resamples", "7"], {}, "resamples: is a setting of maps"),
-        (["--budget", "7"], {}, "budget: is a setting of maps"),
+        (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: imma"),
+        (["--steps", "7"], {}, "steps: is a setting of data sets or maps of a network (--model), not of trained blocks"),
+        (["--resamples", "7"], {}, "resamples: needs at least 20"),
+        (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),
+        (["--ridge", "0"], {}, "ridge: is a setting of data sets or maps of a network"),
+        (["--hessian", "batch"], {}, "hessian: is a setting of data sets or maps of a network"),
+        (["--step-length", "0.1"], {}, "step_length: is a setting of data sets or maps of a network"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, more, settings, named):
-    assert immunize(inputs, tmp_path / "out", *more, **settings) == 2
+    assert immunize_blocks(inputs, tmp_path / "out", *more, **settings) == 2
     captured = capsys.readouterr()
     assert named in captured.err
     assert len(captured.err.strip().splitlines()) == 1
@@ -171,30 +202,35 @@ def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, more, sett
 
 
 def test_training_settings_need_a_cut_and_a_network(inputs, tmp_path, capsys):
-    paths = ["--primary", str(inputs / "primary"), "--harmful", str(inputs / "harmful")]
-    model = ["--model", "small", "--weights", str(inputs / "small.safetensors")]
-    assert cli.main(["immunize", *model, *paths, "--epochs", "2", "--out", str(tmp_path)]) == 2
-    assert "epochs: is a setting of --train-from" in capsys.readouterr().err
+    assert immunize_map(inputs, tmp_path, "--epochs", "2") == 2
+    assert "epochs: is a setting of trained blocks (--train-from), not of maps of a network" in capsys.readouterr().err
     assert cli.main(["immunize", "--train-from", CUT, "--out", str(tmp_path)]) == 2
-    assert "train_from: is a setting of a network" in capsys.readouterr().err
+    assert "train_from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
 
 
 def test_training_that_kills_the_features_says_so(inputs, tmp_path, capsys):
-    assert immunize(inputs, tmp_path, "--learning-rate", "1e6", "--batch-size", "12", "--epochs", "1") == 2
+    quick = ["--learning-rate", "1e6", "--batch-size", "12", "--epochs", "1"]
+    assert immunize_blocks(inputs, tmp_path, *quick) == 2
     assert "choose a smaller one" in capsys.readouterr().err
 
 
-def test_attacks_refuse_maps_beside_trained_blocks_and_maps_to_undo(run, tmp_path, capsys):
-    results = json.loads((run / "results.json").read_text())
-    (tmp_path / "map").mkdir()
-    settings = {**results["settings"], "train_from": None}
-    (tmp_path / "map/results.json").write_text(json.dumps({**results, "settings": settings}))
-    assert cli.main(["attack", str(run), str(tmp_path / "map"), "--out", str(tmp_path / "out")]) == 2
-    assert "attack them apart" in capsys.readouterr().err
-    undo = ["--attackers", "undo the map + adam"]
-    assert cli.main(["attack", str(run), *undo, "--out", str(tmp_path / "out")]) == 2
-    assert "trained blocks have none" in capsys.readouterr().err
+def test_attacks_refuse_blocks_trained_from_elsewhere_maps_to_undo_and_damaged_weights(run, map_run, tmp_path, capsys):
+    from sample_records import changed
+
+    shutil.copytree(run, tmp_path / "deeper")
+    record = read_record_of(run, ImmunizeRecord)
+    write_record(tmp_path / "deeper", changed(record, "training", "trained_from", to="layer2.0"))
     shutil.copytree(run, tmp_path / "broken")
     (tmp_path / "broken/model.safetensors").write_bytes(b"")
-    assert cli.main(["attack", str(tmp_path / "broken"), "--out", str(tmp_path / "out")]) == 2
-    assert "safetensors" in capsys.readouterr().err
+    out = ["--out", str(tmp_path / "out")]
+    for arguments, said in (
+        ([run, tmp_path / "deeper"], "deeper was trained from layer2.0, others from layer3.0; attack them apart"),
+        ([run, "--attackers", "undo the map + adam"], "trained blocks have none"),
+        ([map_run, run, "--attackers", "undo the map + adam"], "trained blocks have none"),
+        ([tmp_path / "broken"], "safetensors"),
+    ):
+        assert cli.main(["attack", *map(str, arguments), *out]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

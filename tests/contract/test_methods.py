@@ -216,7 +216,7 @@ def test_balanced_lambdas_make_the_terms_as_long_as_the_loss_gradient():
     pair = make_pair()
     state = methods.algorithm1().init(jax.random.key(0), pair)
     from cimm_jax.methods._algorithm1 import ill_harmful, well_primary
-    from cimm_jax.methods.penalised import View
+    from cimm_jax.methods._penalised import View
 
     view = View(pair, state.k_primary, state.k_harmful)
     gradient = jax.grad(lambda theta: losses.squared(pair.primary.x @ theta @ state.omega, pair.primary.y))(state.theta)

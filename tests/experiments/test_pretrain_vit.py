@@ -13,7 +13,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.networks import NETWORKS, functional
 from cimm_jax.networks.head import head_of
 from cimm_jax.networks.preprocess import Preprocess
-from cimm_jax.networks.tail_features import tail_features
+from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.vit import VIT_MINI_CIFAR10, VitConfig
 from cimm_jax.networks.weights import export_weights, load_weights
 from experiments import pretrain_vit, table3_deepnets, table3_tails

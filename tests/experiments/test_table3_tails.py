@@ -13,6 +13,7 @@ from small_images import write_cifar
 
 from cimm_jax.commands import cli
 from cimm_jax.errors import InputError
+from cimm_jax.files import write_json
 from cimm_jax.networks.training import Trained
 from experiments import table3_tails
 from experiments.table3_deepnets import CONFIGURATIONS
@@ -98,9 +99,18 @@ def test_images_in_one_part_are_refused_before_anything_is_computed(folder, monk
         table3_tails.main([*arguments, "--batch-size", "2", "--out", str(folder / "out")])
 
 
-def test_reproduce_reaches_it(monkeypatch, tmp_path):
+def test_reproduce_reaches_it_and_prints_the_file_that_it_wrote(monkeypatch, tmp_path, capsys):
     called = []
-    monkeypatch.setattr(table3_tails, "main", called.append)
+
+    def main(arguments):
+        called.append(arguments)
+        print("a table")
+        return write_json(tmp_path / "deeper.json", {"rows": []})
+
+    monkeypatch.setattr(table3_tails, "main", main)
     arguments = ["reproduce", "table3", "--config", "tail_resnet20_mnist", "--data-dir", str(tmp_path)]
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "a table\n"
     assert called[0][called[0].index("--config") + 1] == "tail_resnet20_mnist"
+    assert cli.main([*arguments, "--out", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": []}

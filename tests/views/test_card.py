@@ -14,11 +14,11 @@ from sample_records import (
 
 from cimm_jax.views.card import TAGS, model_card
 from cimm_jax.views.registry import part_of
-from cimm_jax.views.summary import summary
+from cimm_jax.views.summary import summarise
 
 
 def card_of(*records) -> str:
-    return model_card(records, summary(records), [part_of(record, "runs/one") for record in records])
+    return model_card(records, summarise(records), [part_of(record, "runs/one") for record in records])
 
 
 def front_matter(card: str) -> dict[str, str | list[str]]:

@@ -10,20 +10,21 @@ import pytest
 from pages import Page, page_and_card, undrawn, undrawn_page
 from sample_records import (
     attack_record,
-    diagnose_record,
     immunize_record,
     network_attack_record,
     one_of_each_command,
     renamed,
     shown_records,
+    sweep_record,
 )
 
 from cimm_jax.views.draw.heatmap import _contrast
 from cimm_jax.views.draw.scheme import DARK, LIGHT
 from cimm_jax.views.registry import claims_of, part_of
 from cimm_jax.views.render.html import breakable, prose
-from cimm_jax.views.render.markdown import markdown
-from cimm_jax.views.summary import summary
+from cimm_jax.views.render.picture import png_of
+from cimm_jax.views.render.markdown import to_markdown
+from cimm_jax.views.summary import summarise
 
 EVIL = "<script>alert(1)</script>|`&$\\frac$\n"
 
@@ -56,7 +57,7 @@ def test_headings_do_not_skip_a_level(html):
 def test_the_summary_stands_before_any_run():
     records = [immunize_record(), attack_record()]
     page = undrawn_page(*records)
-    together = summary(records)
+    together = summarise(records)
     titles = [text for level, text in page.headings if level < 3]
     first_run = titles.index(part_of(records[0]).title)
     assert titles[0] == together.title
@@ -74,7 +75,7 @@ def test_runs_come_in_the_order_given():
         page = undrawn_page(*order)
         expected = [part_of(record).title for record in order]
         titles = [text for level, text in page.headings if level == 2]
-        together = [section.title for section in summary(order).sections]
+        together = [section.title for section in summarise(order).sections]
         assert titles == [*together, "Runs", *expected, "Model card"]
         links = [at for at in page.attributes("href") if at.startswith("#")]
         assert links == [f"#run-{number}" for number in range(1, 5)]
@@ -139,12 +140,12 @@ def test_pictures_are_drawn_for_light_and_dark_and_hold_no_links(html):
 
 def test_names_cannot_break_a_picture():
     record = renamed(renamed(attack_record(), "pencil", EVIL), "adam", "_hidden")
-    page_and_card(renamed(record, "pencil_no_slower", "_hidden"))
+    part = part_of(renamed(record, "pencil_no_slower", "_hidden"))
+    assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")
 
 
 def test_same_input_same_bytes():
-    first, second = (page_and_card(diagnose_record())[0] for _ in range(2))
-    assert first == second
+    assert page_and_card(sweep_record())[0] == page_and_card(sweep_record())[0]
 
 
 def test_manifest_holds_command_seed_versions_and_every_checksum():
@@ -168,7 +169,7 @@ def test_the_model_card_is_shown_whole_to_be_copied(html):
     (shown,) = re.findall(r"<pre[^>]*><code>(---\n.*?)</code></pre>", html, re.DOTALL)
     assert Page(f"<pre>{shown}</pre>").text == card.replace("\N{NO-BREAK SPACE}", " ")
     for record in one_of_each_command():
-        assert markdown(part_of(record, "runs/one")) in card
+        assert to_markdown(part_of(record, "runs/one")) in card
 
 
 def test_what_is_folded_can_be_unfolded_and_nothing_else():

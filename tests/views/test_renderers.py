@@ -10,7 +10,7 @@ from sample_records import changed, network_map_record, renamed, shown_records
 from cimm_jax.views.blocks import Cards, Cell, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number, printable
 from cimm_jax.views.registry import part_of
-from cimm_jax.views.render.markdown import markdown
+from cimm_jax.views.render.markdown import to_markdown
 from cimm_jax.views.render.terminal import print_part
 
 EVIL = "<script>alert(1)</script>|`&$\\frac$\n\x1b[31m"
@@ -27,7 +27,7 @@ def rendered(capsys):
         texts = {
             "terminal": capsys.readouterr().out,
             "page": undrawn_page(record).text,
-            "markdown": html.unescape(markdown(part)).replace("\\|", "|"),
+            "markdown": html.unescape(to_markdown(part)).replace("\\|", "|"),
         }
         return {name: words(text) for name, text in texts.items()}
 
@@ -126,7 +126,7 @@ def test_names_cannot_write_html_or_move_the_cursor(record, capsys):
     assert "<script" not in evil_html
     assert "<" not in card
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", card)
-    assert markdown(part_of(evil)) in card
+    assert to_markdown(part_of(evil)) in card
     print_part(part_of(evil))
     printed = capsys.readouterr().out
     assert "<script>alert(1)</script>" in printed, "on a terminal it is text"
@@ -135,8 +135,8 @@ def test_names_cannot_write_html_or_move_the_cursor(record, capsys):
 
 @pytest.mark.parametrize("record", shown_records(), ids=lambda record: type(record).__name__)
 def test_names_cannot_break_a_markdown_table_or_heading(record):
-    evil = markdown(part_of(with_evil_names(record)))
-    plain = markdown(part_of(record))
+    evil = to_markdown(part_of(with_evil_names(record)))
+    plain = to_markdown(part_of(record))
     for pattern in ("^#+ ", r"^\|", "^- "):
         assert len(re.findall(pattern, evil, re.MULTILINE)) == len(re.findall(pattern, plain, re.MULTILINE)), pattern
     for line in evil.splitlines():
@@ -148,7 +148,7 @@ def test_a_code_block_cannot_be_left():
     from cimm_jax.views.blocks import Code
 
     part = Part("title", "headline", "good", [Section("code", [Code("a\n```\n<b>\n```")])])
-    text = markdown(part)
+    text = to_markdown(part)
     assert text.count("```") == 2
 
 

@@ -14,7 +14,7 @@ from views.test_attack import with_breaks, without
 
 from cimm_jax.views.attack_words import gain_text
 from cimm_jax.views.blocks import Facts, Figures, Items, Text
-from cimm_jax.views.summary import NO_ATTACK, NO_DEFENCE, WORDS, summary, verdict_of
+from cimm_jax.views.summary import NO_ATTACK, NO_DEFENCE, WORDS, summarise, verdict_of
 
 
 def facts_of(part) -> dict[str, object]:
@@ -22,7 +22,7 @@ def facts_of(part) -> dict[str, object]:
 
 
 def test_it_says_what_is_kept_what_is_blocked_and_against_whom_first():
-    part = summary(one_of_each_command())
+    part = summarise(one_of_each_command())
     assert part.title == "Model immunization report"
     assert part.sections[0].title == "What is kept, what is blocked, against whom"
     assert facts_of(part) == {
@@ -34,15 +34,15 @@ def test_it_says_what_is_kept_what_is_blocked_and_against_whom_first():
 
 
 def test_it_shows_the_picture_of_each_attack_or_else_the_first_of_the_first_run():
-    part = summary([attack_record(), sweep_record(), network_attack_record()])
+    part = summarise([attack_record(), sweep_record(), network_attack_record()])
     assert len(part.figures) == 2
     assert all(figure.caption.startswith("What attackers get") for figure in part.figures)
-    (figure,) = summary([diagnose_record(), immunize_record()]).figures
+    (figure,) = summarise([diagnose_record(), immunize_record()]).figures
     assert figure.caption.startswith("The pencil")
 
 
 def test_without_an_attack_nothing_is_known():
-    part = summary([immunize_record(), sweep_record()])
+    part = summarise([immunize_record(), sweep_record()])
     assert (part.headline, part.status) == (NO_ATTACK, "neutral")
     assert facts_of(part)["against"] == "nobody: no attacker was run"
     assert [section.title for section in part.sections][-1] == "Limits"
@@ -52,11 +52,11 @@ def test_without_an_attack_nothing_is_known():
 
 def test_an_attack_on_the_undefended_extractor_alone_is_an_attack():
     record = without(attack_record(), "pencil", "pencil_no_slower")
-    part = summary([immunize_record(), record])
+    part = summarise([immunize_record(), record])
     assert (part.headline, part.status) == (NO_DEFENCE, "neutral")
     assert "4 attackers" in facts_of(part)["against"]
     assert not any("No attacker was run" in block.text for s in part.sections for block in s.blocks if isinstance(block, Text))
-    both = summary([record, without(attack_record(), "pencil")])
+    both = summarise([record, without(attack_record(), "pencil")])
     assert both.headline.startswith("pencil_no_slower slows only those")
 
 
@@ -68,7 +68,7 @@ def test_one_defence_is_named_with_what_attackers_get(broken_by, kind):
     status, words, _ = WORDS[kind]
     expected = f"pencil {words} {gain_text(record, 'pencil')}"
     assert verdict_of([record]) == (expected, status)
-    part = summary([record])
+    part = summarise([record])
     assert (part.headline, part.status) == (expected, status)
     (items,) = (block for section in part.sections for block in section.blocks if isinstance(block, Items))
     assert items.items == [("pencil", expected.removeprefix("pencil "))]
@@ -99,13 +99,13 @@ def test_the_words_of_one_and_of_several_say_the_same():
 
 def test_nobody_is_told_that_it_is_tamper_proof():
     for records in ([attack_record()], [immunize_record()]):
-        limits = summary(records).sections[-1]
+        limits = summarise(records).sections[-1]
         assert limits.title == "Limits"
         assert "nothing here is tamper-proof" in limits.blocks[0].text
 
 
 def test_budgets_that_are_alike_are_told_once():
     longer = changed(attack_record(), "budget", "steps", to=1000)
-    against = facts_of(summary([attack_record(), attack_record(), longer]))["against"]
+    against = facts_of(summarise([attack_record(), attack_record(), longer]))["against"]
     assert against.count("4 attackers") == 2
     assert "1000 steps" in against

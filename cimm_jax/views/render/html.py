@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-__all__ = ["LONG", "Picture", "breakable", "html", "prose"]
+__all__ = ["LONG", "Picture", "breakable", "to_html", "prose"]
 
 LONG = 13
 """Characters of a word that may break."""
@@ -28,7 +28,7 @@ class Picture(NamedTuple):
     height: int
 
 
-def html(summary: Part, parts: Sequence[Part], card: str, version: str) -> str:
+def to_html(summary: Part, parts: Sequence[Part], card: str, version: str) -> str:
     """The page: what all runs together say first, then each of them, then the model card to copy.
 
     The same for the same input.

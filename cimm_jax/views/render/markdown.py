@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number, printable
 
-__all__ = ["clean", "markdown"]
+__all__ = ["clean", "to_markdown"]
 
 
-def markdown(part: Part, *, level: int = 2) -> str:
+def to_markdown(part: Part, *, level: int = 2) -> str:
     """Everything of a part that is not folded.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax import InputError
-from cimm_jax.networks.paired_batches import paired_batches
+from cimm_jax.networks.batches import paired_batches
 
 
 def test_batches_pair_rows_and_the_shorter_data_set_restarts():

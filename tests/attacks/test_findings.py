@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.attacks import UNDEFENDED, Deviation, Outcome, claims, prices
-from cimm_jax.attacks.claims import best_accuracy, followers, heldout_left, left
+from cimm_jax.attacks.findings import best_accuracy, followers, heldout_left, left
 from cimm_jax.numerics.interval import Interval
 
 INF, NAN = float("inf"), float("nan")
