@@ -28,7 +28,7 @@ from cimm_jax.runs.records import AttackRecord
 from cimm_jax.runs.run_folder import command_of, read_record_of, write_record
 from cimm_jax.runs.source import DataSource
 from cimm_jax.runs.subject import DataSubject
-from cimm_jax.views.attack_words import slow_down_text
+from cimm_jax.views.attack_words import slowed_text
 from cimm_jax.views.numbers import times
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import parser
@@ -108,9 +108,9 @@ def _print(name: str, record: AttackRecord) -> None:
             claim.undefended_left,
             claim.heldout_left,
             claim.undefended_heldout_left,
-            slow_down_text(claim),
-            len(claim.broken_by),
-            len(claim.followers),
+            slowed_text(claim.by_loss),
+            sum(breach.by_loss for breach in claim.broken_by),
+            sum(breach.by_loss for breach in claim.followers),
             primary[claim.extractor].line_search,
             primary[UNDEFENDED].line_search,
             "never" if (slowed := primary[claim.extractor].slow_down) is None else times(slowed),

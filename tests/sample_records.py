@@ -1,5 +1,6 @@
 """Records of every kind, made by hand from the library's own types, and what changes one."""
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.attacks.measures import Deviation, steps_to_reach
-from cimm_jax.attacks.outcome import THRESHOLDS, Outcome
+from cimm_jax.attacks.outcome import THRESHOLDS, Outcome, wilson
 from cimm_jax.closed_form.allocation import ParetoFront
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.closed_form.limits import Limit, Share
@@ -92,6 +93,30 @@ def renamed(value: Any, old: str, new: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: renamed(getattr(value, field.name), old, new) for field in fields(value)})
     return new if isinstance(value, str) and value == old else value
+
+
+def with_breaks(record: AttackRecord, extractor: str, names: Sequence[str], steps: float = 7.0) -> AttackRecord:
+    """The same, an extractor broken by these attackers alone."""
+    outcomes = {
+        name: outcome._replace(
+            breaks=name in names,
+            breaks_heldout=name in names,
+            keeps_accuracy=name in names,
+            steps=(steps if name in names else np.inf,) * 3,
+            accuracy_steps=steps if name in names else np.inf,
+        )
+        for name, outcome in record.tasks["harmful"][extractor].items()
+    }
+    return changed(record, "tasks", "harmful", extractor, to=outcomes)
+
+
+def without(record: AttackRecord, *extractors: str) -> AttackRecord:
+    """The same, some extractors not attacked."""
+    tasks = {task: {e: of for e, of in found.items() if e not in extractors} for task, found in record.tasks.items()}
+    record = changed(record, "tasks", to=tasks)
+    for field in ("extractors", "best_so_far"):
+        record = changed(record, field, to={e: of for e, of in getattr(record, field).items() if e not in extractors})
+    return record
 
 
 @cache
@@ -298,6 +323,7 @@ def _outcome(name: str, speed: float) -> Outcome:
         left=Interval(*[curve[-1]] * 3),
         heldout_left=Interval(*[heldout[-1]] * 3),
         accuracy=Interval(*[1 - heldout[-1] / 2] * 3),
+        accuracy_wilson=wilson(1 - heldout[-1] / 2, 1000),
         norm_ratio=0.5,
         curve=curve,
         heldout_curve=heldout,
@@ -309,6 +335,9 @@ def _outcome(name: str, speed: float) -> Outcome:
         gap=0.2,
         breaks=steps[0] < np.inf,
         breaks_heldout=steps[0] < np.inf,
+        keeps_accuracy=steps[0] < np.inf,
+        accuracy_steps=steps[0],
+        undefended_accuracy_steps=1.0,
     )
 
 

@@ -18,11 +18,11 @@ from cimm_jax.attacks.catalogue import (
     standard_names,
     standard_operators,
 )
-from cimm_jax.attacks.findings import Breach, Claim, Price, claims, prices
 from cimm_jax.attacks.class_sweep import class_task, sweep_classes
+from cimm_jax.attacks.findings import Breach, Claim, Price, Slowed, claims, prices
 from cimm_jax.attacks.measures import Deviation, relative_finetuning_deviation, slow_down_gap, steps_to_reach
 from cimm_jax.attacks.optimizers import Schedule, known_optimizers
-from cimm_jax.attacks.outcome import BROKEN_AT, THRESHOLDS, Outcome, outcomes, slow_down
+from cimm_jax.attacks.outcome import BROKEN_AT, THRESHOLDS, HeldOut, Outcome, outcomes, slow_down
 from cimm_jax.attacks.protocol import UNDEFENDED, Attack, Target, Trace, are_classes, behind, log_spaced_steps
 
 __all__ = [
@@ -40,10 +40,12 @@ __all__ = [
     "Breach",
     "Claim",
     "Deviation",
+    "HeldOut",
     "Operator",
     "Outcome",
     "Price",
     "Schedule",
+    "Slowed",
     "Swept",
     "Target",
     "Trace",

@@ -7,6 +7,7 @@ import numpy as np
 
 from cimm_jax.attacks.outcome import Outcome
 from cimm_jax.attacks.protocol import UNDEFENDED
+from cimm_jax.numerics.interval import Interval
 
 __all__ = [
     "LINE_SEARCH",
@@ -14,6 +15,7 @@ __all__ = [
     "Claim",
     "Outcomes",
     "Price",
+    "Slowed",
     "best_accuracy",
     "claims",
     "followers",
@@ -29,21 +31,39 @@ Outcomes = Mapping[str, Outcome]
 
 
 class Breach(NamedTuple):
-    """An attacker who learns at least half of what the best undefended attacker does.
+    """An attacker who learns at least half of what the best undefended attacker does, or keeps their held-out accuracy.
 
     Attributes:
       attacker: name.
       adaptive: whether they go beyond gradients on the features as they are.
-      steps: to that half.
+      steps: to either, whichever comes first.
       left: excess loss they leave in the end.
+      by_loss: whether they learn that half of the excess loss on the rows fitted.
       heldout: whether they do so on held-out rows as well.
+      by_accuracy: whether they keep the accuracy (`Outcome.keeps_accuracy`).
+      accuracy: their best on held-out rows; None where targets are not classes.
     """
 
     attacker: str
     adaptive: bool
     steps: float
     left: float
+    by_loss: bool
     heldout: bool
+    by_accuracy: bool
+    accuracy: float | None
+
+
+class Slowed(NamedTuple):
+    """How much later the fastest attacker gets somewhere.
+
+    Attributes:
+      factor: steps over those undefended. A lower bound if `never`.
+      never: nobody gets there in the steps given.
+    """
+
+    factor: float
+    never: bool
 
 
 class Claim(NamedTuple):
@@ -57,12 +77,11 @@ class Claim(NamedTuple):
       undefended_left: what that one leaves.
       heldout_left: loss left on held-out rows by the best of them there, as the record's `heldout_by` says.
       undefended_heldout_left: the same undefended.
-      accuracy: best held-out accuracy of any attacker; None where targets are not classes.
+      accuracy: their best held-out accuracy with its Wilson interval; None where targets are not classes.
       undefended_accuracy: the same undefended.
-      slow_down: steps that the fastest of them needs to half of what can be learned, over undefended; None if nobody learns
-        anything undefended. A lower bound if `never`.
-      never: nobody gets there in the steps given.
-      broken_by: every attacker of either kind who does, the fastest first.
+      by_loss: how much later they learn half of the excess loss; None if nobody learns anything undefended.
+      by_accuracy: how much later they keep the accuracy; None where targets are not classes, or nobody has any undefended.
+      broken_by: every attacker of either kind who does either, the fastest first.
     """
 
     extractor: str
@@ -72,11 +91,18 @@ class Claim(NamedTuple):
     undefended_left: float
     heldout_left: float
     undefended_heldout_left: float
-    accuracy: float | None
-    undefended_accuracy: float | None
-    slow_down: float | None
-    never: bool
+    accuracy: Interval | None
+    undefended_accuracy: Interval | None
+    by_loss: Slowed | None
+    by_accuracy: Slowed | None
     broken_by: tuple[Breach, ...]
+
+    @property
+    def slowed(self) -> Slowed | None:
+        """The weaker of both, which decides; None if there is nothing to protect."""
+        known = [slowed for slowed in (self.by_loss, self.by_accuracy) if slowed is not None]
+        reached = [slowed for slowed in known if not slowed.never] or known
+        return min(reached, key=lambda slowed: slowed.factor, default=None)
 
     @property
     def followers(self) -> tuple[Breach, ...]:
@@ -115,14 +141,12 @@ def claims(harmful: Mapping[str, Outcomes], records: Sequence[int]) -> list[Clai
     """
     undefended = followers(harmful[UNDEFENDED])
     best_undefended = _least(undefended, left)
-    base = _fastest(undefended)
     found = []
     for extractor, outcomes in harmful.items():
         if extractor == UNDEFENDED:
             continue
         mine = followers(outcomes)
-        best, steps = _least(mine, left), _fastest(mine)
-        reached = records[-1] if steps is None else steps
+        best = _least(mine, left)
         found.append(
             Claim(
                 extractor=extractor,
@@ -132,10 +156,10 @@ def claims(harmful: Mapping[str, Outcomes], records: Sequence[int]) -> list[Clai
                 undefended_left=left(undefended[best_undefended]),
                 heldout_left=min(map(heldout_left, mine.values())),
                 undefended_heldout_left=min(map(heldout_left, undefended.values())),
-                accuracy=best_accuracy(outcomes),
-                undefended_accuracy=best_accuracy(harmful[UNDEFENDED]),
-                slow_down=None if base is None else reached / base,
-                never=steps is None,
+                accuracy=_best_wilson(mine),
+                undefended_accuracy=_best_wilson(undefended),
+                by_loss=_slowed(mine, undefended, lambda outcome: outcome.steps[0], records[-1]),
+                by_accuracy=_slowed(mine, undefended, lambda outcome: outcome.accuracy_steps, records[-1]),
                 broken_by=_broken_by(outcomes),
             )
         )
@@ -173,8 +197,13 @@ def best_accuracy(outcomes: Outcomes) -> float | None:
     return None if np.isnan(accuracies).any() else float(max(accuracies))
 
 
+def _best_wilson(outcomes: Outcomes) -> Interval | None:
+    found = [outcome.accuracy_wilson for outcome in outcomes.values() if np.isfinite(outcome.accuracy_wilson.estimate)]
+    return max(found, key=lambda interval: interval.estimate, default=None)
+
+
 def _price(task: str, extractor: str, mine: Outcomes, undefended: Outcomes) -> Price:
-    steps, base = _fastest(mine), _fastest(undefended)
+    steps, base = (_fastest(outcomes, lambda outcome: outcome.steps[0]) for outcomes in (mine, undefended))
     return Price(
         task=task,
         extractor=extractor,
@@ -186,18 +215,32 @@ def _price(task: str, extractor: str, mine: Outcomes, undefended: Outcomes) -> P
     )
 
 
+def _slowed(mine: Outcomes, undefended: Outcomes, steps: Callable[[Outcome], float], most: int) -> Slowed | None:
+    now, base = _fastest(mine, steps), _fastest(undefended, steps)
+    return None if base is None else Slowed((most if now is None else now) / base, now is None)
+
+
 def _broken_by(outcomes: Outcomes) -> tuple[Breach, ...]:
     breaches = [
-        Breach(name, outcome.adaptive, outcome.steps[0], left(outcome), outcome.breaks_heldout)
+        Breach(
+            attacker=name,
+            adaptive=outcome.adaptive,
+            steps=min(outcome.steps[0], outcome.accuracy_steps),
+            left=left(outcome),
+            by_loss=outcome.breaks,
+            heldout=outcome.breaks_heldout,
+            by_accuracy=outcome.keeps_accuracy,
+            accuracy=None if np.isnan(outcome.accuracy.estimate) else outcome.accuracy.estimate,
+        )
         for name, outcome in outcomes.items()
-        if outcome.breaks
+        if outcome.breaks or outcome.keeps_accuracy
     ]
     return tuple(sorted(breaches, key=lambda breach: (breach.steps, breach.left)))
 
 
-def _fastest(outcomes: Outcomes) -> float | None:
-    """Least number of steps to half of what the best undefended attacker learns; None if nobody gets there."""
-    return min((o.steps[0] for o in outcomes.values() if np.isfinite(o.steps[0])), default=None)
+def _fastest(outcomes: Outcomes, steps: Callable[[Outcome], float]) -> float | None:
+    """Least number of steps to somewhere; None if nobody gets there."""
+    return min((found for o in outcomes.values() if np.isfinite(found := steps(o))), default=None)
 
 
 def _least(outcomes: Outcomes, value: Callable[[Outcome], float]) -> str:

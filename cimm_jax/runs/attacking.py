@@ -119,16 +119,19 @@ def attack(
         ),
         records=records,
         extractors=extractors,
-        tasks={task: attacks.outcomes(found, names, records) for task, found in swept.items()},
+        tasks={
+            task: attacks.outcomes(found, names, records, attacks.HeldOut.of(tasks[task].heldout.y))
+            for task, found in swept.items()
+        },
         best_so_far=_best_so_far(swept["harmful"], names),
         network=subject.network_data,
     )
     return record, _unfinished(swept, tasks, operators)
 
 
-def check_attackers(names: Sequence[str], defences: Sequence[Defence]) -> None:
-    """Raises `InputError` if an attacker would undo a map that some defence does not have."""
-    if all(defence.trained_from is None for defence in defences):
+def check_attackers(names: Sequence[str], runs: Mapping[str, ImmunizeRecord]) -> None:
+    """Raises `InputError` if an attacker would undo a map that some run did not make."""
+    if all(record.training is None for record in runs.values()):
         return
     for name in names:
         if attacks.UNDO in name:

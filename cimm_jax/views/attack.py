@@ -27,6 +27,7 @@ from cimm_jax.views.blocks import (
 from cimm_jax.views.draw.attacks import draw_gains, draw_left_map, draw_trials
 from cimm_jax.views.draw.curves import draw_left
 from cimm_jax.views.draw.names import drawn_name
+from cimm_jax.views.immunize import DEFINITION
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import listed, percent
 from cimm_jax.views.render.picture import legend_columns
@@ -36,8 +37,10 @@ __all__ = ["BREAKS", "ROW_HEIGHT", "attack_part", "claims_of", "gains_figure", "
 
 BREAKS = (
     "An attacker breaks an extractor who learns at least half of what the best attacker learns of the undefended one, on the "
-    "rows fitted; in brackets, the steps to that half. A dagger (†) marks those who do so on these rows only, not on held-out "
-    "ones. Gradient followers take the features as they are; adaptive attackers whiten, solve or undo."
+    "rows fitted, or keeps a held-out accuracy that cannot be told from the best undefended one, their Wilson intervals "
+    "overlapping, or that lies half way or more from guessing to it; in brackets, the steps to either. A dagger (†) marks "
+    "those who learn the loss on the rows fitted only, an asterisk (*) those who break it by accuracy alone. Gradient "
+    "followers take the features as they are; adaptive attackers whiten, solve or undo."
 )
 ROW_HEIGHT = 0.2
 """Inches."""
@@ -164,8 +167,7 @@ def _definition(record: AttackRecord) -> list[Block]:
         for part, measured in {} if of.measures is None else of.measures.parts.items():
             card = verdict_card(part, measured.verdict)
             cards.append(Card(f"{name} ({of.kind}), {PARTS[part]} rows:", "neutral", card.label, card.text))
-    text = "Condition numbers bound exact line search only: what meets the definition may still be learned at once."
-    return [Text(text, quiet=True), Cards(cards)] if cards else []
+    return [Text(DEFINITION, quiet=True), Cards(cards)] if cards else []
 
 
 def _worst(found: Sequence[Claim]) -> Status:
@@ -187,8 +189,9 @@ def _broken_by(claim: Claim, record: AttackRecord) -> Facts:
 
 
 def _breach(breach: Breach) -> str:
+    mark = "*" if not breach.by_loss else "" if breach.heldout or breach.by_accuracy else "†"
     # The space does not break, so that a number stays with its name.
-    return f"{breach.attacker}{'' if breach.heldout else '†'}\N{NO-BREAK SPACE}({breach.steps:.0f})"
+    return f"{breach.attacker}{mark}\N{NO-BREAK SPACE}({breach.steps:.0f})"
 
 
 def _figures(record: AttackRecord) -> list[Figure]:

@@ -43,7 +43,12 @@ def attackers(record: AttackRecord) -> list[str]:
 
 def attacker_sections(record: AttackRecord) -> list[Section]:
     """Sections in the order of a page."""
-    heldout = HELDOUT.format(loss=heldout_loss(record)) + ("; best accuracy." if record.classes else ".")
+    heldout = HELDOUT.format(loss=heldout_loss(record)) + (
+        "; best accuracy, and the interval that so many rows allow (Wilson, 95 %); the steps after which the undefended "
+        "accuracy was kept."
+        if record.classes
+        else "."
+    )
     measure = "accuracy" if record.classes else "share of held-out loss learned"
     left = _by_attacker(record, _left, "Harmful task, rows fitted")
     held = _by_attacker(record, _heldout, "Harmful task, held-out rows")
@@ -128,7 +133,10 @@ def _heldout(outcome: Outcome) -> Cell:
     if np.isnan(outcome.accuracy.estimate):
         return cell
     between = [f"{low:.3g} to {high:.3g}" for _, low, high in [outcome.accuracy] if low != high]
-    return replace(cell, small=(*cell.small, f"accuracy {percent(outcome.accuracy.estimate)}", *between))
+    of = outcome.accuracy_wilson
+    lines = [f"accuracy {percent(of.estimate)}, {percent(of.low)} to {percent(of.high)}", *between]
+    lines += [f"kept after {outcome.accuracy_steps:.0f}"] if outcome.keeps_accuracy else []
+    return replace(cell, small=(*cell.small, *lines))
 
 
 def _tuning(outcome: Outcome) -> Cell:
@@ -138,6 +146,8 @@ def _tuning(outcome: Outcome) -> Cell:
     lines += [] if np.isnan(slowed) else [f"slowed {times(slowed) if np.isfinite(slowed) else 'for ever'}"]
     lines += [f"undefended {steps_text(outcome.undefended_steps)}"]
     lines += [f"held-out undefended {steps_text(outcome.undefended_heldout_steps)}"]
+    if np.isfinite(outcome.undefended_accuracy_steps):
+        lines.append(f"accuracy undefended {outcome.undefended_accuracy_steps:.0f}")
     return Cell(rate, tuple(lines))
 
 

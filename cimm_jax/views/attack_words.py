@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cimm_jax.attacks import UNDEFENDED, Breach, Claim, Outcome, Price
+from cimm_jax.attacks import UNDEFENDED, Breach, Claim, Outcome, Price, Slowed
 from cimm_jax.attacks.findings import followers, heldout_left
 from cimm_jax.runs.records import AttackRecord, Budget
 from cimm_jax.views.blocks import Status
@@ -20,7 +20,7 @@ __all__ = [
     "gains",
     "heldout_loss",
     "kind_of",
-    "slow_down_text",
+    "slowed_text",
     "verdict",
 ]
 
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[Status, str]] = {
 
 def kind_of(claim: Claim) -> str:
     """Who broke it: a key of `KINDS`."""
-    if claim.slow_down is None:
+    if claim.slowed is None:
         return "nothing"
     if not claim.broken_by:
         return "nobody"
@@ -49,31 +49,59 @@ def kind_of(claim: Claim) -> str:
 
 def verdict(claim: Claim) -> str:
     """Whether and by whom the extractor was broken, in one sentence."""
-    if claim.slow_down is None:
+    if claim.slowed is None:
         return "has nothing to protect: the best gradient attacker learns nothing undefended."
     if claim.followers:
-        first = claim.followers[0]
-        return f"does not protect. {first.attacker} breaks it, as it comes, in {_steps(first)}."
+        return f"does not protect. {_breaks(claim.followers[0], claim)}, taking its features as they come."
     if claim.broken_by:
-        fastest = claim.broken_by[0]
         return (
             "protects against every attacker here who follows gradients on the features as they are, and not against those who "
-            f"know better: {fastest.attacker} breaks it in {_steps(fastest)}."
+            f"know better: {_breaks(claim.broken_by[0], claim)}."
         )
     return "was broken by none of these attackers."
 
 
 def claim_text(claim: Claim, record: AttackRecord) -> str:
-    """The claim in the form "slows X under Y by Z"; empty where nobody is slowed."""
-    if claim.slow_down is None or (claim.slow_down <= 1 and not claim.never):
+    """The claim "slows X under Y by Z", the weaker of loss and accuracy deciding Z; empty where nobody is slowed."""
+    if claim.slowed is None or (claim.slowed.factor <= 1 and not claim.slowed.never):
         return ""
     return (
-        f"slows the best attacker who follows gradients ({budget_text(record.budget)}) by {slow_down_text(claim)}: "
-        f"{claim.attacker} leaves {format_number(claim.left)} of the excess harmful loss, and "
+        f"slows the best attacker who follows gradients ({budget_text(record.budget)}) by {slowed_text(claim.slowed)}"
+        f"{_disagreement(claim)}: {claim.attacker} leaves {format_number(claim.left)} of the excess harmful loss, and "
         f"{claim.undefended_attacker} leaves {format_number(claim.undefended_left)} undefended; on held-out rows "
         f"{format_number(claim.heldout_left)} of the {heldout_loss(record).partition(',')[0]} against "
-        f"{format_number(claim.undefended_heldout_left)}."
+        f"{format_number(claim.undefended_heldout_left)}{_accuracies(claim)}."
     )
+
+
+def _breaks(breach: Breach, claim: Claim) -> str:
+    """Like "adam breaks it in 4 steps"; where only one of loss and accuracy says so, both are told."""
+    told = f"{breach.attacker} breaks it in {_steps(breach)}"
+    if breach.by_loss or claim.undefended_accuracy is None or breach.accuracy is None:
+        return told
+    undefended = claim.undefended_accuracy
+    return (
+        f"{told}: it leaves {format_number(breach.left)} of the excess loss, yet classifies {percent(breach.accuracy)} of the "
+        f"held-out rows rightly (undefended {percent(undefended.estimate)}, which so many rows know to lie between "
+        f"{percent(undefended.low)} and {percent(undefended.high)})"
+    )
+
+
+def _disagreement(claim: Claim) -> str:
+    """Both factors where loss and accuracy disagree about them."""
+    if claim.by_loss is None or claim.by_accuracy is None or claim.by_loss == claim.by_accuracy:
+        return ""
+    return f" (half of the loss: {slowed_text(claim.by_loss)}; the accuracy: {slowed_text(claim.by_accuracy)})"
+
+
+def _accuracies(claim: Claim) -> str:
+    if claim.accuracy is None or claim.undefended_accuracy is None:
+        return ""
+    now, before = (
+        f"{percent(of.estimate)} ({percent(of.low)} to {percent(of.high)})"
+        for of in (claim.accuracy, claim.undefended_accuracy)
+    )
+    return f"; held-out accuracy {now} against {before}"
 
 
 def cost_text(extractor: str, cost: Sequence[Price]) -> str:
@@ -95,11 +123,9 @@ def cost_text(extractor: str, cost: Sequence[Price]) -> str:
     return f"{'; '.join(parts)}." if parts else ""
 
 
-def slow_down_text(claim: Claim) -> str:
-    """Like "83x", or "more than 83x" where nobody got there."""
-    if claim.slow_down is None:
-        return "-"
-    return f"{'more than ' if claim.never else ''}{times(claim.slow_down)}"
+def slowed_text(slowed: Slowed | None) -> str:
+    """Like "83x", or "more than 83x" where nobody got there; "-" for None."""
+    return "-" if slowed is None else f"{'more than ' if slowed.never else ''}{times(slowed.factor)}"
 
 
 def budget_text(budget: Budget) -> str:

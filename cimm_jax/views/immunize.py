@@ -13,6 +13,11 @@ from cimm_jax.views.tables import PARTS, group_table, kept_table, network_facts,
 __all__ = ["NOT_MEASURED", "SHOWN_STEPS", "claims_of", "immunize_part", "title_of"]
 
 SHOWN_STEPS = (10, 100, 1000)
+DEFINITION = (
+    "Definition 3.1 is about condition numbers, which bound gradient descent with exact line search alone: an extractor "
+    "that meets it may still be learned in a few steps by another optimizer, such as Adam. What attackers get is what "
+    "cimm attack measures."
+)
 NOT_MEASURED = (
     "No attacker but gradient descent with exact line search on a linear probe, which the condition numbers bound: no other "
     "optimizer, no attacker who whitens the features, solves the normal equations, undoes the map or fine-tunes the extractor. "
@@ -25,7 +30,10 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
     verdicts = {part: found.verdict for part, found in record.measures.parts.items()}
     sections = [
         Section("Tasks", [Facts(task_facts(record.names, record.source)), *network_facts(record.network)]),
-        Section("Verdict", [Cards([verdict_card(part, verdict) for part, verdict in verdicts.items()])]),
+        Section(
+            "Verdict",
+            [Cards([verdict_card(part, verdict) for part, verdict in verdicts.items()]), Text(DEFINITION, quiet=True)],
+        ),
         *([Section("The primary task", [kept_table({record.method: record.kept}, "method")])] if record.kept else []),
         Section("Claims", _claims(record)),
         Section("Figures", [Figures(_figures(record))]),

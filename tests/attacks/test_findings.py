@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cimm_jax.attacks import UNDEFENDED, Deviation, Outcome, claims, prices
+from cimm_jax.attacks import UNDEFENDED, Deviation, Outcome, Slowed, claims, prices
 from cimm_jax.attacks.findings import best_accuracy, followers, heldout_left, left
 from cimm_jax.numerics.interval import Interval
 
@@ -11,7 +11,9 @@ INF, NAN = float("inf"), float("nan")
 RECORDS = (1, 1000)
 
 
-def outcome(attacker, left, steps, *, heldout=0.5, accuracy=NAN, breaks=False, breaks_heldout=False):
+def outcome(
+    attacker, left, steps, *, heldout=0.5, accuracy=NAN, breaks=False, breaks_heldout=False, accuracy_steps=INF
+):
     return Outcome(
         attacker=attacker,
         adaptive=attacker == "newton",
@@ -22,6 +24,7 @@ def outcome(attacker, left, steps, *, heldout=0.5, accuracy=NAN, breaks=False, b
         left=Interval(left, left, left),
         heldout_left=Interval(heldout, heldout, heldout),
         accuracy=Interval(accuracy, accuracy, accuracy),
+        accuracy_wilson=Interval(accuracy, accuracy - 0.1, accuracy + 0.1),
         norm_ratio=1.0,
         curve=np.array([1.0, left]),
         heldout_curve=np.array([1.0, heldout]),
@@ -33,6 +36,9 @@ def outcome(attacker, left, steps, *, heldout=0.5, accuracy=NAN, breaks=False, b
         gap=0.0,
         breaks=breaks,
         breaks_heldout=breaks_heldout,
+        keeps_accuracy=np.isfinite(accuracy_steps),
+        accuracy_steps=accuracy_steps,
+        undefended_accuracy_steps=1.0,
     )
 
 
@@ -70,17 +76,17 @@ def test_claims_compare_the_best_follower_of_gradients_with_the_best_undefended_
     assert (protected.attacker, protected.left) == ("adam", 0.8)
     assert (protected.undefended_attacker, protected.undefended_left) == ("adam", 0.05)
     assert (protected.heldout_left, protected.undefended_heldout_left) == (0.95, 0.2)
-    assert protected.never
-    assert protected.slow_down == 100, "1,000 steps were not enough, and the fastest needed 10 undefended"
-    assert not broken.never
-    assert broken.slow_down == 8
+    assert protected.slowed == (100, True), "1,000 steps were not enough, and the fastest needed 10 undefended"
+    assert broken.slowed == (8, False)
     assert broken.attacker == "line_search", "a diverged attacker is never the best"
 
 
-def test_accuracy_is_the_best_of_any_attacker_and_none_where_there_are_no_classes(harmful):
+def test_accuracy_is_the_best_that_gradients_get_and_none_where_there_are_no_classes(harmful):
     protected, broken = claims(harmful, RECORDS)
-    assert (protected.accuracy, protected.undefended_accuracy) == (0.9, 0.95)
+    assert protected.accuracy == pytest.approx((0.7, 0.6, 0.8))
+    assert protected.undefended_accuracy == pytest.approx((0.95, 0.85, 1.05))
     assert broken.accuracy is None
+    assert best_accuracy(harmful["protected"]) == 0.9, "of any attacker, the adaptive ones among them"
     assert best_accuracy(by_attacker(outcome("adam", 0.1, 1.0), NEWTON)) is None
 
 
@@ -93,6 +99,32 @@ def test_breaches_are_listed_fastest_first_and_say_who_goes_beyond_gradients(har
     ]
     assert protected.followers == ()
     assert [breach.attacker for breach in broken.followers] == ["line_search"]
+
+
+def test_whoever_keeps_the_accuracy_breaks_it_whatever_loss_they_leave(harmful):
+    """The loss on the rows fitted says that nobody gets anywhere, and every held-out row is classified as before."""
+    for extractor, steps in ((UNDEFENDED, 2.0), ("protected", 5.0)):
+        harmful[extractor]["adam"] = harmful[extractor]["adam"]._replace(
+            accuracy=Interval(1.0, 1.0, 1.0),
+            accuracy_wilson=Interval(1.0, 0.82, 1.0),
+            keeps_accuracy=True,
+            accuracy_steps=steps,
+        )
+    protected = claims(harmful, RECORDS)[0]
+    assert [(b.attacker, b.steps, b.by_loss, b.by_accuracy, b.accuracy) for b in protected.followers] == [
+        ("adam", 5.0, False, True, 1.0)
+    ]
+    assert protected.by_loss == (100, True)
+    assert protected.by_accuracy == (2.5, False)
+    assert protected.slowed == (2.5, False), "the weaker one decides"
+    assert (protected.accuracy.low, protected.undefended_accuracy.low) == (0.82, 0.82)
+
+
+def test_a_lower_bound_is_weaker_than_nothing_that_was_reached(harmful):
+    protected = claims(harmful, RECORDS)[0]
+    assert protected._replace(by_accuracy=Slowed(300.0, False)).slowed == (300, False)
+    assert protected._replace(by_accuracy=Slowed(20.0, True)).slowed == (20, True)
+    assert protected._replace(by_loss=None, by_accuracy=None).slowed is None
 
 
 def test_of_equally_fast_breaches_the_one_that_leaves_least_comes_first(harmful):
@@ -108,15 +140,14 @@ def test_of_equally_fast_breaches_the_one_that_leaves_least_comes_first(harmful)
 def test_an_extractor_that_gives_nothing_away_undefended_has_no_slow_down(harmful):
     harmful[UNDEFENDED] = {name: o._replace(steps=(INF, INF, INF)) for name, o in harmful[UNDEFENDED].items()}
     protected, broken = claims(harmful, RECORDS)
-    assert protected.slow_down is broken.slow_down is None
-    assert (protected.never, broken.never) == (True, False)
+    assert protected.slowed is broken.slowed is None
 
 
 def test_only_adaptive_attackers_are_compared_among_themselves(harmful):
     alone = {name: by_attacker(outcomes["newton"]) for name, outcomes in harmful.items()}
     protected = claims(alone, RECORDS)[0]
     assert (protected.attacker, protected.undefended_attacker) == ("newton", "newton")
-    assert protected.slow_down == 1
+    assert protected.slowed == (1, False)
     assert protected.followers == ()
 
 

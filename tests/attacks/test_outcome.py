@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cimm_jax.attacks import BROKEN_AT, THRESHOLDS, Operator, Swept, Trace, outcomes, slow_down
+from cimm_jax.attacks import BROKEN_AT, THRESHOLDS, HeldOut, Operator, Swept, Trace, outcomes, slow_down
+from cimm_jax.attacks.outcome import wilson
 
 RECORDS = (1, 2, 4, 8)
 INF = float("inf")
@@ -169,3 +170,56 @@ def test_intervals_are_over_seeds():
     np.testing.assert_allclose(found.left.estimate, 0.3)
     np.testing.assert_allclose(found.left.high - 0.3, 12.7062 * 0.1, rtol=1e-4)  # t of 1 degree of freedom, sem 0.1
     np.testing.assert_allclose(found.left.low, 0.6 - found.left.high)
+
+
+def kept(heldout, *accuracies, undefended=1.0):
+    """Which accuracies, each reached by another attacker of an extractor, are kept of the best undefended one."""
+    names = [str(accuracy) for accuracy in accuracies]
+    all_left = [[[0.5] * 4], [[0.99] * 4]]
+    all_swept = {
+        name: swept(name, all_left, accuracy=[[[undefended] * 4], [[0.0, 0.0, accuracy, 0.0]]])
+        for name, accuracy in zip(names, accuracies, strict=True)
+    }
+    return [o.keeps_accuracy for o in outcomes(all_swept, ["a", "b"], RECORDS, heldout)["b"].values()]
+
+
+def test_wilson_is_the_textbook_interval():
+    # (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z = 1.959964
+    np.testing.assert_allclose(wilson(1.0, 18), (1.0, 18 / (18 + 3.841459), 1.0), rtol=1e-6)
+    np.testing.assert_allclose(wilson(0.5, 100), (0.5, 0.403832, 0.596168), rtol=1e-5)
+    assert np.isnan(wilson(float("nan"), 0)).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.77, 1.0])
+def test_wilson_covers_its_estimate_even_between_counts(share):
+    found = wilson(share, 7)
+    assert found.low <= found.estimate <= found.high
+
+
+def test_held_out_rows_know_what_guessing_gets():
+    assert HeldOut.of(np.array([1, 1, 1, -1.0])) == HeldOut(4, 0.75)
+    assert HeldOut.of(2 * np.eye(3)[[0, 1, 1, 2, 1]] - 1) == HeldOut(5, 0.6)
+    assert HeldOut.of(np.array([0.3, 1.7])) is None, "no classes"
+
+
+def test_the_accuracy_kept_depends_on_how_many_rows_tell():
+    accuracies = (0.51, 0.62, 0.67, 0.76, 1.0)
+    # Of 18 rows, 12 right reach 0.837, and 18 right may be as few as 0.824.
+    assert kept(HeldOut(18, 0.5), *accuracies) == [False, False, True, True, True]
+    # 10,000 rows tell 0.76 from 1, but it is half way from guessing.
+    assert kept(HeldOut(10_000, 0.5), *accuracies) == [False, False, False, True, True]
+    # 4 rows tell nothing apart; guessing is still no attack.
+    assert kept(HeldOut(4, 0.5), 0.5, 0.75) == [False, True]
+
+
+def test_no_accuracy_is_kept_where_there_was_none():
+    assert kept(HeldOut(100, 0.5), 0.5, 0.9, undefended=0.505) == [False, False]
+    assert kept(None, 1.0) == [False]
+
+
+def test_a_kept_accuracy_is_reached_at_some_step():
+    it = swept("it", [[[0.5] * 4]] * 2, accuracy=[[[0.5, 1.0, 1.0, 1.0]], [[0.5, 0.5, 1.0, 0.6]]])
+    found = outcomes({"it": it}, ["a", "b"], RECORDS, HeldOut(18, 0.5))["b"]["it"]
+    assert (found.accuracy_steps, found.undefended_accuracy_steps) == (4, 2)
+    assert found.accuracy.estimate == found.accuracy_wilson.estimate == 0.6
+    np.testing.assert_allclose(found.accuracy_wilson, wilson(0.6, 18))
