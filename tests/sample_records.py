@@ -337,7 +337,7 @@ def _outcome(name: str, speed: float) -> Outcome:
         breaks_heldout=steps[0] < np.inf,
         keeps_accuracy=steps[0] < np.inf,
         accuracy_steps=steps[0],
-        undefended_accuracy_steps=1.0,
+        undefended_accuracy_steps=5.0,
     )
 
 

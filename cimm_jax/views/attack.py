@@ -189,7 +189,7 @@ def _broken_by(claim: Claim, record: AttackRecord) -> Facts:
 
 
 def _breach(breach: Breach) -> str:
-    mark = "*" if not breach.by_loss else "" if breach.heldout or breach.by_accuracy else "†"
+    mark = "*" if not breach.by_loss else "" if breach.heldout else "†"
     # The space does not break, so that a number stays with its name.
     return f"{breach.attacker}{mark}\N{NO-BREAK SPACE}({breach.steps:.0f})"
 

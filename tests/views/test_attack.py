@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 from pages import undrawn_page
-from sample_records import ATTACKERS, EXTRACTORS, attack_record, changed, network_attack_record
+from sample_records import (
+    ATTACKERS,
+    EXTRACTORS,
+    attack_record,
+    changed,
+    network_attack_record,
+    with_breaks,
+    without,
+)
 
 from cimm_jax.attacks import STANDARD, claims
 from cimm_jax.measures.groups import GroupedRatio, Mean
@@ -15,26 +23,6 @@ from cimm_jax.views.attack_words import claim_text, cost_text
 from cimm_jax.views.render.picture import png_of
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
-
-
-def with_breaks(record, extractor, names, steps=7.0):
-    """The same, an extractor broken by these attackers alone."""
-    outcomes = {
-        name: outcome._replace(
-            breaks=name in names, breaks_heldout=name in names, steps=(steps if name in names else math.inf,) * 3
-        )
-        for name, outcome in record.tasks["harmful"][extractor].items()
-    }
-    return changed(record, "tasks", "harmful", extractor, to=outcomes)
-
-
-def without(record, *extractors):
-    """The same, some extractors not attacked."""
-    tasks = {task: {e: of for e, of in found.items() if e not in extractors} for task, found in record.tasks.items()}
-    record = changed(record, "tasks", to=tasks)
-    for field in ("extractors", "best_so_far"):
-        record = changed(record, field, to={e: of for e, of in getattr(record, field).items() if e not in extractors})
-    return record
 
 
 def with_outcome(record, extractor, attacker, **given):
@@ -55,7 +43,15 @@ def row_of(page, *cells) -> list[str]:
 def test_sections_come_in_the_order_that_keeps_claims_honest():
     sections = attack_part(attack_record()).sections
     assert [section.title for section in sections if not section.folded] == [
-        *("Tasks", "Verdict", "What attackers get", "Broken by", "Claims", "What each attacker leaves", "On held-out rows"),
+        *(
+            "Tasks",
+            "Verdict",
+            "What attackers get",
+            "Broken by",
+            "Claims",
+            "What each attacker leaves",
+            "On held-out rows",
+        ),
         *("The price to other tasks", "Price in words", "Not measured"),
     ]
     assert [section.title for section in sections if section.folded] == [
@@ -81,7 +77,7 @@ def test_claims_are_those_of_the_summary_and_of_the_report():
     texts = [f"{claim.extractor} {claim_text(claim, record)}" for claim in found]
     assert claims_of(record) == texts
     assert len(texts) == 2
-    assert all(text in shown for text in texts)
+    assert all(text.replace("\N{NO-BREAK SPACE}", " ") in shown for text in texts)
     assert all("slows the best attacker" in text for text in texts)
 
 
@@ -137,6 +133,15 @@ def test_a_break_on_rows_fitted_only_is_marked():
     assert "newton† (7)" in undrawn_page(record).alone
 
 
+def test_a_break_by_accuracy_alone_is_marked_and_decides():
+    record = with_breaks(attack_record(), "pencil", ())
+    record = with_outcome(record, "pencil", "adam", keeps_accuracy=True, accuracy_steps=9.0)
+    page = undrawn_page(record)
+    assert "adam* (9)" in page.alone
+    assert card_labels(page)[0] == "bad"
+    assert "adam breaks it in 9 steps: it leaves" in page.text
+
+
 def test_a_cell_holds_loss_steps_interval_and_marks():
     record = with_outcome(
         attack_record(),
@@ -179,14 +184,14 @@ def test_divergence_at_every_rate_is_said_and_drawn():
 def test_the_best_rate_is_shown_beside_those_tried():
     record = with_outcome(attack_record(), "pencil", "adam", rate=0.1, trials=3, norm_ratio=0.0625, steps=(12.0,) * 3)
     page = undrawn_page(record)
-    assert (
-        "0.1 of 3Eq. 16: 0.0625slowed 12xundefended 1 / 2 / 5held-out undefended 1 / 2 / 5" in page.alone
-    )
+    undefended = "undefended 1 / 2 / 5held-out undefended 1 / 2 / 5accuracy undefended 5"
+    assert f"0.1 of 3Eq. 16: 0.0625slowed 12x{undefended}" in page.alone
     assert "adam0.1, 1, 10" in page.text.replace("\n", "")
     many = tuple(np.geomspace(1e-4, 10, 9))
     assert "9 from 1.000e-04 to 10" in undrawn_page(changed(record, "budget", "rates", "adam", to=many)).alone
     record = with_outcome(record, "pencil", "adam", steps=(math.inf,) * 3, undefended_steps=(math.inf,) * 3)
-    assert "0.1 of 3Eq. 16: 0.0625undefended neverheld-out undefended 1 / 2 / 5" in undrawn_page(record).alone
+    shown = "0.1 of 3Eq. 16: 0.0625undefended neverheld-out undefended 1 / 2 / 5accuracy undefended 5"
+    assert shown in undrawn_page(record).alone
 
 
 def test_deviation_is_signed_and_absolute_mean_and_final():
@@ -234,8 +239,11 @@ def test_what_was_not_measured_is_named():
 
 
 def test_accuracy_is_shown_only_of_classes():
-    record = with_outcome(attack_record(), "pencil", "adam", accuracy=Interval(0.625, 0.5, 0.75))
-    assert "accuracy 62.5 %0.5 to 0.75" in undrawn_page(record).text
+    wilson = Interval(0.625, 0.25, 0.875)
+    record = with_outcome(
+        attack_record(), "pencil", "adam", accuracy=Interval(0.625, 0.5, 0.75), accuracy_wilson=wilson, accuracy_steps=9.0
+    )
+    assert "accuracy 62.5 %, 25 % to 87.5 %0.5 to 0.75kept after 9" in undrawn_page(record).text
     record = changed(record, "classes", to=False)
     record = with_outcome(record, "pencil", "adam", accuracy=NOTHING)
     shown = undrawn_page(record).text
