@@ -29,7 +29,7 @@ from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data import SingleDigit, load_digit_images, load_pair, split_pair
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import HessianFrom, Method
-from cimm_jax.methods.run import advance, start
+from cimm_jax.methods.stepping import advance, start
 from cimm_jax.tasks import SplitPair, TaskPair
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import parser

@@ -5,9 +5,9 @@ from cimm_jax.methods._algorithm1 import algorithm1
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
+from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sweep import Measured, sweep
-from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, build_methods, by_name
 from cimm_jax.methods.run import Immunized, immunize

@@ -20,7 +20,8 @@ from cimm_jax.measures.ratios import ImmunizationRatio, immunization_ratio
 from cimm_jax.methods.memory import USED_AT_MOST, free_bytes
 from cimm_jax.methods.pairs import Pairs, check_pairs, on_device, pair_at, pairs_of_stack, rows_at
 from cimm_jax.methods.protocol import Method
-from cimm_jax.methods.run import Run, advance_on, check_batch_size, check_steps, draw_rows, start
+from cimm_jax.methods.run import check_batch_size, check_key, check_method, check_steps
+from cimm_jax.methods.stepping import Run, advance_on, draw_rows, start
 from cimm_jax.numerics.spectra import ReleasedCode
 from cimm_jax.tasks import SplitPair, TaskPair
 
@@ -99,12 +100,16 @@ def sweep(
       chunks: how many calls the steps of a block are divided into, cut to `steps`; between calls the host sees progress.
       pairs_at_once: how many pairs make a block; None is as many as memory allows.
       progress: where an interrupted sweep had come to, as its `checkpoint` was last given it; None starts anew. Its block is
-        finished first, cut to `pairs_at_once`.
+        finished first, cut to `pairs_at_once`; without that, the others are made as large.
       checkpoint: called with the progress after each chunk.
 
     Raises:
       InputError: if there is no method or no seed, the pairs are not stacked or lack targets, or a number is out of range.
     """
+    for name, method in methods.items():
+        check_method(method, f"methods[{name!r}]")
+    if not isinstance(split, Pairs | SplitPair):
+        raise InputError(f"split: needs a SplitPair of stacked tasks, got {type(split).__name__}; see stack_pairs")
     pairs = split if isinstance(split, Pairs) else pairs_of_stack(split)
     _check(methods, pairs, keys, steps, batch_size, pairs_at_once)
     items, total, pairs = tuple(methods.items()), len(pairs.primary_of), on_device(pairs)
@@ -113,6 +118,8 @@ def sweep(
         progress = _begin(items, keys, pairs, at_once)
     elif progress.at_once > at_once:
         progress = progress._replace(runs=jax.tree.map(lambda leaf: leaf[:at_once], progress.runs))
+    elif pairs_at_once is None:
+        at_once = progress.at_once  # blocks of another size would be rounded differently
     length = -(-steps // max(1, min(chunks, steps)))
     while progress.finished < total:
         numbers = _block(progress, total)
@@ -254,6 +261,7 @@ def _check(methods: Mapping[str, Method], pairs: Pairs, keys, steps: int, batch_
     check_batch_size(batch_size, TaskPair(pairs.primary.train, pairs.harmful.train))
     if np.ndim(keys) != 1 or not len(keys):
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
+    check_key(keys[0], "keys")
     if pairs_at_once is not None and pairs_at_once < 1:
         raise InputError(
             f"pairs_at_once: needs at least 1, got {pairs_at_once}; leave it out to use what memory there is"

@@ -1,28 +1,20 @@
-"""Runs a method: one pair with `immunize`, or, through `start` and `advance`, anything that `vmap` can stack."""
+"""Runs a method on one pair."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cimm_jax.errors import InputError
+from cimm_jax.methods._diverged import diverged
 from cimm_jax.methods.protocol import Info, Method
-from cimm_jax.tasks import Task, TaskPair, check_pair
+from cimm_jax.methods.stepping import advance, start
+from cimm_jax.tasks import TaskPair, check_pair
 
-__all__ = [
-    "PROGRESS_CALLS",
-    "Immunized",
-    "Run",
-    "advance",
-    "advance_on",
-    "check_batch_size",
-    "check_steps",
-    "draw_rows",
-    "immunize",
-    "start",
-]
+__all__ = ["PROGRESS_CALLS", "Immunized", "check_batch_size", "check_key", "check_method", "check_steps", "immunize"]
 
 PROGRESS_CALLS = 20
 
@@ -37,62 +29,6 @@ class Immunized(NamedTuple):
 
     theta: jax.Array
     history: Info
-
-
-class Run(NamedTuple):
-    """A run under way: the method's state, the key its batches are drawn with, and how many steps it has made."""
-
-    state: Any
-    key: jax.Array
-    steps: jax.Array
-
-
-def start(method: Method, key: jax.Array, pair: TaskPair) -> Run:
-    """Initialises the method. Pure; `vmap` over keys and stacked pairs."""
-    init_key, batch_key = jax.random.split(key)
-    return Run(method.init(init_key, pair), batch_key, jnp.zeros((), jnp.int32))
-
-
-def advance(
-    method: Method, run: Run, pair: TaskPair, *, steps: int | jax.Array, batch_size: int | None = None
-) -> tuple[Run, Info]:
-    """Makes `steps` steps and returns the last one's `Info`. Pure; the infos of the others are never computed.
-
-    Args:
-      method: the method.
-      run: from `start` or a former `advance`; splitting a run into several calls does not change it.
-      pair: the whole training pair.
-      steps: how many, at least 1.
-      batch_size: rows of each task per step, drawn with replacement; None gives every step the whole pair.
-    """
-
-    def batch(key: jax.Array) -> TaskPair:
-        if batch_size is None:
-            return pair
-        drawn = draw_rows(key, (pair.primary.x.shape[0], pair.harmful.x.shape[0]), batch_size)
-        return TaskPair(*(_rows(task, chosen) for task, chosen in zip(pair, drawn, strict=True)))
-
-    return advance_on(method, run, batch, steps=steps)
-
-
-def advance_on(
-    method: Method, run: Run, batch: Callable[[jax.Array], TaskPair], *, steps: int | jax.Array
-) -> tuple[Run, Info]:
-    """`advance` with batches from anywhere: `batch` is given the key of each step."""
-
-    def step(run: Run) -> tuple[Run, Info]:
-        state, info = method.step(run.state, batch(jax.random.fold_in(run.key, run.steps)))
-        return run._replace(state=state, steps=run.steps + 1), info
-
-    run = jax.lax.fori_loop(0, steps - 1, lambda _, run: step(run)[0], run)
-    return step(run)
-
-
-def draw_rows(key: jax.Array, rows: tuple[int, int], batch_size: int) -> tuple[jax.Array, jax.Array]:
-    """Numbers of the rows in a step's batch, with replacement, for a primary and a harmful task of so many rows."""
-    keys = jax.random.split(key)
-    primary, harmful = (jax.random.randint(key, (batch_size,), 0, count) for key, count in zip(keys, rows, strict=True))
-    return primary, harmful
 
 
 def immunize(
@@ -120,12 +56,14 @@ def immunize(
       progress: called with the number of steps made, up to 20 times; a last, shorter part compiles once more.
 
     Raises:
-      InputError: if the pair is unusable or a number is out of range.
+      InputError: if the pair is unusable, a number is out of range, or theta does not stay finite, with the step.
     """
+    check_method(method)
     check_pair(pair, needs_labels=method.needs_targets)
     check_steps(steps, record_every)
     check_batch_size(batch_size, pair)
     key = jax.random.key(0) if key is None else key
+    check_key(key)
     pair = jax.tree.map(jnp.asarray, pair)
     records = 1 if method.closed_form else steps // record_every
     record_every = 1 if method.closed_form else record_every
@@ -139,7 +77,10 @@ def immunize(
         if progress is not None:
             jax.block_until_ready(infos)
             progress(made * record_every)
-    return Immunized(method.extractor(run.state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts))
+    theta = method.extractor(run.state)
+    if not jnp.isfinite(theta).all():
+        raise diverged(method, _start(method, key, pair), pair, records * record_every, batch_size)
+    return Immunized(theta, jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts))
 
 
 def check_steps(steps: int, record_every: int = 1) -> None:
@@ -148,6 +89,29 @@ def check_steps(steps: int, record_every: int = 1) -> None:
         raise InputError(f"steps: needs at least 1, got {steps}")
     if record_every < 1 or steps % record_every:
         raise InputError(f"record_every: needs a divisor of steps={steps}, got {record_every}")
+
+
+def check_method(method: Method, argument: str = "method") -> None:
+    """Raises `InputError` if it is the name of a method, or a function that was not called to give one."""
+    if isinstance(method, Method):
+        return
+    if isinstance(method, str):
+        raise InputError(f"{argument}: needs a Method, got the name {method!r}; call methods.by_name({method!r})()")
+    if callable(method):
+        name = getattr(method, "__name__", type(method).__name__)
+        raise InputError(f"{argument}: needs a Method, got a function that gives one; call it, {name}(...)")
+    raise InputError(f"{argument}: needs a Method, got {type(method).__name__}; such as methods.pencil()")
+
+
+def check_key(key: jax.Array, argument: str = "key") -> None:
+    """Raises `InputError` unless it is one random key; a legacy one, an array of uint32, will do."""
+    if isinstance(key, jax.Array):
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if key.ndim == (0 if typed else 1) and (typed or key.dtype == jnp.uint32):
+            return
+    raise InputError(
+        f"{argument}: needs one key such as jax.random.key(0), got {type(key).__name__} of shape {np.shape(key)}"
+    )
 
 
 def check_batch_size(batch_size: int | None, pair: TaskPair) -> None:
@@ -168,7 +132,3 @@ def _record(method, run, pair, records, record_every, batch_size):
         return advance(method, run, pair, steps=record_every, batch_size=batch_size)
 
     return jax.lax.scan(record, run, length=records)
-
-
-def _rows(task: Task, chosen: jax.Array) -> Task:
-    return jax.tree.map(lambda leaf: leaf[chosen], task)

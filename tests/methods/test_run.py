@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from pairs import D, make_pair
 
@@ -80,3 +81,60 @@ def test_tasks_without_targets_will_do_for_a_method_that_says_so():
     for method in (methods.pencil(objective=methods.SignalAware()), methods.algorithm1()):
         with pytest.raises(InputError, match=r"pair\.primary\.y"):
             immunize(method, bare)
+
+
+def scaled(pair, scale, dtype=jnp.float64):
+    return jax.tree.map(lambda leaf: (leaf * scale).astype(dtype), pair)
+
+
+@pytest.mark.parametrize("name", ["algorithm1", "imma", "opt_kappa"])
+@pytest.mark.parametrize(("scale", "dtype"), [(1e80, jnp.float64), (1e150, jnp.float64), (1e19, jnp.float32)])
+def test_features_beyond_the_range_of_their_dtype_are_an_error_and_not_a_theta_of_nan(name, scale, dtype):
+    with pytest.raises(
+        InputError, match=r"pair: theta is not finite after step 1 of 5 .* leave the range of float.*scale"
+    ):
+        immunize(methods.KNOWN[name](), scaled(PAIR, scale, dtype), steps=5)
+
+
+def test_a_closed_form_names_its_one_step():
+    with pytest.raises(InputError, match=r"after step 1 of 1 .* leave the range of float64"):
+        immunize(methods.pencil(), scaled(PAIR, 1e-160), steps=5)
+
+
+def test_there_is_nothing_to_raise_of_a_task_of_rank_1():
+    ones = jnp.outer(jnp.linspace(1, 2, 20), jnp.arange(1.0, D + 1))
+    pair = TaskPair(PAIR.primary, Task(ones, jnp.sign(ones[:, 0] - 1.5)))
+    with pytest.raises(InputError, match=r"step 1 of 3 .*the harmful Hessian has condition number 1"):
+        immunize(methods.opt_kappa(), pair, steps=3)
+
+
+def test_the_step_at_which_a_run_diverged_is_named():
+    method = methods.algorithm1(optimizer=optax.sgd(lambda count: jnp.where(count < 3, 1e-3, 1e200)))
+    assert jnp.isfinite(immunize(method, PAIR, steps=3).theta).all()
+    with pytest.raises(InputError, match=r"after step [45] of 8 .*the steps are too long"):
+        immunize(method, PAIR, steps=8, record_every=4)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("pencil", r"the name 'pencil'; call methods.by_name\('pencil'\)\(\)"),
+        (methods.pencil, r"call it, pencil\(\.\.\.\)"),
+        (None, "needs a Method, got NoneType"),
+    ],
+)
+def test_what_is_no_method_is_named(method, said):
+    with pytest.raises(InputError, match=f"method: needs a Method, .*{said}|method: {said}"):
+        immunize(method, PAIR)
+    with pytest.raises(InputError, match=r"methods\['it'\]: needs a Method"):
+        methods.sweep({"it": method}, PAIR, keys=jax.random.split(jax.random.key(0), 1))
+
+
+@pytest.mark.parametrize("key", [0, jax.random.split(jax.random.key(0), 2), jnp.zeros(2), np.zeros(2, np.uint32)])
+def test_what_is_no_key_is_named(key):
+    with pytest.raises(InputError, match=r"key: needs one key such as jax.random.key\(0\), got"):
+        immunize(METHOD, PAIR, key=key, steps=1)
+
+
+def test_a_legacy_key_will_do():
+    assert jnp.isfinite(immunize(METHOD, PAIR, key=jax.random.PRNGKey(3), steps=1).theta).all()
