@@ -82,8 +82,8 @@ def _breaks(breach: Breach, claim: Claim) -> str:
     undefended = claim.undefended_accuracy
     return (
         f"{told}: it leaves {format_number(breach.left)} of the excess loss, yet classifies {percent(breach.accuracy)} of the "
-        f"held-out rows rightly (undefended {percent(undefended.estimate)}, which so many rows know to lie between "
-        f"{percent(undefended.low)} and {percent(undefended.high)})"
+        f"held-out rows rightly (undefended {percent(undefended.estimate)}, as far as so many rows can tell "
+        f"between {percent(undefended.low)} and {percent(undefended.high)})"
     )
 
 

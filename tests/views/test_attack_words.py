@@ -86,7 +86,7 @@ def test_where_loss_and_accuracy_disagree_both_are_said_and_the_weaker_decides()
     assert kind_of(made) == "gradient"
     assert verdict(made).replace("\xa0", " ") == (
         "does not protect. momentum breaks it in 5 steps: it leaves 0.57 of the excess loss, yet classifies 100 % of the "
-        "held-out rows rightly (undefended 100 %, which so many rows know to lie between 82.4 % and 100 %), taking its "
+        "held-out rows rightly (undefended 100 %, as far as so many rows can tell between 82.4 % and 100 %), taking its "
         "features as they come."
     )
     text = claim_text(made, network_attack_record()).replace("\xa0", " ")
