@@ -5,65 +5,25 @@ measure how hard. Everything is pure functions on arrays and pytrees. Use float6
 is a condition number.
 """
 
-from importlib.metadata import version as _version
+from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-from cimm_jax import attacks, methods
-from cimm_jax.attacks import relative_finetuning_deviation
-from cimm_jax.closed_form.heads import absorb
-from cimm_jax.closed_form.pencil import pencil_limit
-from cimm_jax.errors import InputError
-from cimm_jax.measures.definition import definition_3_1, judge
-from cimm_jax.measures.diagnosis import diagnose
-from cimm_jax.measures.extraction import Extraction, extract
-from cimm_jax.measures.ratios import immunization_ratio, relative_immunization_ratio
-from cimm_jax.methods import immunize
-from cimm_jax.numerics import losses
-from cimm_jax.numerics.hessian import covariance, probe_hessian, streamed_covariance
-from cimm_jax.numerics.regularizers import r_ill, r_well
-from cimm_jax.numerics.spectra import (
-    PseudoInverse,
-    ReleasedCode,
-    Ridge,
-    Spectrum,
-    condition_number,
-    feature_condition_number,
-    log_condition_number,
-)
-from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
+if _TYPE_CHECKING:
+    from cimm_jax._public import *  # noqa: F403
 
-__version__ = _version("cimm_jax")
 
-__all__ = [
-    "Extraction",
-    "InputError",
-    "PseudoInverse",
-    "ReleasedCode",
-    "Ridge",
-    "Spectrum",
-    "SplitPair",
-    "Task",
-    "TaskPair",
-    "__version__",
-    "absorb",
-    "attacks",
-    "condition_number",
-    "covariance",
-    "definition_3_1",
-    "diagnose",
-    "extract",
-    "feature_condition_number",
-    "immunization_ratio",
-    "immunize",
-    "judge",
-    "log_condition_number",
-    "losses",
-    "methods",
-    "pencil_limit",
-    "probe_hessian",
-    "r_ill",
-    "r_well",
-    "relative_finetuning_deviation",
-    "relative_immunization_ratio",
-    "stack_pairs",
-    "streamed_covariance",
-]
+def __getattr__(name: str) -> _Any:
+    """A module of the package, or what `_public` shows: the command line answers to Ctrl-C before JAX is imported."""
+    if not name.startswith("_") and _find_spec(f"{__name__}.{name}") is not None:
+        return _import_module(f"{__name__}.{name}")
+    public = _import_module(f"{__name__}._public")
+    try:
+        return getattr(public, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -25,8 +25,9 @@ class Task(NamedTuple):
 
     Attributes:
       x: inputs, shape (N, d), floating point.
-      y: targets, shape (N,) or (N, C), floating point; -1 and +1 for a two-class task, any real number for regression.
-        None where only the covariance is known: methods that train a primary head then refuse the task.
+      y: targets, shape (N,) or (N, C), floating point; -1 and +1 for a two-class task, any real number for regression,
+        `cimm_jax.one_hot(labels)` for classes by number. Integers are refused: they may be classes or amounts, and a class
+        number is no amount. None where only the covariance is known: methods that train a primary head then refuse the task.
     """
 
     x: Array
@@ -78,6 +79,11 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> None:
     if np.ndim(task.y) == 2 and np.shape(task.y)[1] > rows:
         raise InputError(
             f"{name}.y: has {np.shape(task.y)[1]} classes and only {rows} rows; give more data, or fewer classes"
+        )
+    if np.asarray(task.y).dtype.kind in "biu":
+        raise InputError(
+            f"{name}.y: holds integers, which may be classes or amounts; give cimm_jax.one_hot(y) for classes, or "
+            "y.astype(float) for amounts, or for -1 and +1"
         )
     _check_floating(task.y, f"{name}.y")
 

@@ -38,7 +38,9 @@ def made(hint: Any, rng: np.random.Generator) -> Any:
         return _MAKERS[hint](rng)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is dict:
-        return {f"{WORDS[rng.integers(len(WORDS))]}{place}": made(arguments[1], rng) for place in range(rng.integers(3))}
+        return {
+            f"{WORDS[rng.integers(len(WORDS))]}{place}": made(arguments[1], rng) for place in range(rng.integers(3))
+        }
     assert origin is tuple, hint
     if arguments[-1] is Ellipsis:
         return tuple(made(arguments[0], rng) for _ in range(rng.integers(4)))
@@ -68,8 +70,6 @@ _MAKERS = {
 
 def other(value: Any) -> Any:
     """Another value of the same type, wherever that is possible in it: keys and lengths stay."""
-    if value is None:
-        return None
     if isinstance(value, np.ndarray | jax.Array):
         array = np.asarray(value)
         return np.reshape([other(item) for item in array.ravel().tolist()], array.shape)
@@ -80,10 +80,14 @@ def other(value: Any) -> Any:
     if isinstance(value, tuple):
         items = [other(item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, float):
-        return value * 0.75 + 0.0625 if np.isfinite(value) else 0.625
-    if isinstance(value, int):
-        return value + 1
-    return Path(f"{value}x") if isinstance(value, Path) else f"{value}x"
+    return next(change(value) for kind, change in _CHANGES if isinstance(value, kind))
+
+
+_CHANGES = (
+    (bool, lambda value: not value),
+    (int, lambda value: value + 1),
+    (float, lambda value: value * 0.75 + 0.0625 if np.isfinite(value) else 0.625),
+    (Path, lambda value: Path(f"{value}x")),
+    (str, lambda value: f"{value}x"),
+    (type(None), lambda value: None),
+)

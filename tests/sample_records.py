@@ -380,5 +380,8 @@ def _kept() -> dict[str, PrimaryKept]:
 
 @cache
 def _network() -> NetworkData:
-    parts = {part: ImagePart(36, 3, f"{part}0f", 0, views) for part, views in (("train", 3), ("heldout", 1))}
+    parts = {
+        part: ImagePart(36, 3, f"{part}0f", 2, views, ("a.png: no image",))
+        for part, views in (("train", 3), ("heldout", 1))
+    }
     return NetworkData("ab12", 12, parts, {part: replace(of, sha256=f"{part}1f") for part, of in parts.items()})

@@ -15,6 +15,8 @@ ROOT = PACKAGE.parent
 FLOORS = {
     "errors": 1,
     "files": 1,
+    "interruption": 1,
+    "locks": 1,
     "progress": 1,
     "resuming": 1,
     "tasks": 1,
@@ -26,6 +28,7 @@ FLOORS = {
     "methods": 6,
     "attacks": 6,
     "runs": 7,
+    "_public": 7,
     "views": 8,
     "commands": 9,
 }

@@ -5,6 +5,7 @@ The undefended extractor is attacked with the SAME sweep: attackers tune their r
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,8 @@ def sweep(
     *,
     keys: jax.Array,
     least_loss: float | None = None,
+    done: Mapping[str, Trace] = MappingProxyType({}),
+    finished: Callable[[Operator, Trace], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Swept]:
     """Runs every operator against every target; one compilation an operator.
@@ -73,34 +76,29 @@ def sweep(
       keys: one per seed, shape (seeds,).
       least_loss: the least loss of any probe on the rows fitted; None is the least that any of the attacks found or, if that is
         less and the loss is squared, that of the first target's best least-squares probe.
-      progress: called with the number of operators done. A `KeyboardInterrupt` keeps and returns what was finished; it is
-        raised again only if nothing was.
+      done: traces of operators that need not run, by name: what `finished` was given by such a sweep, which was interrupted.
+      finished: called with each operator that has run, and its trace; of the same operators, targets and keys, it is the same.
+      progress: called with the number of operators done.
 
     Raises:
       InputError: if there is no operator, target or key, names repeat, the operators' losses differ, or the targets are
         unusable, differ in shape or are not of one task.
     """
     _check(operators, targets, keys)
-    stacked = _stack(targets.values())
-    traces = {}
+    traces = {operator.name: done[operator.name] for operator in operators if operator.name in done}
+    stacked = _stack(targets.values()) if len(traces) < len(operators) else None
     for number, operator in enumerate(operators):
-        rates = jnp.asarray(operator.rates, stacked.fit.x.dtype)
-        try:
+        if stacked is not None and operator.name not in traces:
+            rates = jnp.asarray(operator.rates, stacked.fit.x.dtype)
             trace = _run(operator.attack, keys if operator.random else keys[:1], stacked, rates)
             traces[operator.name] = jax.tree.map(np.asarray, trace)
-            if progress is not None:
-                progress(number + 1)
-        except KeyboardInterrupt:
-            if not traces:
-                raise
-            break
+            if finished is not None:
+                finished(operator, traces[operator.name])
+        if progress is not None:
+            progress(number + 1)
     first = next(iter(targets.values()))
     reference = _reference(operators[0], first, least_loss, traces)
-    return {
-        operator.name: _swept(operator, traces[operator.name], reference)
-        for operator in operators
-        if operator.name in traces
-    }
+    return {operator.name: _swept(operator, traces[operator.name], reference) for operator in operators}
 
 
 def best(values: np.ndarray, *, largest: bool = False) -> Best:

@@ -6,6 +6,7 @@ trained, and all others in float64, where ill-conditioned features hide nothing 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 
 from cimm_jax.attacks._sweep import Swept, sweep
 from cimm_jax.attacks.catalogue import Operator
-from cimm_jax.attacks.protocol import Target
+from cimm_jax.attacks.protocol import Target, Trace
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.numerics.least_squares import probe_loss
@@ -46,6 +47,8 @@ def sweep_classes(
     targets: Mapping[str, Target],
     *,
     keys: jax.Array,
+    done: Mapping[str, Trace] = MappingProxyType({}),
+    finished: Callable[[Operator, Trace], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Swept]:
     """`sweep` in two precisions, for tasks of classes (`class_task`).
@@ -58,7 +61,9 @@ def sweep_classes(
       operators: the attackers.
       targets: float64 features by extractor, the undefended one first.
       keys: one a seed.
-      progress: called with the number of operators done. A `KeyboardInterrupt` keeps what was finished.
+      done: as in `sweep`.
+      finished: as in `sweep`.
+      progress: called with the number of operators done.
 
     Raises:
       InputError: as `sweep`.
@@ -74,22 +79,17 @@ def sweep_classes(
     for members, dtype in ((light, np.float64), (heavy, np.float32)):
         if not members:
             continue
-        done = len(swept)
-        told = None if progress is None else lambda made, done=done: progress(done + made)
-        try:
-            swept |= sweep(
-                members,
-                {name: target.cast(dtype) for name, target in targets.items()},
-                keys=keys,
-                least_loss=least,
-                progress=told,
-            )
-        except KeyboardInterrupt:
-            if not swept:
-                raise
-        if len(swept) < done + len(members):
-            break
-    ordered = {operator.name: swept[operator.name] for operator in operators if operator.name in swept}
+        before = len(swept)
+        swept |= sweep(
+            members,
+            {name: target.cast(dtype) for name, target in targets.items()},
+            keys=keys,
+            least_loss=least,
+            done=done,
+            finished=finished,
+            progress=None if progress is None else lambda made, before=before: progress(before + made),
+        )
+    ordered = {operator.name: swept[operator.name] for operator in operators}
     guessing = 1 - 1 / _classes_used(first)
     return {name: found._replace(heldout_left=(1 - found.accuracy) / guessing) for name, found in ordered.items()}
 

@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, Attack, refuse_foreign
 from cimm_jax.errors import check_count
-from cimm_jax.files import output_folder
+from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar
 from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read_runs
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import make_map
+from cimm_jax.runs.kept_traces import KeptTraces
+from cimm_jax.runs.places import check_made_from, moved
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE
-from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.source import DataSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject, open_subject
 
 __all__ = ["run_attack"]
@@ -30,10 +33,11 @@ def run_attack(settings: Attack) -> None:
       KeyboardInterrupt: after everything that had been finished was written and printed.
     """
     check_count(settings.seeds, "seeds")
-    runs = read_runs(settings.runs)
+    runs = read_runs(settings.runs, partial(_located, settings))
     source = _source(settings, runs)
     networked = isinstance(source, NetworkSource)
     refuse_foreign(settings, FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA)
+    check_attackers(settings.attackers, runs)
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
@@ -49,23 +53,25 @@ def run_attack(settings: Attack) -> None:
     subject = open_subject(source, settings.cache)
     subject.check_loss(loss)
     subject.check_batch_size(settings.batch_size)
+    if networked or (runs and source.data_dir is not None and settings.data_dir is None):
+        check_made_from(subject, runs)
     defences = read_defences(runs, settings.runs, subject) if runs else []
-    check_attackers(settings.attackers, defences)
-    folder = output_folder(settings.out)
-    defences = defences or _made(methods, subject, settings, steps)
-    record, unfinished = attack(
-        manifest_of(settings, subject.checksums()),
-        subject,
-        defences,
-        operators,
-        seeds=settings.seeds,
-        seed=settings.seed,
-        runs=runs,
-        harmful_only=settings.harmful_only,
-    )
-    deliver(folder, record, json=settings.json)
-    if unfinished:
-        raise KeyboardInterrupt(f"{unfinished}, see {folder / RESULTS_FILE}")
+    with only_one_in(settings.out) as folder:
+        record, interrupted = attack(
+            manifest_of(settings, subject.checksums()),
+            subject,
+            defences or _made(methods, subject, settings, steps),
+            operators,
+            seeds=settings.seeds,
+            seed=settings.seed,
+            runs=runs,
+            harmful_only=settings.harmful_only,
+            kept=folder,
+        )
+        deliver(folder, record, json=settings.json)
+        if interrupted:
+            raise KeyboardInterrupt(f"{interrupted}, see {folder / RESULTS_FILE}; the same command runs the others")
+        KeptTraces.remove(folder)
 
 
 def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:
@@ -80,9 +86,13 @@ def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource 
             settings.rows,
         )
     source = next(iter(runs.values())).source
-    if isinstance(source, NetworkSource):
-        return source
-    return replace(source, benign=settings.benign, data_dir=settings.data_dir or source.data_dir)
+    return source if isinstance(source, NetworkSource) else replace(source, benign=settings.benign)
+
+
+def _located(settings: Attack, source: Source) -> Source:
+    """A record's source with files where they were said to be."""
+    names = ("weights", "primary", "harmful") if isinstance(source, NetworkSource) else ("data_dir",)
+    return moved(source, {name: getattr(settings, name) for name in names})
 
 
 def _made(methods: Mapping[str, Method], subject: Subject, settings: Attack, steps: int) -> Sequence[Defence]:

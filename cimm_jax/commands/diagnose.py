@@ -4,7 +4,7 @@ from rich.console import Console
 
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget
-from cimm_jax.files import output_folder
+from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import diagnose
 from cimm_jax.runs.records import DiagnoseRecord
 from cimm_jax.runs.source import DataSource
@@ -18,17 +18,17 @@ def run_diagnose(settings: Diagnose) -> None:
     budgets = [parse_budget(text) for text in settings.budgets]
     source = DataSource(settings.data or "digits", settings.data_dir, settings.primary, settings.harmful)
     subject = DataSubject(source)
-    folder = output_folder(settings.out)
-    with Console(stderr=True).status(f"decomposing {source.data}"):
-        diagnosis = diagnose(
-            subject.split.train,
-            heldout=subject.split.heldout,
-            budgets=budgets,
-            top_k=settings.top_k,
-            ridge=settings.ridge,
-            rtol=settings.rtol,
-            horizon=settings.horizon,
-            primary_no_slower_at=settings.primary_no_slower_at,
-        )
-    record = DiagnoseRecord(manifest_of(settings, subject.checksums()), subject.source, subject.names, diagnosis)
-    deliver(folder, record, json=settings.json)
+    with only_one_in(settings.out) as folder:
+        with Console(stderr=True).status(f"decomposing {source.data}"):
+            diagnosis = diagnose(
+                subject.split.train,
+                heldout=subject.split.heldout,
+                budgets=budgets,
+                top_k=settings.top_k,
+                ridge=settings.ridge,
+                rtol=settings.rtol,
+                horizon=settings.horizon,
+                primary_no_slower_at=settings.primary_no_slower_at,
+            )
+        record = DiagnoseRecord(manifest_of(settings, subject.checksums()), subject.source, subject.names, diagnosis)
+        deliver(folder, record, json=settings.json)

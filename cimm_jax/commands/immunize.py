@@ -1,11 +1,13 @@
 """`cimm immunize`: one subject, one method, a verdict; the subject may be data or a network, the defence a map or blocks."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import BLOCKS, BLOCKS_BATCH, DATA, MAP, Immunize, refuse_foreign
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder
+from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_steps
@@ -14,6 +16,9 @@ from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks
 from cimm_jax.runs.records import History, Training
 from cimm_jax.runs.source import DataSource, NetworkSource
 from cimm_jax.runs.subject import DataSubject, Subject
+
+if TYPE_CHECKING:
+    from cimm_jax.networks.training import TrainingSettings
 
 __all__ = ["run_immunize"]
 
@@ -35,7 +40,18 @@ def run_immunize(settings: Immunize) -> None:
     training = _training_settings(settings, method) if settings.kind == BLOCKS else None
     subject = _subject(settings)
     subject.check_batch_size(settings.batch_size)
-    folder = output_folder(settings.out)
+    with only_one_in(settings.out) as folder:
+        _immunize_in(folder, settings, method, subject, steps, training)
+
+
+def _immunize_in(
+    folder: Path,
+    settings: Immunize,
+    method: Method,
+    subject: Subject,
+    steps: int,
+    training: "TrainingSettings | None",
+) -> None:
     manifest = manifest_of(settings, subject.checksums())
     defence: Defence
     history: History | None

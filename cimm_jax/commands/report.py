@@ -4,7 +4,8 @@ import cimm_jax
 from cimm_jax.commands.delivery import manifest_of
 from cimm_jax.commands.settings import Report
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_whole
+from cimm_jax.files import write_whole
+from cimm_jax.locks import only_one_in
 from cimm_jax.runs.records import ReportRecord, ShownRun
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
 from cimm_jax.views.card import model_card
@@ -29,16 +30,16 @@ def run_report(settings: Report) -> None:
     together = summarise(records)
     card = model_card(records, together, parts)
     page = to_html(together, parts, card, cimm_jax.__version__)
-    folder = output_folder(settings.out)
-    files = {
-        "page": str(write_whole(folder / "report.html", page)),
-        "model_card": str(write_whole(folder / "model-card.md", card)),
-    }
-    runs = tuple(
-        ShownRun(part.folder, record.manifest, part.headline, tuple(claims_of(record)))
-        for record, part in zip(records, parts, strict=True)
-    )
-    written = write_record(folder, ReportRecord(manifest_of(settings), together.headline, files, runs))
+    with only_one_in(settings.out) as folder:
+        files = {
+            "page": str(write_whole(folder / "report.html", page)),
+            "model_card": str(write_whole(folder / "model-card.md", card)),
+        }
+        runs = tuple(
+            ShownRun(part.folder, record.manifest, part.headline, tuple(claims_of(record)))
+            for record, part in zip(records, parts, strict=True)
+        )
+        written = write_record(folder, ReportRecord(manifest_of(settings), together.headline, files, runs))
     if settings.json:
         print(written.read_text(), end="")
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 import cimm_jax
 from cimm_jax.commands.settings import Reproduce
 from cimm_jax.errors import InputError
+from cimm_jax.locks import only_one_in
 
 __all__ = ["DRAWN", "EXPERIMENTS", "SETTINGS", "TAILS", "run_reproduce"]
 
@@ -43,12 +44,13 @@ def run_reproduce(command: Reproduce) -> None:
     experiment = _experiment(TAILS if tails else EXPERIMENTS[command.what])
     folder = Path("runs") / command.what if command.out is None else command.out
     arguments = ["--out", str(folder), *_given(command)]
-    if command.json:
-        with contextlib.redirect_stdout(io.StringIO()):
-            written = experiment.main(arguments)
-        print(written.read_text(), end="")
-    else:
-        experiment.main(arguments)
+    with only_one_in(folder):
+        if command.json:
+            with contextlib.redirect_stdout(io.StringIO()):
+                written = experiment.main(arguments)
+            print(written.read_text(), end="")
+        else:
+            experiment.main(arguments)
 
 
 def _given(command: Reproduce) -> list[str]:

@@ -85,6 +85,12 @@ def _help(text: str) -> Any:
     return tyro.conf.arg(help=text)
 
 
+def _elsewhere(what: str) -> str:
+    return (
+        f"With a run of a network: where its {what} are here, if they are not where they were; they must be the same."
+    )
+
+
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 DataName = Annotated[str | None, _help(f"Data set: {_listed(known.name for known in DATA_SETS)}; digits if left out.")]
@@ -274,8 +280,9 @@ class Attack(PencilSettings, Common):
     """Folders of cimm immunize whose extractors to attack, on their own data; without any, --methods immunize --data first."""
     data: DataName = only(FRESH)
     data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(FRESH, RUNS_OF_DATA)
-    primary: Annotated[str | None, _help(PRIMARY)] = only(FRESH)
-    harmful: Annotated[str | None, _help(HARMFUL)] = only(FRESH)
+    primary: Annotated[str | None, _help(f"{PRIMARY} {_elsewhere('primary images')}")] = only(FRESH, RUNS_OF_NETWORKS)
+    harmful: Annotated[str | None, _help(f"{HARMFUL} {_elsewhere('harmful images')}")] = only(FRESH, RUNS_OF_NETWORKS)
+    weights: Annotated[Path | None, _help(_elsewhere("weights"))] = only(RUNS_OF_NETWORKS)
     benign: str | None = only(FRESH, RUNS_OF_DATA)
     """A digit task that neither side trained on; by default, the first two digits that neither names."""
     rows: int | None = only(FRESH)

@@ -1,5 +1,7 @@
 """`cimm sweep`: every ordered pair of digits, several methods and seeds, one table and one picture."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
@@ -7,17 +9,17 @@ from cimm_jax.commands.delivery import NOT_REPEATED, deliver, manifest_of
 from cimm_jax.commands.settings import Sweep
 from cimm_jax.data import checksums, digit_kind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import check_count
-from cimm_jax.files import output_folder
-from cimm_jax.methods import sweep
+from cimm_jax.locks import only_one_in
+from cimm_jax.methods import Method, sweep
 from cimm_jax.methods._sweep import Progress, abstract_progress
-from cimm_jax.methods.pairs import pairs_of
+from cimm_jax.methods.pairs import Pairs, pairs_of
 from cimm_jax.methods.run import check_batch_size, check_steps
 from cimm_jax.numerics.threads import blas_threads_for
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import DigitPair, SweepRecord
-from cimm_jax.tasks import TaskPair
+from cimm_jax.tasks import SplitTask, TaskPair
 
 __all__ = ["IRRELEVANT", "SECONDS_BETWEEN_SAVES", "run_sweep"]
 
@@ -32,14 +34,18 @@ def run_sweep(settings: Sweep) -> None:
     check_count(settings.seeds, "seeds")
     chosen = settings.build()
     images = load_digit_images(settings.data, data_dir=settings.data_dir)
-    numbers = ordered_pairs()
     tasks = sweep_tasks(images, digit_kind(settings.kind), rows=settings.rows, heldout_rows=settings.heldout_rows)
-    pairs = pairs_of(tasks, numbers)
+    pairs = pairs_of(tasks, ordered_pairs())
     check_steps(settings.steps)
     check_batch_size(settings.batch_size, TaskPair(tasks.train, tasks.train))
     if settings.pairs_at_once is not None:
         check_count(settings.pairs_at_once, "pairs_at_once")
-    folder = output_folder(settings.out)
+    with only_one_in(settings.out) as folder:
+        _sweep_in(folder, settings, chosen, tasks, pairs)
+
+
+def _sweep_in(folder: Path, settings: Sweep, chosen: dict[str, Method], tasks: SplitTask, pairs: Pairs) -> None:
+    numbers = ordered_pairs()
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     manifest = manifest_of(settings, checksums(tasks))
     relevant = {name: value for name, value in encode(manifest)["settings"].items() if name not in IRRELEVANT}
@@ -60,7 +66,7 @@ def run_sweep(settings: Sweep) -> None:
         def report(progress: Progress) -> None:
             jax.block_until_ready(progress)
             bar(progress.steps_made(settings.steps))
-            checkpoint.save(progress, {"at_once": progress.at_once})
+            checkpoint.offer(progress, {"at_once": progress.at_once})
 
         measured = sweep(
             chosen,

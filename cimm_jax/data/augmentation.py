@@ -58,12 +58,13 @@ class ResizedCrop:
         """A view of one of the images, uint8 of shape (size, size, 3)."""
         from PIL import Image
 
-        image = Image.fromarray(pixels.original(index))
-        area, ratio = rng.uniform(*self.area) * image.width * image.height, np.exp(rng.uniform(*np.log(self.ratio)))
-        width, height = min(image.width, np.sqrt(area * ratio)), min(image.height, np.sqrt(area / ratio))
-        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-        part = (left, top, left + width, top + height)
-        resized = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part)
+        with pixels.original(index) as original:
+            image = Image.fromarray(original)
+            area, ratio = rng.uniform(*self.area) * image.width * image.height, np.exp(rng.uniform(*np.log(self.ratio)))
+            width, height = min(image.width, np.sqrt(area * ratio)), min(image.height, np.sqrt(area / ratio))
+            left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+            part = (left, top, left + width, top + height)
+            resized = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part)
         return _perhaps_mirrored(np.asarray(resized), self.mirror, rng)
 
 

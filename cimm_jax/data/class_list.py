@@ -1,5 +1,7 @@
 """Some of the classes of an image data set, chosen by name."""
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cimm_jax.errors import InputError, few, one_line
+from cimm_jax.files import read_regular
 
-__all__ = ["SHOWN", "Chosen", "ClassList", "choose", "read_class_list"]
+__all__ = ["MOST_BYTES", "SHOWN", "Chosen", "ClassList", "choose", "read_class_list"]
+
+MOST_BYTES = 1 << 20
+"""Of a file of names; those of ImageNet's 21,841 classes take a third of it."""
 
 SHOWN = 200
 """Known names that are listed where one is unknown."""
@@ -34,7 +40,7 @@ class ClassList:
     setting: str = "classes"
 
     def __post_init__(self):
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise InputError(f"{self.setting}: {few(repeated)} named more than once; name each class once")
         if len(self.names) < 2:
@@ -71,10 +77,11 @@ def read_class_list(values: Sequence[str], *, renumbered: bool, setting: str) ->
       InputError: if the file is no text, or as `ClassList`.
     """
     names = tuple(values)
-    if len(names) == 1 and Path(names[0]).is_file():
+    if len(names) == 1 and os.path.isfile(names[0]):
+        content = read_regular(Path(names[0]), setting, most=MOST_BYTES, cure="give a text file with a name a line")
         try:
-            lines = Path(names[0]).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = content.decode().splitlines()
+        except UnicodeDecodeError as error:
             raise InputError(f"{setting}: {names[0]} is no text file ({one_line(error)})") from error
         names = tuple(filter(None, map(str.strip, lines)))
     elif not names:
@@ -97,12 +104,14 @@ def choose(labels: np.ndarray, classes: Sequence[str], only: ClassList | None, *
     labels, classes = np.asarray(labels, np.int64), tuple(classes)
     if only is None:
         return Chosen(np.arange(len(labels))[:rows], labels[:rows], classes, frozenset(range(len(classes))))
-    unknown = [name for name in only.names if name not in classes]
+    place_of = {name: place for place, name in enumerate(classes)}
+    unknown = [name for name in only.names if name not in place_of]
     if unknown:
         raise InputError(f"{only.setting}: {few(unknown)} unknown; choose among {few(classes, SHOWN)}")
-    places = np.asarray([classes.index(name) for name in only.names])
+    places = np.asarray([place_of[name] for name in only.names])
     indices = np.flatnonzero(np.isin(labels, places))[:rows]
-    missing = [name for name, place in zip(only.names, places, strict=True) if place not in labels[indices]]
+    there = set(labels[indices].tolist())
+    missing = [name for name in only.names if place_of[name] not in there]
     if missing:
         raise InputError(f"{only.setting}: no image of {few(missing)} among {len(indices)}; take more images")
     if not only.renumbered:

@@ -11,12 +11,15 @@ digits, by Eq. 1 and by the released code's rule, so float64 is kept here.
 """
 
 import io
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from cimm_jax.errors import InputError, one_line
+from cimm_jax.errors import InputError, few, one_line
+from cimm_jax.files import read_regular
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ __all__ = [
     "HARMFUL_HOUSES",
     "HARMFUL_TARGET",
     "HELDOUT",
+    "LARGEST",
+    "MOST_BYTES",
     "OPENML_ID",
     "PRIMARY_HOUSES",
     "PRIMARY_TARGET",
@@ -46,6 +51,11 @@ TRAIN, HELDOUT = slice(0, 200), slice(200, 300)
 BENIGN_TARGET = "OverallQual"
 BENIGN_TRAIN, BENIGN_HELDOUT = slice(300, 500), slice(500, 600)
 OPENML_ID = 42165
+MOST_BYTES = 1 << 24
+"""Of a file; the whole table has half a million."""
+
+LARGEST = 1e100
+"""Of a number: deviations are made of squares, and these must be numbers too."""
 
 
 class Table(NamedTuple):
@@ -103,9 +113,9 @@ def _tables(data_dir: Path | None) -> tuple[Table, Table]:
 
 def _from_folder(folder: Path) -> tuple[Table, Table]:
     first, second, whole = (folder / name for name in ("D1.csv", "D2.csv", "train.csv"))
-    if first.exists() and second.exists():
+    if os.path.exists(first) and os.path.exists(second):
         return _read(first), _read(second)
-    if whole.exists():
+    if os.path.exists(whole):
         return _by_zone(_read(whole))
     raise InputError(
         f"--data-dir: {folder} has neither D1.csv and D2.csv nor train.csv; put the House Prices tables there"
@@ -115,9 +125,13 @@ def _from_folder(folder: Path) -> tuple[Table, Table]:
 def _read(path: Path) -> Table:
     import pandas as pd
 
+    content = read_regular(path, "--data-dir", most=MOST_BYTES, cure="download it again")
     try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        with warnings.catch_warnings():
+            # Of rows that are longer than the header, the surplus would be left out with no more than this warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(io.BytesIO(content), low_memory=False, index_col=False)
+    except Exception as error:  # the parser raises whatever the damage makes it
         raise InputError(f"--data-dir: {path} cannot be read ({one_line(error)}); download it again") from error
     return _with_columns(Table(frame, f"--data-dir: {path}"))
 
@@ -170,7 +184,22 @@ def _standardised(table: Table, target: str, houses: int) -> tuple[np.ndarray, n
             f"{source} has {np.sum(~np.isfinite(y))} entries of {target} that are no numbers; download it again"
         )
     features = frame.drop(columns=[PRIMARY_TARGET, HARMFUL_TARGET])
-    return _z_score(np.stack([_numbers(column) for _, column in features.items()], axis=1)), _z_score(y)
+    x = np.stack([_numbers(column) for _, column in features.items()], axis=1)
+    for name, values in (*zip(features.columns, x.T, strict=True), (target, y)):
+        _check_size(name, values, table)
+    return _z_score(x), _z_score(y)
+
+
+def _check_size(name: str, values: np.ndarray, table: Table) -> None:
+    """Raises `InputError` for a number that is infinite or too large to compute with."""
+    bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
+    if len(bad):
+        # Parts of a table keep the numbers of its rows.
+        rows = [str(int(table.frame.index[place]) + 1) for place in bad]
+        raise InputError(
+            f"{table.source} has {values[bad[0]]} in column {name}, row {few(rows)}; numbers may have 100 digits, "
+            "download the original table again"
+        )
 
 
 def _numbers(column: "pd.Series") -> np.ndarray:

@@ -2,24 +2,30 @@
 
 import dataclasses
 import hashlib
-import zipfile
+import os
 from pathlib import Path
 
 import numpy as np
 
+from cimm_jax.data.array_archive import Expected, read_arrays
 from cimm_jax.data.class_list import Chosen, ClassList, choose
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
-from cimm_jax.errors import InputError, one_line
+from cimm_jax.errors import InputError, naming
 
-__all__ = ["ARRAYS", "CIFAR10_CLASSES", "CIFAR_SIZE", "is_mnist", "load_cifar10", "load_mnist_in_colour"]
+__all__ = ["CIFAR10_CLASSES", "CIFAR_SIZE", "MOST_IMAGES", "is_mnist", "load_cifar10", "load_mnist_in_colour"]
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CIFAR_SIZE = 32
+MOST_IMAGES = 100_000
+"""Of a part; the whole of CIFAR-10 has 60,000 images."""
+
+_PIXELS = Expected("u", (None, CIFAR_SIZE, CIFAR_SIZE, 3), "uint8 (N, 32, 32, 3)", itemsize=1)
+_LABELS = Expected("iu", (None,), "integers (N,)")
+_ARRAYS = {"x_train": _PIXELS, "y_train": _LABELS, "x_test": _PIXELS, "y_test": _LABELS}
 
 
 def load_cifar10(path: Path, *, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
@@ -33,22 +39,15 @@ def load_cifar10(path: Path, *, rows: int | None = None, only: ClassList | None 
     Raises:
       InputError: if the file cannot be read, lacks an array, or one has another dtype or shape, or as `choose`.
     """
-    try:
-        with np.load(path) as file:
-            arrays = [file[name] for name in ARRAYS]
-    except KeyError as error:
-        raise InputError(f"images: {path} lacks an array ({one_line(error)}); it needs {', '.join(ARRAYS)}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"images: {path} is no whole .npz file ({one_line(error)}); download it again") from error
-    x_train, y_train, x_test, y_test = arrays
-    for name, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        expected = (len(y), CIFAR_SIZE, CIFAR_SIZE, 3)
-        if x.dtype != np.uint8 or x.shape != expected:
-            raise InputError(f"images: x_{name} in {path} needs uint8 {expected}, got {x.dtype} {x.shape}")
-        if not len(y) or y.ndim != 1 or not np.isin(y, np.arange(len(CIFAR10_CLASSES))).all():
-            raise InputError(f"images: y_{name} in {path} needs labels 0 to 9, got {y.dtype} {y.shape}")
-    parts = ((x_train, y_train), (x_test, y_test))
-    chosen = [(x, choose(y, CIFAR10_CLASSES, only, rows=rows)) for x, y in parts]
+    arrays = read_arrays(path, "images", _ARRAYS, most_rows=MOST_IMAGES)
+    chosen = []
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if len(x) != len(y):
+            raise InputError(f"images: {path} has {len(x)} images in x_{part} and {len(y)} labels in y_{part}")
+        if not len(y) or y.min() < 0 or y.max() >= len(CIFAR10_CLASSES):
+            raise InputError(f"images: y_{part} in {path} needs labels 0 to 9, got {_range(y)}")
+        chosen.append((x, choose(y, CIFAR10_CLASSES, only, rows=rows)))
     return SplitImages(*(_image_set(x[part.indices], part) for x, part in chosen))
 
 
@@ -63,7 +62,8 @@ def load_mnist_in_colour(folder: Path, *, rows: int | None = None, only: ClassLi
     Raises:
       InputError: as `load_mnist` and `choose`.
     """
-    images = load_mnist(folder)
+    with naming("images", "--data-dir"):
+        images = load_mnist(folder)
     digits = tuple(str(digit) for digit in range(10))
     parts = ((images.train_x, images.train_y), (images.heldout_x, images.heldout_y))
     chosen = [(x, choose(y, digits, only, rows=rows)) for x, y in parts]
@@ -73,7 +73,11 @@ def load_mnist_in_colour(folder: Path, *, rows: int | None = None, only: ClassLi
 
 def is_mnist(folder: Path) -> bool:
     """Whether the folder has one of MNIST's files."""
-    return any((folder / f"{file.name}{suffix}").exists() for file in FILES for suffix in ("", ".gz"))
+    return any(os.path.exists(folder / f"{file.name}{suffix}") for file in FILES for suffix in ("", ".gz"))
+
+
+def _range(labels: np.ndarray) -> str:
+    return f"{labels.min()} to {labels.max()}" if len(labels) else "none"
 
 
 def _coloured(x: np.ndarray) -> np.ndarray:

@@ -1,17 +1,20 @@
 """Image folders: `train/CLASS/*.jpg` with `test/CLASS/*.jpg`, or one flat folder with one image a class."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
-from cimm_jax.data.image_decoding import decode, fitted, is_image
+from cimm_jax.data.image_decoding import MOST_BYTES, decoded, fitted, is_image
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few
+from cimm_jax.files import check_name, entries, open_regular
 
 __all__ = ["HELDOUT", "TRAIN", "FilePixels", "load_image_folder"]
 
@@ -28,11 +31,14 @@ class FilePixels:
         return len(self._files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return fitted(self.original(index), self._size)
+        with decoded(self._files[index]) as image:
+            return fitted(image.pixels, self._size)
 
-    def original(self, index: int) -> np.ndarray:
+    @contextmanager
+    def original(self, index: int) -> Iterator[np.ndarray]:
         """The image before it is brought to the size."""
-        return decode(self._files[index])
+        with decoded(self._files[index]) as image:
+            yield image.pixels
 
 
 def load_image_folder(
@@ -59,13 +65,14 @@ def load_image_folder(
       InputError: if there is no such folder, it holds no images, `train` and `test` have different classes, a class is not
         in `classes` or has no image left, one in `only` is unknown, or, if strict, an image cannot be decoded.
     """
-    if not folder.is_dir():
+    check_name(folder, "images")
+    if not os.path.isdir(folder):
         raise InputError(
             f"images: {folder} is not a folder; give one with train/CLASS/*.jpg, or with one image a class"
         )
-    if (folder / TRAIN).is_dir():
+    if os.path.isdir(folder / TRAIN):
         return _split(folder, size, classes, only, strict)
-    files = sorted(path for path in folder.iterdir() if path.is_file() and is_image(path))
+    files = [path for path in _inside(folder) if os.path.isfile(path) and is_image(path)]
     if not files:
         raise InputError(f"images: {folder} has neither a folder train nor images; see cimm immunize --help")
     names = tuple(path.stem for path in files) if classes is None else tuple(classes)
@@ -75,7 +82,7 @@ def load_image_folder(
 
 
 def _split(folder: Path, size: int, classes: Sequence[str] | None, only: ClassList | None, strict: bool) -> SplitImages:
-    found = {part: _class_folders(folder / part) for part in (TRAIN, HELDOUT) if (folder / part).is_dir()}
+    found = {part: _class_folders(folder / part) for part in (TRAIN, HELDOUT) if os.path.isdir(folder / part)}
     names = tuple(found[TRAIN]) if classes is None else tuple(classes)
     for part, folders in found.items():
         surplus, missing = sorted(folders.keys() - set(names)), sorted(set(names) - folders.keys())
@@ -95,11 +102,10 @@ def _split(folder: Path, size: int, classes: Sequence[str] | None, only: ClassLi
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:
     """Images by class folder, both in alphabetical order."""
-    found = {
-        path.name: sorted(filter(is_image, path.iterdir()))
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
+    folders = [path for path in _inside(folder) if os.path.isdir(path) and not path.name.startswith(".")]
+    for path in folders:
+        check_name(path, "images")
+    found = {path.name: list(filter(is_image, _inside(path))) for path in folders}
     if not found:
         raise InputError(f"images: {folder} has no class folders; put the images of each class in a folder of its own")
     return found
@@ -116,11 +122,26 @@ def _read(
 ) -> ImageSet:
     """Everything of the chosen classes that can be decoded."""
     chosen = choose(np.asarray(labels), names, only)
-    chosen, skipped = usable(lambda index: decode(files[index]), chosen, where=root, strict=strict)
+    for path in files:
+        check_name(path, "images")
+    names_inside = [path.relative_to(root).as_posix() for path in files]
+    chosen, turned, skipped = usable(
+        lambda index: decoded(files[index]), chosen, name_of=names_inside.__getitem__, where=root, strict=strict
+    )
     kept = [files[index] for index in chosen.indices]
     with ThreadPoolExecutor(READERS) as pool:
-        checksums = pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), kept)
+        checksums = pool.map(_checksum, kept)
     total = hashlib.sha256()
-    for path, checksum in zip(kept, checksums, strict=True):
-        total.update(f"{path.relative_to(root).as_posix()} {checksum}\n".encode())
+    for index, checksum, is_turned in zip(chosen.indices, checksums, turned, strict=True):
+        # The same bytes make another image when they are turned, and what was computed from the former is another thing.
+        total.update(f"{names_inside[index]} {checksum}{' turned' if is_turned else ''}\n".encode())
     return ImageSet(FilePixels(kept, size), chosen.labels, chosen.classes, total.hexdigest(), skipped)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return entries(folder, "images", cure="make it yours to read")
+
+
+def _checksum(path: Path) -> str:
+    with open_regular(path, "images", most=MOST_BYTES, cure="leave the images as they are meanwhile") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -24,8 +25,8 @@ class Pixels(Protocol):
         """One image, uint8 of shape (size, size, 3)."""
         ...
 
-    def original(self, index: int) -> np.ndarray:
-        """The same before it is brought to the size, uint8 of shape (height, width, 3)."""
+    def original(self, index: int) -> AbstractContextManager[np.ndarray]:
+        """The same before it is brought to the size, uint8 of shape (height, width, 3); its memory is held meanwhile."""
         ...
 
 
@@ -37,8 +38,9 @@ class ImageSet:
       pixels: the images.
       labels: position of each image's class in `classes`, shape (N,), int64.
       classes: names, in the order of the labels.
-      sha256: of the names and bytes of all files, or of the array: the same for the same images in the same order.
-      skipped: files that could not be decoded, with the reason; they are not among the pixels.
+      sha256: of the names and bytes of all files, and which of them were turned upright, or of the array: the same for the same
+        images in the same order.
+      skipped: files that could not be decoded, each as "name: reason"; they are not among the pixels.
       views: how many views of each image there are (`image_views`), one after the other; N is then views times images.
       mirrored_alike: whether a mirrored image still shows its class, as that of a digit does not.
     """
@@ -87,6 +89,6 @@ class ArrayPixels:
     def __getitem__(self, index: int) -> np.ndarray:
         return self._images[index]
 
-    def original(self, index: int) -> np.ndarray:
+    def original(self, index: int) -> AbstractContextManager[np.ndarray]:
         """The image, which is of its size already."""
-        return self._images[index]
+        return nullcontext(self._images[index])

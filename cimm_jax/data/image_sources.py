@@ -1,5 +1,6 @@
 """Images from wherever they are: one function that looks at what it is given."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_tfds import is_tfds, load_tfds
 from cimm_jax.errors import InputError
+from cimm_jax.files import check_name
 
 __all__ = ["load_images"]
 
@@ -19,7 +21,7 @@ def load_images(
     size: int,
     classes: Sequence[str] | None = None,
     only: ClassList | None = None,
-    rows: int | None = None,
+    image_rows: int | None = None,
     strict: bool = False,
 ) -> SplitImages:
     """A folder of images, one with MNIST's IDX files (in colour, 32x32), an .npz file of CIFAR-10, or tfds:NAME.
@@ -29,27 +31,28 @@ def load_images(
       size: height and width that the network takes.
       classes: of an image folder, names in the order of the labels.
       only: the classes to use; all if None.
-      rows: of all but folders of images, at most how many images of each part.
+      image_rows: of all but folders of images, at most how many images of each part.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
 
     Raises:
       InputError: as the loaders do, or if a setting belongs to another kind, or the network takes another size.
     """
-    if rows is not None and rows < 2:
-        raise InputError(f"rows: needs at least 2, got {rows}")
+    if image_rows is not None and image_rows < 2:
+        raise InputError(f"image_rows: needs at least 2, got {image_rows}")
+    check_name(Path(source), "images")
     if is_tfds(source):
         if classes is not None:
             raise InputError(f"classes: those of {source} are known; leave it out")
-        return load_tfds(str(source), size=size, rows=rows, only=only, strict=strict)
+        return load_tfds(str(source), size=size, rows=image_rows, only=only, strict=strict)
     path = Path(source)
-    in_memory = path.is_file() or is_mnist(path)
-    if not in_memory:
-        if rows is not None:
-            raise InputError(f"rows: {path} is a folder of images, which is taken whole; leave it out")
+    is_file = os.path.isfile(path)
+    if not is_file and not is_mnist(path):
+        if image_rows is not None:
+            raise InputError(f"image_rows: {path} is a folder of images, which is taken whole; leave it out")
         return load_image_folder(path, size=size, classes=classes, only=only, strict=strict)
     if classes is not None:
         raise InputError(f"classes: those of {path} are known; leave it out")
     if size != CIFAR_SIZE:
         raise InputError(f"images: {path} has images of {CIFAR_SIZE} pixels, the network takes {size}; choose another")
-    loader = load_cifar10 if path.is_file() else load_mnist_in_colour
-    return loader(path, rows=rows, only=only)
+    loader = load_cifar10 if is_file else load_mnist_in_colour
+    return loader(path, rows=image_rows, only=only)

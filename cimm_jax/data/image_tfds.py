@@ -6,7 +6,10 @@ A source is written tfds:NAME, as in tfds:cars196, or tfds:NAME@DIR for a data s
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
-from cimm_jax.data.image_decoding import decode, fitted
+from cimm_jax.data.image_decoding import Decoded, UndecodableError, decoded, fitted
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few, one_line
+from cimm_jax.files import check_name
 
 __all__ = ["HELDOUT", "PREFIX", "RECORDS", "TRAIN", "RecordPixels", "is_tfds", "load_tfds"]
 
@@ -27,6 +31,9 @@ HELDOUT = ("validation", "test")
 """Held-out splits, the preferred one first: the labels of some test splits, such as ImageNet's, are not public."""
 RECORDS = 256
 """Records whose labels are read at once."""
+
+_NAME = re.compile(r"\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?")
+"""NAME, NAME/CONFIGURATION, and a version; TFDS takes other forms for what somebody else keeps, and would fetch and run it."""
 
 
 class RecordPixels:
@@ -39,11 +46,14 @@ class RecordPixels:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return fitted(self.original(index), self._size)
+        with _opened(self._records, int(self._indices[index])) as image:
+            return fitted(image.pixels, self._size)
 
-    def original(self, index: int) -> np.ndarray:
+    @contextmanager
+    def original(self, index: int) -> Iterator[np.ndarray]:
         """The image before it is brought to the size."""
-        return _decoded(self._records, int(self._indices[index]))
+        with _opened(self._records, int(self._indices[index])) as image:
+            yield image.pixels
 
 
 def load_tfds(
@@ -63,6 +73,11 @@ def load_tfds(
         or as `choose` and `usable`.
     """
     name, _, folder = source.removeprefix(PREFIX).partition("@")
+    check_name(source, "images")
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"images: {name!r} is no data set; write tfds:NAME, tfds:NAME/CONFIGURATION or tfds:NAME:1.0.0"
+        )
     try:
         import tensorflow_datasets as tfds
 
@@ -86,13 +101,25 @@ def load_tfds(
             raise InputError(
                 f"images: {name} is prepared in another format; {_how_to_prepare(name, folder)}"
             ) from error
-        read = len(records) if only or rows is None else min(rows, len(records))
-        chosen = choose(_labels(records, read), label.names, only, rows=rows)
+        for path in builder.info.splits[split].filepaths:
+            if not os.path.isfile(path):
+                raise InputError(f"images: {path} is missing or no regular file; {_how_to_prepare(name, folder)}")
+        try:
+            labels = _labels(records, len(records) if only or rows is None else min(rows, len(records)))
+        except Exception as error:  # a damaged file of records raises whatever the damage makes it
+            raise InputError(
+                f"images: {name} cannot be read ({one_line(error)}); {_how_to_prepare(name, folder)}"
+            ) from error
+        chosen = choose(labels, label.names, only, rows=rows)
         present = chosen._replace(wanted=frozenset(chosen.labels.tolist()))  # of few rows, some classes have none
-        chosen, skipped = usable(partial(_decoded, records), present, where=f"{source}, {split}", strict=strict)
+        chosen, turned, skipped = usable(
+            partial(_opened, records), present, name_of=_record_name, where=f"{source}, {split}", strict=strict
+        )
         digest = hashlib.sha256(_identity(builder.info, split).encode())
         digest.update(chosen.indices.tobytes())
         digest.update(chosen.labels.tobytes())
+        if turned.any():
+            digest.update(turned.tobytes())
         pixels = RecordPixels(records, chosen.indices, size)
         return ImageSet(pixels, chosen.labels, chosen.classes, digest.hexdigest(), skipped)
 
@@ -100,8 +127,16 @@ def load_tfds(
     return SplitImages(part(TRAIN), None if heldout is None else part(heldout))
 
 
-def _decoded(records: Sequence[Any], index: int) -> np.ndarray:
-    return decode(records[index]["image"], f"record {index}")
+def _opened(records: Sequence[Any], index: int) -> AbstractContextManager[Decoded]:
+    try:
+        content = records[index]["image"]
+    except Exception as error:  # a damaged file of records raises whatever the damage makes it
+        raise UndecodableError(_record_name(index), one_line(error), "prepare the data set again") from error
+    return decoded(content, _record_name(index))
+
+
+def _record_name(index: int) -> str:
+    return f"record {index}"
 
 
 def is_tfds(source: str | Path) -> bool:

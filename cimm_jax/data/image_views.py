@@ -3,13 +3,17 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 
 from cimm_jax.data.image_set import ImageSet, Pixels
 from cimm_jax.errors import InputError
 
-__all__ = ["Augmentation", "ViewPixels", "check_views", "with_views"]
+__all__ = ["MOST_VIEWS", "Augmentation", "ViewPixels", "check_views", "with_views"]
+
+MOST_VIEWS = 1000
+"""Of an image; every view has its row among the features, and a longer training sees each less than once."""
 
 Augmentation = Callable[[Pixels, int, np.random.Generator], np.ndarray]
 """(images, index, random numbers) -> a view, uint8 of shape (size, size, 3). Its text must name all of its settings."""
@@ -30,15 +34,15 @@ class ViewPixels:
             return self._pixels[image]
         return self._augmentation(self._pixels, image, np.random.default_rng((self._seed, view, image)))
 
-    def original(self, index: int) -> np.ndarray:
+    def original(self, index: int) -> AbstractContextManager[np.ndarray]:
         """The image that it is a view of, before it is brought to the size."""
         return self._pixels.original(int(index) % len(self._pixels))
 
 
 def check_views(views: int) -> None:
-    """Raises `InputError` if there is less than one view."""
-    if views < 1:
-        raise InputError(f"views: needs at least 1 (the images as they are), got {views}")
+    """Raises `InputError` if there is less than one view, or more than `MOST_VIEWS`."""
+    if not 1 <= views <= MOST_VIEWS:
+        raise InputError(f"views: needs at least 1 (the images as they are) and at most {MOST_VIEWS}, got {views}")
 
 
 def with_views(images: ImageSet, views: int, augmentation: Augmentation, *, seed: int = 0) -> ImageSet:
@@ -51,7 +55,7 @@ def with_views(images: ImageSet, views: int, augmentation: Augmentation, *, seed
       seed: seeds the views. Each depends on nothing but the seed, its number and the image's.
 
     Raises:
-      InputError: if there is less than one view, or the images have several views already.
+      InputError: as `check_views`, or if the images have several views already.
     """
     check_views(views)
     if images.views > 1:

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import math
+import os
 import struct
 import sys
 import zlib
@@ -15,11 +16,17 @@ import numpy as np
 
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.errors import InputError, one_line
+from cimm_jax.files import UnreadableError, open_regular, read_regular
 
-__all__ = ["DEVIATION", "FILES", "MEAN", "IdxFile", "load_mnist"]
+__all__ = ["DEVIATION", "FILES", "MEAN", "MOST_BYTES", "IdxFile", "load_mnist"]
 
 MEAN, DEVIATION = 0.1307, 0.3081
 """The paper's normalisation of pixels in [0, 1]."""
+
+MOST_BYTES = 16 + 60_000 * 28 * 28
+"""Of a file, unpacked: the training images. A packed one may unpack to a thousand times its size."""
+
+_CURE = "download it again"
 
 
 class IdxFile(NamedTuple):
@@ -60,20 +67,28 @@ def load_mnist(data_dir: Path | None = None, *, files: Sequence[IdxFile] = FILES
 
 def _read_idx(folder: Path, file: IdxFile) -> np.ndarray:
     packed, plain = folder / f"{file.name}.gz", folder / file.name
-    path = packed if packed.exists() else plain
-    try:
-        content = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
-    except FileNotFoundError as error:
+    path = packed if os.path.exists(packed) else plain
+    if not os.path.exists(path):
         raise InputError(
             f"--data-dir: {folder} has neither {packed.name} nor {plain.name}; put the MNIST IDX files there"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"--data-dir: {path} cannot be read ({one_line(error)}); download it again") from error
+        )
+    content = _unpacked(path) if path == packed else read_regular(path, "--data-dir", most=MOST_BYTES, cure=_CURE)
     array = _parse_idx(content, path, file.axes)
     got = hashlib.sha256(content).hexdigest()
     if got != file.sha256:
         raise InputError(f"--data-dir: {path} has SHA-256 {got}, expected {file.sha256}; download the original again")
     return array
+
+
+def _unpacked(path: Path) -> bytes:
+    with open_regular(path, "--data-dir", most=MOST_BYTES, cure=_CURE) as file:
+        try:
+            content = gzip.GzipFile(fileobj=file).read(MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UnreadableError("--data-dir", path, one_line(error), _CURE) from error
+    if len(content) > MOST_BYTES:
+        raise UnreadableError("--data-dir", path, f"unpacks to more than {MOST_BYTES:,} bytes", _CURE)
+    return content
 
 
 def _parse_idx(content: bytes, path: Path, axes: int) -> np.ndarray:

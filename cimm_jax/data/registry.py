@@ -13,6 +13,7 @@ from cimm_jax.data.digits import load_digits_8x8
 from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.mnist import load_mnist
 from cimm_jax.errors import InputError
+from cimm_jax.files import check_name
 from cimm_jax.tasks import SplitPair, SplitTask
 
 __all__ = [
@@ -195,6 +196,7 @@ def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     if data_dir is None:
         return None
     folder = Path(data_dir)
-    if not folder.is_dir():
+    check_name(folder, "--data-dir")
+    if not os.path.isdir(folder):
         raise InputError(f"--data-dir: {folder} is not a folder; give the one that holds the data set's files")
     return folder

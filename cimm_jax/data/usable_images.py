@@ -2,25 +2,47 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import numpy as np
 
 from cimm_jax.data.class_list import Chosen
-from cimm_jax.data.image_decoding import UndecodableError
+from cimm_jax.data.image_decoding import Decoded, UndecodableError
 from cimm_jax.data.image_set import READERS
-from cimm_jax.errors import InputError, few
+from cimm_jax.errors import InputError, few, printable
 
-__all__ = ["usable"]
+__all__ = ["Usable", "usable"]
+
+
+class Usable(NamedTuple):
+    """What is left of chosen images.
+
+    Attributes:
+      chosen: those that can be decoded.
+      turned: which of them are stored in another orientation than they are looked at, shape (N,).
+      skipped: the others, each as "name: reason".
+    """
+
+    chosen: Chosen
+    turned: np.ndarray
+    skipped: tuple[str, ...]
 
 
 def usable(
-    decoded: Callable[[int], np.ndarray], chosen: Chosen, *, where: object, strict: bool
-) -> tuple[Chosen, tuple[str, ...]]:
-    """The chosen images without those that cannot be decoded, and what is wrong with the latter.
+    decode: Callable[[int], AbstractContextManager[Decoded]],
+    chosen: Chosen,
+    *,
+    name_of: Callable[[int], str],
+    where: object,
+    strict: bool,
+) -> Usable:
+    """The chosen images without those that cannot be decoded.
 
     Args:
-      decoded: the pixels of the image at an index of `chosen`.
+      decode: reads the image at an index of the data set.
       chosen: the images to look at.
+      name_of: what people call the image at an index, within the data set.
       where: what messages call the data set.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
 
@@ -28,19 +50,19 @@ def usable(
       InputError: if a class has no image left or, if strict, an image cannot be decoded.
     """
 
-    def problem(index: int) -> UndecodableError | None:
+    def look(index: int) -> bool | UndecodableError:
         try:
-            decoded(index)
+            with decode(index) as image:
+                return image.turned
         except UndecodableError as found:
             return found
-        return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        problems = list(pool.map(problem, chosen.indices.tolist()))
-    skipped = tuple(str(found) for found in problems if found is not None)
-    if strict and skipped:
-        raise InputError(skipped[0])
-    kept = np.asarray([found is None for found in problems], bool)
+        found = list(pool.map(look, chosen.indices.tolist()))
+    problems = {index: of for index, of in zip(chosen.indices.tolist(), found, strict=True) if not isinstance(of, bool)}
+    if strict and problems:
+        raise next(iter(problems.values()))
+    kept = np.asarray([isinstance(of, bool) for of in found], bool)
     left = chosen._replace(indices=chosen.indices[kept], labels=chosen.labels[kept])
     empty = chosen.wanted - set(left.labels.tolist())
     if empty:
@@ -48,4 +70,5 @@ def usable(
             f"images: {where} has no usable image of {few([chosen.classes[label] for label in sorted(empty)])}; add one, or "
             "remove the class"
         )
-    return left, skipped
+    skipped = tuple(printable(f"{name_of(index)}: {problem.reason}") for index, problem in problems.items())
+    return Usable(left, np.asarray(found, object)[kept].astype(bool), skipped)

@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from cimm_jax.methods._penalised import HessianFrom, SmallBatch, Term, View, penalised
+from cimm_jax.methods._penalised import HessianFrom, SmallBatch, Term, View, default_optimizer, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.hessian import probe_hessian
@@ -22,7 +22,7 @@ from cimm_jax.numerics.spectra import eigenpairs, feature_eigenpairs, largest_ei
 from cimm_jax.tasks import TaskPair
 
 
-@reused
+@reused(optimizer=default_optimizer)
 def algorithm1(
     *,
     lambda_primary: float | None = None,

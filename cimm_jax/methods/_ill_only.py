@@ -3,14 +3,14 @@
 import optax
 
 from cimm_jax.methods._algorithm1 import ill_harmful, ill_of_blocks
-from cimm_jax.methods._penalised import HessianFrom, SmallBatch, Term, penalised
+from cimm_jax.methods._penalised import HessianFrom, SmallBatch, Term, default_optimizer, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.regularizers import ill_rows
 
 
-@reused
+@reused(optimizer=default_optimizer)
 def ill_only(
     *,
     lambda_harmful: float | None = None,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from cimm_jax.errors import InputError
-from cimm_jax.methods._penalised import Term, View, penalised
+from cimm_jax.methods._penalised import Term, View, default_optimizer, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.penalty import Penalty, check_weight
@@ -13,7 +13,7 @@ from cimm_jax.numerics.spectra import largest_eigenpair, smaller_gram
 from cimm_jax.tasks import TaskPair
 
 
-@reused
+@reused(optimizer=default_optimizer)
 def imma(
     *,
     lambda_harmful: float | None = None,

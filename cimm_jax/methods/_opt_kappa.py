@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from cimm_jax.methods._penalised import HessianFrom, Term, View, penalised
+from cimm_jax.methods._penalised import HessianFrom, Term, View, default_optimizer, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.hessian import probe_hessian
@@ -11,7 +11,7 @@ from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.spectra import log_condition_number, log_feature_condition_number
 
 
-@reused
+@reused(optimizer=default_optimizer)
 def opt_kappa(
     *,
     lambda_primary: float | None = None,

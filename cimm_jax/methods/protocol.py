@@ -1,15 +1,18 @@
 """What an immunization method is: three pure functions, as an optax optimizer is two."""
 
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple, ParamSpec
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial, wraps
+from typing import Any, NamedTuple, ParamSpec, overload
 
 import jax
 
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.tasks import TaskPair
 
-__all__ = ["Info", "Method", "P", "reused"]
+__all__ = ["Info", "Made", "Method", "P", "reused"]
 
 P = ParamSpec("P")
 
@@ -31,6 +34,21 @@ class Info(NamedTuple):
     floored: jax.Array
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """How a method was made.
+
+    Attributes:
+      factory: the function that made it.
+      settings: its arguments, but for those at their defaults.
+      fields: of the method, this one left out.
+    """
+
+    factory: Callable[..., Any]
+    settings: Mapping[str, Any]
+    fields: tuple[Any, ...]
+
+
 class Method(NamedTuple):
     """An immunization method in all its forms: for linear extractors theta of shape (d, d), and for trained blocks.
 
@@ -45,6 +63,7 @@ class Method(NamedTuple):
       needs_targets: False if tasks without targets will do.
       penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
         linear maps only.
+      made: how `reused` made it, so that it can be pickled; what comes back is the same method. None if nobody says.
     """
 
     init: Callable[[jax.Array, TaskPair], Any]
@@ -53,21 +72,63 @@ class Method(NamedTuple):
     closed_form: bool = False
     needs_targets: bool = True
     penalties: tuple[Penalty, ...] | None = None
+    made: Made | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.made is None or self.made.fields != self[:-1]:
+            raise pickle.PicklingError("this method was put together by hand; give it to a process as what makes it")
+        return _made_again, (self.made.factory, dict(self.made.settings))
 
 
-def reused(factory: Callable[P, Method]) -> Callable[P, Method]:
+@overload
+def reused(factory: Callable[P, Method], /) -> Callable[P, Method]: ...
+
+
+@overload
+def reused(**spelt_out: Callable[[], Any]) -> Callable[[Callable[P, Method]], Callable[P, Method]]: ...
+
+
+def reused(factory: Any = None, /, **spelt_out: Callable[[], Any]) -> Any:
     """Makes a factory give the same method again for equal settings, so that JAX finds it compiled.
 
-    Settings that cannot be hashed are not remembered.
+    However they are written: an argument at its default is the same as one left out. Settings that cannot be hashed are not
+    remembered.
+
+    Args:
+      factory: the function, all of whose arguments may be left out.
+      spelt_out: of arguments whose default is None, what gives the value that None stands for.
     """
-    remembered = lru_cache(maxsize=256)(factory)
+    if factory is None:
+        return partial(reused, **spelt_out)
+    signature = inspect.signature(factory)
+
+    def fresh(settings: Mapping[str, Any]) -> Method:
+        method = factory(**settings)
+        return method._replace(made=Made(make, settings, tuple(method)[:-1]))
+
+    @lru_cache(maxsize=256)
+    def remembered(settings: frozenset[tuple[str, Any]]) -> Method:
+        return fresh(dict(settings))
+
+    def is_default(name: str, value: Any) -> bool:
+        hash(value)  # what has none, such as an array, may have no truth either
+        spelt = spelt_out[name]() if name in spelt_out else signature.parameters[name].default
+        return bool(value == signature.parameters[name].default or value == spelt)
 
     @wraps(factory)
-    def make(*args: P.args, **settings: P.kwargs) -> Method:
+    def make(*args: Any, **given: Any) -> Method:
         try:
-            hash((args, tuple(settings.values())))
+            settings = signature.bind(*args, **given).arguments
         except TypeError:
-            return factory(*args, **settings)
-        return remembered(*args, **settings)
+            return factory(*args, **given)  # whose error names the function
+        try:
+            key = frozenset((name, value) for name, value in settings.items() if not is_default(name, value))
+        except TypeError:
+            return fresh(settings)
+        return remembered(key)
 
     return make
+
+
+def _made_again(factory: Callable[..., Method], settings: Mapping[str, Any]) -> Method:
+    return factory(**settings)

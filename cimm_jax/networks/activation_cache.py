@@ -1,13 +1,15 @@
 """The frozen trunk's outputs, computed once and kept on disk, memory-mapped.
 
 Each array lies beside a manifest of everything it depends on; its name is the manifest's checksum, so that another model, data
-set, cut or preprocessing is another file. An interrupted computation continues where it was.
+set, cut or preprocessing is another file. An interrupted computation continues where it was. One process at a time computes an
+array, and others wait for it.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,18 @@ import numpy as np
 
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.errors import InputError
+from cimm_jax.files import UnwritableError, open_regular, reason_of
+from cimm_jax.locks import turn_at
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
+from cimm_jax.networks.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.resuming import MadeBy
 
 __all__ = ["BATCH_ROWS", "Entry", "cached_outputs", "weights_checksum"]
 
 BATCH_ROWS = 32
+
+_CURE = "make room, or choose a folder that is yours"
 
 
 def cached_outputs(
@@ -64,12 +71,16 @@ def cached_outputs(
         folder.mkdir(parents=True, exist_ok=True)
         entry = Entry(folder, manifest)
         if not entry.complete():
-            _compute(entry, model, images, cut, batch_rows, progress)
+            with turn_at(entry.array):
+                if not entry.complete():  # whoever was first may have computed it
+                    _compute(entry, model, images, cut, batch_rows, progress)
         if progress is not None:
             progress(len(images))
         return np.load(entry.array, mmap_mode="r")
+    except UnwritableError as error:
+        raise InputError(f"cache: cannot use {folder} ({error.reason}); {_CURE}") from error
     except OSError as error:
-        raise InputError(f"cache: cannot use {folder} ({error.strerror}); choose a folder you own") from error
+        raise InputError(f"cache: cannot use {folder} ({reason_of(error)}); {_CURE}") from error
 
 
 class Entry:
@@ -78,44 +89,77 @@ class Entry:
     Attributes:
       array: the finished file.
       partial: the file while it is computed.
+
+    Args:
+      folder: of the cache.
+      manifest: what the array depends on, its number of "rows" among it.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]):
         name = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:20]
         self.array, self.partial = folder / f"{name}.npy", folder / f"{name}.partial.npy"
-        self._rows = MadeBy(folder / f"{name}.json", manifest)
+        self._rows, self._wanted = MadeBy(folder / f"{name}.json", manifest), manifest["rows"]
+        self._told: set[Path] = set()
 
     def complete(self) -> bool:
-        """Whether the array is there, and was made from the same things."""
-        return self.array.exists() and self._rows.read() is not None
+        """Whether the array is there, whole, and was made from the same things; what is damaged is named on standard error."""
+        if not self.array.exists():
+            return False
+        if not _is_whole(self.array, self._wanted) or self._rows.read() != self._wanted:
+            self._say_damaged(self.array)
+            return False
+        return True
 
     def rows_done(self) -> int:
-        """How many rows an interrupted computation finished."""
-        return int(self._rows.read() or 0) if self.partial.exists() else 0
+        """How many rows an interrupted computation finished; none of what is damaged, which is named on standard error."""
+        if not self.partial.exists():
+            return 0
+        done = self._rows.read()
+        if not _is_whole(self.partial, self._wanted) or type(done) is not int or not 0 <= done <= self._wanted:
+            if done is not None:
+                self._say_damaged(self.partial)
+            return 0
+        return done
 
     def begin(self, shape: tuple[int, ...]) -> None:
-        """Makes the file of an array of this shape."""
+        """Makes the file of an array of this shape; what was noted of an earlier one counts no more."""
+        self._rows.write(0)
         np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=shape)
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Writes rows into it, and then notes how far it is; what was written is no longer in memory then."""
-        output = np.lib.format.open_memmap(self.partial, mode="r+")
-        output[start : start + len(rows)] = rows
-        output.flush()
+        output = np.load(self.partial, mmap_mode="r")
+        place = output.offset + start * output.strides[0]
+        del output
+        # A full disk is an error of a write, and the end of a process that writes to mapped memory.
+        with self.partial.open("r+b") as file:
+            file.seek(place)
+            file.write(np.ascontiguousarray(rows, np.float32).tobytes())
         self._rows.write(start + len(rows))
 
     def finish(self) -> None:
         """Gives the finished file its name."""
         os.replace(self.partial, self.array)
 
+    def _say_damaged(self, path: Path) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            print(f"cimm: {path} or what is noted of it is damaged; it is computed again", file=sys.stderr)
+
+
+def _is_whole(path: Path, rows: int) -> bool:
+    """Whether there are so many rows in a file, as its header says."""
+    try:
+        found = np.load(path, mmap_mode="r")
+    except Exception:  # NumPy raises whatever the damage makes it
+        return False
+    return found.dtype == np.float32 and found.shape[:1] == (rows,)
+
 
 def weights_checksum(path: Path) -> str:
     """SHA-256 of a file of weights; raises `InputError` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"weights: {path} cannot be read ({error.strerror}); give a safetensors file") from error
+    with open_regular(path, "weights", most=MOST_WEIGHTS_BYTES, cure="give a safetensors file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) -> dict[str, Any]:
@@ -146,6 +190,10 @@ def _compute(
         # The last batch is filled up, so that one program serves all.
         filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
         rows = np.asarray(run(parts, model.config.preprocess(filled), cut))[: len(pixels)]
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"weights: {cut} of images {done} to {done + len(rows) - 1} is infinite; use other weights"
+            )
         if not done:
             entry.begin((len(images), *rows.shape[1:]))
         entry.write(done, rows)

@@ -15,6 +15,7 @@ __all__ = [
     "CONV",
     "LINEAR",
     "PLAIN",
+    "VARIANCE",
     "Entry",
     "KeyMap",
     "Layout",
@@ -29,6 +30,10 @@ __all__ = [
 
 Path: TypeAlias = tuple[str, ...]
 """Where an array is in the model's flat state, such as ("parts", "stem", "first", "conv", "kernel")."""
+
+
+VARIANCE = "var"
+"""What a model calls stored variances, which have a sign that all networks rely on."""
 
 
 class Layout(NamedTuple):
@@ -107,7 +112,7 @@ def layer_norm_entries(key: str, path: Path) -> list[Entry]:
 
 def batch_norm_entries(key: str, path: Path) -> list[Entry]:
     """The same with the stored statistics."""
-    statistics = (("running_mean", "mean"), ("running_var", "var"))
+    statistics = (("running_mean", "mean"), ("running_var", VARIANCE))
     return layer_norm_entries(key, path) + [
         Entry(f"{key}.{theirs}", ((*path, ours),), PLAIN) for theirs, ours in statistics
     ]

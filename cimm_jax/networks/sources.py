@@ -11,7 +11,8 @@ from importlib import resources
 from pathlib import Path
 
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, write_whole
+from cimm_jax.files import output_folder, read_regular, write_whole
+from cimm_jax.networks.tensor_file import MOST_WEIGHTS_BYTES
 
 __all__ = ["FILE", "HUB", "PUBLISHED", "TIMEOUT_SECONDS", "HubWeights", "from_hub", "from_package"]
 
@@ -86,13 +87,14 @@ def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None 
         raise InputError(f"repository: need owner/name, got {wanted.repository!r}")
     folder = _cache(cache) / wanted.repository.replace("/", "--") / wanted.revision
     path = folder / FILE
-    if path.is_file():
-        _check(path.read_bytes(), wanted, f"{path} in the cache", "delete it to download it again")
+    if os.path.exists(path):
+        content = read_regular(path, "cache", most=MOST_WEIGHTS_BYTES, cure="delete it to download it again")
+        _check(content, wanted, f"{path} in the cache", "delete it to download it again")
         return path
     url = f"{endpoint}/{wanted.repository}/resolve/{wanted.revision}/{FILE}"
     content = _download(url)
     _check(content, wanted, url, "the file was changed on its way, or is another")
-    return write_whole(output_folder(folder, "cache") / FILE, content)
+    return write_whole(output_folder(folder, "cache") / FILE, content, "cache")
 
 
 def _known(weights: HubWeights | str) -> HubWeights:
@@ -112,11 +114,16 @@ def _cache(folder: str | os.PathLike[str] | None) -> Path:
 def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-            return response.read()
+            # Without a number, less than was announced is noticed.
+            known = response.length is not None and response.length <= MOST_WEIGHTS_BYTES
+            content = response.read() if known else response.read(MOST_WEIGHTS_BYTES + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:  # unreachable, refused, broken off, no URL
         raise InputError(
             f"weights: {url} cannot be downloaded ({error}); connect to a network, or give a file that you have"
         ) from error
+    if len(content) > MOST_WEIGHTS_BYTES:
+        raise InputError(f"weights: {url} has more than {MOST_WEIGHTS_BYTES:,} bytes; give another repository")
+    return content
 
 
 def _check(content: bytes, wanted: HubWeights, source: str, advice: str) -> None:

@@ -6,8 +6,9 @@ Stored statistics of batch normalisations stay as they are, so that the trunk's 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +18,12 @@ import optax
 
 from cimm_jax.errors import InputError
 from cimm_jax.networks import functional
+from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.functional import Split
-from cimm_jax.networks.batches import paired_batches
 from cimm_jax.numerics.class_targets import one_hot
 from cimm_jax.numerics.penalty import Penalty
-from cimm_jax.resuming import Checkpoint
+from cimm_jax.resuming import Checkpoint, checksum
 from cimm_jax.tasks import Task, TaskPair
 
 __all__ = ["State", "Trained", "TrainingSettings", "train_tail"]
@@ -113,7 +114,8 @@ def train_tail(
       harmful: the harmful one.
       penalties: of a method (`Method.penalties`).
       settings: how.
-      checkpoint: where to save after each epoch, and to go on from.
+      checkpoint: where to save on the way, at the least after each epoch, and to go on from, if it is of the same settings,
+        penalties, labels and network; whoever makes it says what the activations depend on.
       observe: is shown the network before the first epoch and after each; says something that JSON can hold.
       progress: called with the number of steps made.
 
@@ -139,28 +141,54 @@ def train_tail(
     )
     params = (parts.tail, parts.head)
     state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
-    first, found, observed = 0, [], []
-    if checkpoint is not None and (saved := checkpoint.restore(lambda notes: state)) is not None:
-        state, notes = saved
-        first, found, observed = notes["epoch"], notes["losses"], notes["observed"]
-    elif observe is not None:
+    begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
+    if checkpoint is not None:
+        checkpoint = checkpoint.that_depends_on(**_depends_on(parts, cut, primary, harmful, penalties, settings))
+        state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
+    found, observed = begun["losses"], begun["observed"]
+    if observe is not None and not observed:
         observed.append(observe(parts))
-    for epoch in range(first, settings.epochs):
-        for number, (p, h) in enumerate(paired_batches(*counts, settings.batch_rows, epoch=epoch, seed=settings.seed)):
+    for epoch in range(begun["epoch"], settings.epochs):
+        made = begun["made"] if epoch == begun["epoch"] else 0
+        batches = paired_batches(*counts, settings.batch_rows, epoch=epoch, seed=settings.seed)
+        for number, (p, h) in enumerate(islice(batches, made, None), made):
             targets = one_hot(harmful.labels[h], classes).astype(np.float32)
             data = (primary.x[p], primary.labels[p], harmful.x[h], targets)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state.params, parts, data))
             state, loss = step(state, parts, data)
             found.append(loss)
+            if checkpoint is not None:
+                notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
+                checkpoint.offer(state, notes)
             if progress is not None:
                 progress(epoch * per_epoch + number + 1)
-        found = [float(loss) for loss in found]
         if observe is not None:
             observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
-            checkpoint.save(state, {"epoch": epoch + 1, "losses": found, "observed": observed})
-    return Trained(_with(parts, state), np.asarray(found), np.asarray(state.weights), observed)
+            checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
+    return Trained(
+        _with(parts, state), np.asarray([float(loss) for loss in found]), np.asarray(state.weights), observed
+    )
+
+
+def _depends_on(
+    parts: Split,
+    cut: str,
+    primary: Labelled,
+    harmful: Labelled,
+    penalties: tuple[Penalty, ...],
+    settings: TrainingSettings,
+) -> dict[str, Any]:
+    """What states on the way depend on, but for the activations, which may be larger than memory."""
+    named = [f"{getattr(p.value, '__module__', '')}.{getattr(p.value, '__qualname__', '')}" for p in penalties]
+    return {
+        "settings": asdict(settings),
+        "cut": cut,
+        "penalties": [{"value": name, "weight": p.weight} for name, p in zip(named, penalties, strict=True)],
+        "begun_with": checksum((parts, primary.labels, harmful.labels)),
+        "activations": [primary.x.shape, harmful.x.shape],
+    }
 
 
 def _with(parts: Split, state: State) -> Split:

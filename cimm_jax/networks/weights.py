@@ -2,41 +2,26 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import nnx
 from safetensors.numpy import save
 
-from cimm_jax.errors import InputError
-from cimm_jax.files import write_whole
+from cimm_jax.errors import InputError, few
+from cimm_jax.files import UnwritableError, write_whole
 from cimm_jax.networks import key_maps
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.key_maps import Entry, KeyMap
+from cimm_jax.networks.tensor_file import FLOATS, MOST_WEIGHTS_BYTES, Described, TensorFile, open_tensors
 
-__all__ = ["IGNORED", "Tensor", "export_weights", "load_weights"]
+__all__ = ["IGNORED", "export_weights", "load_weights"]
 
 IGNORED = ".num_batches_tracked"
 """PyTorch counts batches there, for a kind of momentum that none of these networks uses."""
-
-_DTYPES = {"F16": np.float16, "BF16": jnp.bfloat16, "F32": np.float32, "F64": np.float64}
-
-
-class Tensor(NamedTuple):
-    """A tensor as it stands in a file.
-
-    Attributes:
-      dtype: as safetensors calls it, such as "F32".
-      shape: its axes.
-      data: its bytes.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
 
 
 def load_weights(config: Config, path: str | os.PathLike[str], *, names: str | None = None) -> Backbone:
@@ -51,26 +36,34 @@ def load_weights(config: Config, path: str | os.PathLike[str], *, names: str | N
       The network, whose `config.names` is the key map, for `export_weights`.
 
     Raises:
-      InputError: if the file cannot be read, is no whole safetensors file, or holds another architecture; or if keys are
-        missing, surplus, misshapen or no floating-point numbers: all of them are listed.
+      InputError: if the file cannot be read, is no whole safetensors file, or holds another architecture; if keys are
+        missing, surplus, misshapen or no floating-point numbers: all of them are listed; or if a tensor has a number that is
+        not finite in float32, or a negative variance.
     """
-    file = Path(path)
-    tensors = _read(file)
-    key_map = _choose(config, tensors, file, names)
+    cure = "download it again, or convert it if it is a PyTorch pickle"
+    with open_tensors(Path(path), "weights", most=MOST_WEIGHTS_BYTES, cure=cure) as file:
+        return _load(config, file, Path(path), names)
+
+
+def _load(config: Config, file: TensorFile, path: Path, names: str | None) -> Backbone:
+    key_map = _choose(config, file.tensors, path, names)
     config = dataclasses.replace(cast(Any, config), names=key_map.name, **key_map.settings)
     model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))  # shapes alone: no time spent on random numbers
     graphdef, state = nnx.split(model)
     variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(state)))
     entries = key_map.entries(config)
-    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
-    problems = _problems(entries, shapes, tensors)
+    shapes = {place: tuple(variable.shape) for place, variable in variables.items()}
+    problems = _problems(entries, shapes, file.tensors)
     if problems:
         raise InputError(
-            f"weights: {file} does not fit {type(config).__name__} ({key_map.name}): {'; '.join(problems)}"
+            f"weights: {path} does not fit {type(config).__name__} ({key_map.name}): {'; '.join(problems)}"
         )
+    found = {entry.key: _float32(file.array(entry.key)) for entry in entries}
+    if faults := _faults(entries, found):
+        raise InputError(f"weights: {path} has {'; '.join(faults)}; download it again, or take other weights")
     for entry in entries:
-        for target, array in zip(entry.paths, _arrays(entry, tensors[entry.key]), strict=True):
-            variables[target] = variables[target].replace(jnp.asarray(array))
+        for target, array in zip(entry.paths, np.split(found[entry.key], len(entry.paths)), strict=True):
+            variables[target] = variables[target].replace(jnp.asarray(entry.layout.read(array)))
     return nnx.merge(graphdef, nnx.from_flat_state(cast(Any, variables)))
 
 
@@ -94,28 +87,13 @@ def export_weights(model: Backbone, path: str | os.PathLike[str]) -> Path:
         tensors[entry.key] = np.ascontiguousarray(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
     try:
         return write_whole(Path(path), save(tensors, {"format": "pt"}))  # without it transformers refuses the file
-    except OSError as error:
+    except UnwritableError as error:
         raise InputError(
-            f"path: cannot write {path} ({error.strerror}); choose a folder that exists and is yours"
+            f"path: cannot write {path} ({error.reason}); choose a folder that exists and is yours"
         ) from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"weights: {path} cannot be read ({error.strerror}); give a safetensors file") from error
-    try:
-        found = safetensors.deserialize(content)
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"weights: {path} is no whole safetensors file ({error}); download it again, or convert it if it is a "
-            "PyTorch pickle"
-        ) from error
-    return {key: Tensor(tensor["dtype"], tuple(tensor["shape"]), tensor["data"]) for key, tensor in found}
-
-
-def _choose(config: Config, tensors: dict[str, Tensor], file: Path, names: str | None) -> KeyMap:
+def _choose(config: Config, tensors: Mapping[str, Described], file: Path, names: str | None) -> KeyMap:
     if names is not None:
         return _named(config, names)
     maps = config.key_maps
@@ -141,7 +119,7 @@ def _named(config: Config, names: str) -> KeyMap:
 
 
 def _problems(
-    entries: list[Entry], shapes: dict[key_maps.Path, tuple[int, ...]], tensors: dict[str, Tensor]
+    entries: list[Entry], shapes: dict[key_maps.Path, tuple[int, ...]], tensors: Mapping[str, Described]
 ) -> list[str]:
     """Every key that is missing, surplus, misshapen or no floating-point numbers, one text a kind."""
     expected = {entry.key: _file_shape(entry, shapes) for entry in entries}
@@ -149,7 +127,7 @@ def _problems(
     surplus = [key for key in tensors if key not in expected and not key.endswith(IGNORED)]
     present = [(key, shape, tensors[key]) for key, shape in expected.items() if key in tensors]
     misshapen = [f"{key} {tensor.shape} for {shape}" for key, shape, tensor in present if tensor.shape != shape]
-    wrong = [f"{key} {tensor.dtype}" for key, _, tensor in present if tensor.dtype not in _DTYPES]
+    wrong = [f"{key} {tensor.dtype}" for key, _, tensor in present if tensor.dtype not in FLOATS]
     kinds = {"missing": missing, "surplus": surplus, "misshapen": misshapen, "not floating-point": wrong}
     return [f"{kind}: {', '.join(sorted(keys))}" for kind, keys in kinds.items() if keys]
 
@@ -163,7 +141,15 @@ def _file_shape(entry: Entry, shapes: dict[key_maps.Path, tuple[int, ...]]) -> t
     return (sum(part[0] for part in parts), *parts[0][1:])
 
 
-def _arrays(entry: Entry, tensor: Tensor) -> list[np.ndarray]:
-    """The model's arrays, float32, in the model's layout."""
-    whole = np.frombuffer(tensor.data, _DTYPES[tensor.dtype]).reshape(tensor.shape).astype(np.float32)
-    return [entry.layout.read(array) for array in np.split(whole, len(entry.paths))]
+def _float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is looked for
+        return array.astype(np.float32)
+
+
+def _faults(entries: list[Entry], found: Mapping[str, np.ndarray]) -> list[str]:
+    """Every tensor that makes features of no meaning, one text a kind."""
+    broken = [key for key, array in found.items() if not np.isfinite(array).all()]
+    variances = [entry.key for entry in entries if entry.paths[0][-1] == key_maps.VARIANCE]
+    negative = [key for key in variances if key not in broken and (found[key] < 0).any()]
+    kinds = {"numbers that are not finite in float32 in": broken, "negative variances in": negative}
+    return [f"{kind} {few(sorted(keys))}" for kind, keys in kinds.items() if keys]

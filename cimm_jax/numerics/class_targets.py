@@ -6,6 +6,8 @@ spent on hiding that constant, and "excess loss left" would say how much of it w
 take the targets minus their means over the training rows.
 """
 
+from typing import Any
+
 import numpy as np
 
 from cimm_jax.errors import InputError
@@ -13,20 +15,34 @@ from cimm_jax.errors import InputError
 __all__ = ["centred", "one_hot"]
 
 
-def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+def one_hot(labels: Any, classes: int | None = None) -> np.ndarray:
     """Targets of shape (N, classes), float64: +1 at the class, -1 elsewhere; a column +1 and -1 for two classes.
 
     Args:
       labels: shape (N,), integers from 0.
-      classes: how many there are, at least 2.
+      classes: how many there are, at least 2; one more than the highest label if None. Give it where one part of a data set may
+        lack the last classes.
 
     Raises:
-      InputError: if there are fewer than two classes, or a label is none of them.
+      InputError: if labels are no integers, there are fewer than two classes, or a label is none of them.
     """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "biu":
+        raise InputError(
+            f"labels: need integers of shape (N,), got {labels.dtype} {labels.shape}; number the classes from 0"
+        )
+    labels = labels.astype(np.int64)
+    highest = int(labels.max())
+    if classes is None:
+        if highest >= len(labels):
+            raise InputError(
+                f"labels: go up to {highest} in {len(labels)} rows; number the classes from 0, or give classes"
+            )
+        classes = highest + 1
     if classes < 2:
         raise InputError(f"classes: needs at least 2, got {classes}; give images of more classes")
-    if labels.ndim != 1 or labels.min() < 0 or labels.max() >= classes:
-        raise InputError(f"labels: need shape (N,) and 0 to {classes - 1}, got {labels.shape} up to {labels.max()}")
+    if labels.min() < 0 or highest >= classes:
+        raise InputError(f"labels: need 0 to {classes - 1}, got {labels.min()} to {highest}")
     if classes == 2:
         return np.where(labels == 1, 1.0, -1.0)[:, None]
     targets = np.full((len(labels), classes), -1.0)

@@ -1,30 +1,38 @@
 """Attacks defences of a subject, the undefended extractor with the same sweep."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from cimm_jax import attacks
-from cimm_jax.attacks import UNDEFENDED, Operator, Swept, Target
+from cimm_jax import attacks, interruption
+from cimm_jax.attacks import UNDEFENDED, Operator, Swept, Target, Trace
 from cimm_jax.errors import InputError
 from cimm_jax.measures.measured import measure
 from cimm_jax.numerics.threads import blas_threads_for
 from cimm_jax.progress import progress_bar
 from cimm_jax.runs.defence import Defence, MapDefence, undefended
+from cimm_jax.runs.kept_traces import KeptTraces
 from cimm_jax.runs.records import Attacked, AttackRecord, Budget, ImmunizeRecord, Manifest
 from cimm_jax.runs.run_folder import read_record_of
-from cimm_jax.runs.source import check_same_source
+from cimm_jax.runs.source import Source, check_same_source
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
 __all__ = ["attack", "check_attackers", "read_defences", "read_runs"]
 
 
-def read_runs(folders: Sequence[Path]) -> dict[str, ImmunizeRecord]:
+def read_runs(
+    folders: Sequence[Path], located: Callable[[Source], Source] = lambda source: source
+) -> dict[str, ImmunizeRecord]:
     """The records of `cimm immunize` in the folders, by the folders' names; they must be of one subject.
+
+    Args:
+      folders: of the runs.
+      located: gives a source of a record the places where its files are on this machine (`places.moved`).
 
     Raises:
       InputError: if a folder is no such run, is damaged or of another version, or two runs differ in their subject or not in
@@ -34,6 +42,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, ImmunizeRecord]:
     if len(set(names)) < len(names):
         raise InputError(f"runs: {', '.join(names)}: two folders have the same name; rename one")
     records = {name: read_record_of(folder, ImmunizeRecord) for name, folder in zip(names, folders, strict=True)}
+    records = {name: replace(record, source=located(record.source)) for name, record in records.items()}
     check_same_source({name: record.source for name, record in records.items()})
     return records
 
@@ -72,8 +81,11 @@ def attack(
     seed: int,
     runs: Mapping[str, ImmunizeRecord] | None = None,
     harmful_only: bool = False,
+    kept: Path | None = None,
 ) -> tuple[AttackRecord, str]:
     """Every operator against every defence and the undefended extractor, task by task, with progress bars.
+
+    Ctrl-C and SIGTERM end it with what is finished.
 
     Args:
       manifest: how the record is made.
@@ -84,9 +96,10 @@ def attack(
       seed: seeds them.
       runs: records of defences that were read, which need not be measured again.
       harmful_only: leave out what the other tasks pay.
+      kept: folder that keeps what is finished (`KeptTraces`), so that the same attack need not run it again.
 
     Returns:
-      The record, and what was left unfinished by a `KeyboardInterrupt`; empty if nothing.
+      The record, and what was finished when somebody interrupted; empty if nobody did.
 
     Raises:
       InputError: if attackers or tasks cannot be used.
@@ -96,9 +109,12 @@ def attack(
     tasks = {name: task for name, task in subject.attacked(loss).items() if name == "harmful" or not harmful_only}
     keys = jax.random.split(jax.random.key(seed), seeds)
     everything = [undefended(subject), *defences]
-    sweeps = {name: partial(_sweep, subject, everything, name, task, operators, keys) for name, task in tasks.items()}
+    sweeps = {
+        name: partial(_sweep, subject, everything, name, task, operators, keys, kept, manifest)
+        for name, task in tasks.items()
+    }
     with blas_threads_for(subject.features):
-        swept = _swept_by_task(sweeps, operators)
+        swept, interrupted = _swept_by_task(sweeps, len(operators))
         extractors = {UNDEFENDED: Attacked("none", None, None)}
         extractors |= {defence.name: _attacked(defence, subject, runs or {}, seed) for defence in defences}
     records, names = operators[0].records, list(extractors)
@@ -126,7 +142,7 @@ def attack(
         best_so_far=_best_so_far(swept["harmful"], names),
         network=subject.network_data,
     )
-    return record, _unfinished(swept, tasks, operators)
+    return record, interrupted
 
 
 def check_attackers(names: Sequence[str], runs: Mapping[str, ImmunizeRecord]) -> None:
@@ -145,15 +161,34 @@ def _sweep(
     plain: SplitTask,
     operators: Sequence[Operator],
     keys: jax.Array,
+    kept: Path | None,
+    manifest: Manifest,
     *,
     progress: Callable[[int], None],
-) -> dict[str, Swept]:
+) -> tuple[dict[str, Swept], bool]:
+    """What is finished of one task, and whether somebody interrupted; raises `KeyboardInterrupt` if nothing is finished."""
     loss = operators[0].loss
     targets = {defence.name: defence.target(subject, task, plain, loss) for defence in defences}
     if any(target.mapping is None for target in targets.values()):
         targets = {name: _without_map(target) for name, target in targets.items()}
     run = attacks.sweep_classes if subject.by_errors else attacks.sweep
-    return run(operators, targets, keys=keys, progress=progress)
+    made_by = {"task": task, "by_errors": subject.by_errors, "versions": manifest.versions}
+    store = None if kept is None else KeptTraces(kept, made_by, targets, keys)
+    done = {} if store is None else store.read(operators)
+
+    def finished(operator: Operator, trace: Trace) -> None:
+        done[operator.name] = trace
+        if store is not None:
+            store.write(operator, trace)
+
+    try:
+        return run(operators, targets, keys=keys, done=dict(done), finished=finished, progress=progress), False
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        interruption.taken()
+        members = [operator for operator in operators if operator.name in done]
+        return run(members, targets, keys=keys, done=done), True
 
 
 def _without_map(target: Target) -> Target:
@@ -161,21 +196,23 @@ def _without_map(target: Target) -> Target:
 
 
 def _swept_by_task(
-    sweeps: Mapping[str, Callable[..., dict[str, Swept]]], operators: Sequence[Operator]
-) -> dict[str, dict[str, Swept]]:
-    """By task and attacker. Ctrl-C ends it; what is finished of a task is kept, or it is raised if nothing is."""
+    sweeps: Mapping[str, Callable[..., tuple[dict[str, Swept], bool]]], attackers: int
+) -> tuple[dict[str, dict[str, Swept]], str]:
+    """By task and attacker, and what was finished when somebody interrupted, which ends it; raises that if nothing was."""
     swept: dict[str, dict[str, Swept]] = {}
     for task, sweep in sweeps.items():
-        with progress_bar(f"attacking the {task} task", len(operators)) as progress:
+        with progress_bar(f"attacking the {task} task", attackers) as progress:
             try:
-                swept[task] = sweep(progress=progress)
+                swept[task], interrupted = sweep(progress=progress)
             except KeyboardInterrupt:
                 if not swept:
                     raise
-                break
-        if len(swept[task]) < len(operators):
-            break
-    return swept
+                interruption.taken()
+                interrupted = True
+        if interrupted:
+            last, found = list(swept.items())[-1]
+            return swept, f"{len(found)} of {attackers} attackers were finished on the {last} task"
+    return swept, ""
 
 
 def _attacked(defence: Defence, subject: Subject, runs: Mapping[str, ImmunizeRecord], seed: int) -> Attacked:
@@ -185,15 +222,6 @@ def _attacked(defence: Defence, subject: Subject, runs: Mapping[str, ImmunizeRec
     return Attacked(
         kind, measure(defence.extractions(subject), seed=seed + 1, with_curves=False), defence.kept(subject)
     )
-
-
-def _unfinished(
-    swept: Mapping[str, Mapping[str, Swept]], tasks: Mapping[str, SplitTask], operators: Sequence[Operator]
-) -> str:
-    if [len(found) for found in swept.values()] == [len(operators)] * len(tasks):
-        return ""
-    task, found = list(swept.items())[-1]
-    return f"{len(found)} of {len(operators)} attackers were finished on the {task} task"
 
 
 def _best_so_far(swept: Mapping[str, Swept], extractors: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

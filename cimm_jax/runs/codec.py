@@ -54,12 +54,12 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and encode(one) == encode(other)
 
 
-class _Unfit(TypeError):
+class _UnfitError(TypeError):
     """What stands at some place does not fit there; the text says why."""
 
 
 def _said(error: BaseException, kind: type | None) -> str:
-    return str(error) if isinstance(error, _Unfit) else format_exception(error, kind)
+    return str(error) if isinstance(error, _UnfitError) else format_exception(error, kind)
 
 
 def _write_float(value: float) -> float | str:
@@ -73,14 +73,14 @@ def _read_float(value: Any, _: Any = float) -> float:
     if isinstance(value, str) and value in _WORDS:
         return _WORDS[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Unfit(f"needs a number, got {type(value).__name__}")
+        raise _UnfitError(f"needs a number, got {type(value).__name__}")
     return float(value)
 
 
 def _reader(kind: type) -> Any:
     def read(value: Any, _: Any) -> Any:
         if type(value) is not kind:
-            raise _Unfit(f"needs {kind.__name__}, got {type(value).__name__}")
+            raise _UnfitError(f"needs {kind.__name__}, got {type(value).__name__}")
         return value
 
     return read
@@ -100,9 +100,9 @@ def _read_array(value: Any, _: Any) -> np.ndarray:
     try:
         array = np.asarray(_read_nested(value))
     except ValueError as error:
-        raise _Unfit(f"needs an array of numbers ({one_line(error)})") from error
+        raise _UnfitError(f"needs an array of numbers ({one_line(error)})") from error
     if array.dtype.kind not in "biuf":
-        raise _Unfit(f"needs an array of numbers, got {array.dtype}")
+        raise _UnfitError(f"needs an array of numbers, got {array.dtype}")
     return array
 
 
@@ -143,10 +143,10 @@ def _record_reader(factory: Callable[..., Any], made: cattrs.Converter) -> Calla
 
         def strict(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
-                raise _Unfit(f"needs {kind.__name__}, got {type(value).__name__}")
+                raise _UnfitError(f"needs {kind.__name__}, got {type(value).__name__}")
             for fault, found in (("lacks", names - value.keys()), ("has an unknown", value.keys() - names)):
                 if found:
-                    raise _Unfit(f"{fault} {min(found)}")
+                    raise _UnfitError(f"{fault} {min(found)}")
             return read(value, kind)
 
         return strict
@@ -182,12 +182,12 @@ def _is_plain_tuple(kind: Any) -> bool:
 def _tuple_reader(made: cattrs.Converter) -> Callable[[Any, Any], Any]:
     def read(value: Any, kind: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise _Unfit(f"needs a list, got {type(value).__name__}")
+            raise _UnfitError(f"needs a list, got {type(value).__name__}")
         kinds = get_args(kind)
         if kinds[1:] == (...,):
             return tuple(made.structure(value, list[kinds[0]]))
         if len(value) != len(kinds):
-            raise _Unfit(f"needs {len(kinds)} items, got {len(value)}")
+            raise _UnfitError(f"needs {len(kinds)} items, got {len(value)}")
         return tuple(map(made.structure, value, kinds))
 
     return read

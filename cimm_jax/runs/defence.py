@@ -9,21 +9,24 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from cimm_jax.attacks import UNDEFENDED, Target, behind
 from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
-from cimm_jax.errors import InputError, one_line
+from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
+from cimm_jax.networks.tensor_file import FLOATS, open_tensors
 from cimm_jax.numerics import losses
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
-__all__ = ["HEAD_FILE", "MODEL_FILE", "THETA_FILE", "Defence", "MapDefence", "undefended"]
+__all__ = ["HEAD_FILE", "MODEL_FILE", "MOST_BYTES", "THETA_FILE", "Defence", "MapDefence", "undefended"]
 
 THETA_FILE, HEAD_FILE, MODEL_FILE = "theta.safetensors", "head.safetensors", "model.safetensors"
+
+MOST_BYTES = 1 << 31
+"""Of a file with a map: one of 16,384 features in float64."""
 
 
 class Defence(Protocol):
@@ -82,19 +85,21 @@ class MapDefence:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "MapDefence":
-        """The map in a run folder; raises `InputError` if it is missing or damaged."""
+        """The map in a run folder; raises `InputError` if it is missing, damaged, or no finite square matrix."""
         path = folder / THETA_FILE
-        try:
-            theta = load_file(path)["theta"]
-        except (OSError, KeyError, SafetensorError) as error:
-            raise InputError(f"runs: {path} is missing or damaged ({one_line(error)}); immunize again") from error
-        return cls(name, theta.astype(np.float64))
+        with open_tensors(path, "runs", most=MOST_BYTES, cure="immunize again") as file:
+            of = file.tensors.get("theta")
+            if of is None or of.dtype not in FLOATS or len(of.shape) != 2 or of.shape[0] != of.shape[1]:
+                found = "nothing" if of is None else f"{of.dtype} {of.shape}"
+                raise InputError(f"runs: {path} has {found} as theta, which needs floats (d, d); immunize again")
+            theta = file.array("theta").astype(np.float64)
+        if not np.isfinite(theta).all():
+            raise InputError(f"runs: {path} has numbers in theta that are not finite; immunize again")
+        return cls(name, theta)
 
     def check(self, subject: Subject) -> None:
         """As the protocol has it."""
         check_extractor(self.theta, subject.pairs()["train"], f"theta of {self.name}")
-        if self.theta.shape[0] != self.theta.shape[1] or not np.isfinite(self.theta).all():
-            raise InputError(f"runs: theta of {self.name} is not a finite square matrix; immunize again")
 
     def extractions(self, subject: Subject) -> dict[str, Extraction]:
         """The map behind undefended features."""

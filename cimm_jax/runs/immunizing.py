@@ -19,6 +19,7 @@ from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence, MapDefence
+from cimm_jax.runs.manifest import versions
 from cimm_jax.runs.records import History, ImmunizeRecord, Manifest, Training
 from cimm_jax.runs.subject import Subject
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GOES_ON", "LARGE", "POLICY", "immunize_record", "make_map", "train_blocks"]
 
-GOES_ON = "training goes on behind its last whole epoch when the same command is given again"
+GOES_ON = "training goes on where it was when the same command is given again"
 
 POLICY = PseudoInverse()
 """Condition numbers on the way are measured under it."""
@@ -118,13 +119,7 @@ def train_blocks(
     primary, harmful = sets["primary"].train, sets["harmful"].train
     counts = len(primary.labels), len(harmful.labels)
     epoch = len(list(paired_batches(*counts, settings.batch_rows, epoch=0, seed=settings.seed)))
-    made_by = {
-        "method": name,
-        "trained_from": cut,
-        "weights": [penalty.weight for penalty in method.penalties],
-        "settings": asdict(settings),
-        "network": encode(subject.network_data),
-    }
+    made_by = {"method": name, "network": encode(subject.network_data), "versions": versions()}
     total = epoch * settings.epochs
     with (
         blas_threads_for(subject.features),

@@ -7,7 +7,7 @@ from typing import Any
 
 from cimm_jax.runs.records import SCHEMA, Manifest
 
-__all__ = ["PACKAGES", "make_manifest"]
+__all__ = ["PACKAGES", "make_manifest", "versions"]
 
 PACKAGES = ("cimm_jax", "jax", "jaxlib", "optax", "numpy")
 
@@ -23,5 +23,9 @@ def make_manifest(
       command_line: what makes the result again.
       data_sha256: checksums of what it is computed from, by path.
     """
-    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    return Manifest(SCHEMA, command, command_line, dict(settings), versions, dict(data_sha256 or {}))
+    return Manifest(SCHEMA, command, command_line, dict(settings), versions(), dict(data_sha256 or {}))
+
+
+def versions() -> dict[str, str]:
+    """Of what results are computed with, by name."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ImagePart", "NetworkData"]
+__all__ = ["NAMED_FILES", "ImagePart", "NetworkData"]
+
+NAMED_FILES = 5
+"""Of the files that could not be decoded, so many are named."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,7 @@ class ImagePart:
       sha256: of the images.
       skipped: how many files could not be decoded.
       views: of each image.
+      skipped_files: the first of those that could not be decoded, each as "name: reason".
     """
 
     images: int
@@ -22,6 +26,7 @@ class ImagePart:
     sha256: str
     skipped: int
     views: int
+    skipped_files: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import jax.numpy as jnp
 from cimm_jax.attacks import class_task
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data.augmentation import augmentation_for
-from cimm_jax.data.class_list import read_class_list
+from cimm_jax.data.class_list import ClassList, read_class_list
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, naming
 from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.activation_cache import weights_checksum
 from cimm_jax.networks.backbone import FEATURES
@@ -27,7 +28,7 @@ from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar
-from cimm_jax.runs.network_data import ImagePart, NetworkData
+from cimm_jax.runs.network_data import NAMED_FILES, ImagePart, NetworkData
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.tasks import SplitTask, TaskPair, check_pair
 
@@ -38,7 +39,7 @@ class NetworkSubject:
     """A network and its images; features are computed when they are asked for, with progress bars, and kept.
 
     Attributes:
-      source: what opened it.
+      source: what opened it, with the names of classes where a file of them was given.
       names: what people call the tasks.
       network: with its published weights.
       images: of the primary and the harmful task.
@@ -56,7 +57,7 @@ class NetworkSubject:
     by_errors = True
 
     def __init__(self, source: NetworkSource, cache: Path | None = None):
-        self.source, self.cut = source, FEATURES
+        self.cut = FEATURES
         self._cache = default_cache() if cache is None else cache
         config = by_name(source.model)
         check_views(source.views)
@@ -64,17 +65,11 @@ class NetworkSubject:
             task: read_class_list(getattr(source, f"{task}_classes"), renumbered=renumbered, setting=f"{task}_classes")
             for task, renumbered in (("primary", False), ("harmful", True))
         }
+        # Names, where a file of them was given: a record that is read elsewhere finds no file there, or another.
+        listed_names = {f"{task}_classes": listed.names for task, listed in only.items() if listed is not None}
+        self.source = replace(source, **listed_names)
         self.network = load_weights(config, source.weights)
-        images = {
-            task: load_images(
-                getattr(source, task),
-                size=config.preprocess.size,
-                only=listed,
-                rows=source.image_rows,
-                strict=source.strict,
-            )
-            for task, listed in only.items()
-        }
+        images = {task: _images(source, task, listed, config.preprocess.size) for task, listed in only.items()}
         classes = len(images["primary"].train.classes)
         if classes != config.classes:
             raise InputError(
@@ -203,19 +198,28 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
 
 
+def _images(source: NetworkSource, task: str, listed: ClassList | None, size: int) -> SplitImages:
+    with naming(task, "images"):
+        return load_images(
+            getattr(source, task), size=size, only=listed, image_rows=source.image_rows, strict=source.strict
+        )
+
+
 def _with_views(split: SplitImages, views: int, preprocess) -> SplitImages:
     augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=split.train.mirrored_alike)
     return split._replace(train=with_views(split.train, views, augmentation))
 
 
-def _name(source: str, only) -> str:
+def _name(source: str, only: ClassList | None) -> str:
     name = source if source.startswith("tfds:") else Path(source).name
     return name if only is None else f"{len(only.names)} classes of {name}"
 
 
 def _described(images: SplitImages) -> dict[str, ImagePart]:
     return {
-        name: ImagePart(len(part), len(part.classes), part.sha256, len(part.skipped), part.views)
+        name: ImagePart(
+            len(part), len(part.classes), part.sha256, len(part.skipped), part.views, part.skipped[:NAMED_FILES]
+        )
         for name, part in images._asdict().items()
         if part is not None
     }

@@ -209,8 +209,8 @@ class AttackRecord(Record):
       records: the numbers of steps that were recorded.
       extractors: by name, the undefended one first.
       tasks: outcomes by task, the harmful one first, extractor and attacker.
-      best_so_far: expected least excess harmful loss left after 1, 2, ... trials (an attacker at a rate), by extractor and kind of
-        attacker ("gradient", "all").
+      best_so_far: expected least excess harmful loss left after 1, 2, ... trials (an attacker at a rate), by extractor and kind
+        of attacker ("gradient", "all").
       network: what features were made from; None if there is no network.
     """
 

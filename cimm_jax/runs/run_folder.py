@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cimm_jax.errors import InputError, one_line
-from cimm_jax.files import write_whole
+from cimm_jax.files import UnreadableError, read_regular, write_whole
 from cimm_jax.runs.codec import decode, encode
 from cimm_jax.runs.records import RECORDS, SCHEMA, Record
 
-__all__ = ["RESULTS_FILE", "R", "command_of", "read_record", "read_record_of", "write_record"]
+__all__ = ["MOST_BYTES", "RESULTS_FILE", "R", "command_of", "read_record", "read_record_of", "write_record"]
 
 RESULTS_FILE = "results.json"
+
+MOST_BYTES = 1 << 26
+"""Of results.json: one of 90 pairs, seven methods and three seeds has two million. Python takes forty times as much memory."""
 
 R = TypeVar("R", bound=Record)
 
@@ -25,7 +28,7 @@ def command_of(folder: Path) -> str | None:
     """Which command wrote the folder's results.json; None if there is none, or it was written by anything else."""
     try:
         return _manifest(_content(folder / RESULTS_FILE)).get("command")
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -38,10 +41,8 @@ def read_record(folder: Path) -> Record:
     path = folder / RESULTS_FILE
     try:
         content = _content(path)
-    except OSError as error:
-        raise InputError(
-            f"runs: {path} cannot be read ({error.strerror}); give the --out folder of a finished run"
-        ) from error
+    except UnreadableError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"runs: {path} is damaged ({one_line(error)}); make the run again") from error
     manifest = _manifest(content)
@@ -69,7 +70,8 @@ def read_record_of(folder: Path, kind: type[R]) -> R:
 
 
 def _content(path: Path) -> Any:
-    content = json.loads(path.read_text())
+    cure = "give the --out folder of a finished run"
+    content = json.loads(read_regular(path, "runs", most=MOST_BYTES, cure=cure).decode())
     json.dumps(content, ensure_ascii=False).encode()  # half a character could be read, but never shown or written
     return content
 

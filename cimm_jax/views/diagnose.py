@@ -162,7 +162,8 @@ def _figures(found: Diagnosis) -> list[Figure]:
     if found.protection is not None:
         free, front = format_number(found.protection.free), found.protection.front
         price = " to ".join(
-            f"{format_number(front.harmful_left[end])} at {format_number(front.slow_down[end])} times" for end in (0, -1)
+            f"{format_number(front.harmful_left[end])} at {format_number(front.slow_down[end])} times"
+            for end in (0, -1)
         )
         pictures.append(
             Figure(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cimm_jax.data import TaskNames
@@ -41,4 +42,4 @@ def task_facts(names: TaskNames, source: DataSource | NetworkSource) -> list[tup
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value, default=str)

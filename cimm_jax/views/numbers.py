@@ -5,7 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["counted", "format_number", "interval_text", "listed", "percent", "plain", "printable", "steps_text", "times"]
+__all__ = [
+    "counted",
+    "format_number",
+    "interval_text",
+    "listed",
+    "percent",
+    "plain",
+    "steps_text",
+    "times",
+]
 
 
 def format_number(value: object) -> str:
@@ -56,11 +65,6 @@ def steps_text(steps: Sequence[float]) -> str:
 def interval_text(low: object, high: object) -> str:
     """Like "0.12 to 3.4"."""
     return f"{_short(low)} to {_short(high)}"
-
-
-def printable(text: str) -> str:
-    """Text on one line, without the control characters that move a terminal's cursor; every space is an ordinary one."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def counted(count: int, noun: str) -> str:

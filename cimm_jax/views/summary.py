@@ -64,7 +64,7 @@ def verdict_of(attacked: Sequence[AttackRecord]) -> tuple[str, Status]:
     if not found:
         return NO_DEFENCE if attacked else NO_ATTACK, "neutral"
     kinds = [kind_of(claim) for _, claim in found]
-    status = next(WORDS[kind][0] for kind in WORDS if kind in kinds)
+    status: Status = next(WORDS[kind][0] for kind in WORDS if kind in kinds)
     if len(found) == 1:
         return " ".join(_sentence(*found[0])), status
     counts = {kind: kinds.count(kind) for kind in WORDS if kind in kinds}

@@ -162,8 +162,8 @@ def _maps(record: SweepRecord) -> list[Figure]:
         Figure(
             lambda axes, scheme, values=values: draw_panel(axes, values, norm, scheme.colormap("diverging")),
             alt=_extremes(values),
-            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {format_number(_mean(values))}. Above 0, blue: harder for "
-            "the harmful task.",
+            caption=f"{name}, {PARTS[part]} rows: log RIR by pair, mean {format_number(_mean(values))}. Above 0, blue: "
+            "harder for the harmful task.",
             legend=False,
         )
         for (name, part), values in panels.items()

@@ -9,7 +9,7 @@ from cimm_jax.measures.groups import GroupedRatio, Mean
 from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
 from cimm_jax.numerics.interval import Interval
-from cimm_jax.runs.network_data import NetworkData
+from cimm_jax.runs.network_data import ImagePart, NetworkData
 from cimm_jax.views.blocks import Card, Cell, Facts, Table, Text
 from cimm_jax.views.numbers import format_number, interval_text, percent
 
@@ -127,10 +127,17 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
     for task in ("primary", "harmful"):
         for part, images in getattr(network, task).items():
             views = f", {images.views} views of each" if images.views > 1 else ""
-            skipped = f"; {images.skipped} could not be decoded and were skipped" if images.skipped else ""
-            text = f"{images.images} images of {images.classes} classes{views}{skipped}"
+            text = f"{images.images} images of {images.classes} classes{views}{_skipped_text(images)}"
             facts.append((f"{task}, {PARTS[part]}", text))
     return [Facts(facts)]
+
+
+def _skipped_text(images: ImagePart) -> str:
+    if not images.skipped and not images.skipped_files:
+        return ""
+    more = images.skipped - len(images.skipped_files)
+    named = "; ".join([*images.skipped_files, *([f"{more} more"] if more > 0 else [])])
+    return f"; {images.skipped} could not be decoded and were skipped ({named})"
 
 
 def _ratio_row(rows: str, policy: str, ratio: ImmunizationRatio, of: PartMeasures, intervals: bool) -> list[object]:

@@ -213,15 +213,27 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_keeps_what_was_finished():
+def test_an_interruption_is_raised_and_who_has_finished_is_not_run_again():
     first, second = operator("first", always([0.4])), operator("second", always([0.3]))
-    done = []
-    assert list(sweep([first, second], TARGETS, keys=KEYS, progress=done.append)) == ["first", "second"]
-    assert done == [1, 2]
-    assert list(sweep([first, operator("stopped", interrupt), second], TARGETS, keys=KEYS)) == ["first"]
-    assert list(sweep([first, second], TARGETS, keys=KEYS, progress=interrupt)) == ["first"]
-    with pytest.raises(KeyboardInterrupt):
-        sweep([operator("stopped", interrupt), first], TARGETS, keys=KEYS)
+    told, kept = [], {}
+
+    def keep(operator, trace):
+        kept[operator.name] = trace
+
+    whole = sweep([first, second], TARGETS, keys=KEYS, progress=told.append)
+    assert (list(whole), told) == (["first", "second"], [1, 2])
+    for stopped in ({"progress": interrupt}, {"operators": [first, operator("stopped", interrupt), second]}):
+        kept.clear()
+        with pytest.raises(KeyboardInterrupt):
+            sweep(**{"operators": [first, second], "targets": TARGETS, "keys": KEYS, "finished": keep, **stopped})
+        assert list(kept) == ["first"]
+    never = operator("first", interrupt)
+    again = sweep([never, second], TARGETS, keys=KEYS, done=dict(kept), finished=keep, progress=told.append)
+    assert (list(kept), told) == (["first", "second"], [1, 2, 1, 2])
+    for one, other in zip(again.values(), whole.values(), strict=True):
+        np.testing.assert_array_equal(one.left, other.left)
+    of_nobody_to_run = sweep([never], TARGETS, keys=KEYS, done=kept)
+    assert list(of_nobody_to_run) == ["first"], "others that are finished are not asked for"
 
 
 GOOD = {"operators": [operator("it", always([0.4]))], "targets": TARGETS, "keys": KEYS}

@@ -13,7 +13,7 @@ from sample_records import sweep_record
 from cimm_jax import attacks, losses
 from cimm_jax.commands import attack as attack_command
 from cimm_jax.commands import cli
-from cimm_jax.runs.attacking import _swept_by_task, _unfinished
+from cimm_jax.runs.attacking import _swept_by_task
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord
 from cimm_jax.runs.run_folder import read_record_of
@@ -36,7 +36,14 @@ def test_attack_writes_and_prints_who_broke_what_and_the_price(tmp_path, capsys)
     arguments = ["attack", "--methods", "pencil", "pencil_no_slower", "--attackers", "line_search", "sgd", "newton"]
     assert cli.main([*arguments, *SMALL, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for expected in ("undefended", "pencil_no_slower", "newton (1)", "The price to other tasks", "benign", "tamper-proof"):
+    for expected in (
+        "undefended",
+        "pencil_no_slower",
+        "newton (1)",
+        "The price to other tasks",
+        "benign",
+        "tamper-proof",
+    ):
         assert expected in printed
     record = read_record_of(tmp_path, AttackRecord)
     assert list(record.tasks) == ["harmful", "primary", "benign"]
@@ -100,28 +107,89 @@ def test_every_standard_attacker_of_other_losses_exists():
         assert attacks.standard_operators(attacks.standard_names(loss), steps=5, loss=loss)
 
 
-def test_an_interrupted_attack_keeps_and_reports_what_it_finished(run, tmp_path, capsys, monkeypatch):
-    sweep = attacks.sweep
+def stop_after(count, monkeypatch):
+    """Interrupts when so many attackers of a task are finished; returns the names of those that have run by then."""
+    sweep, ran = attacks.sweep, []
 
-    def stopped(operators, targets, *, keys, progress):
+    def stopped(operators, targets, *, progress=None, finished=None, **settings):
         def stop(done):
             progress(done)
-            raise KeyboardInterrupt
+            if done == count:
+                raise KeyboardInterrupt
 
-        return sweep(operators, targets, keys=keys, progress=lambda done: stop(done) if done == 1 else progress(done))
+        def told(operator, trace):
+            ran.append(operator.name)
+            finished(operator, trace)
+
+        return sweep(operators, targets, progress=progress and stop, finished=finished and told, **settings)
 
     monkeypatch.setattr(attacks, "sweep", stopped)
-    arguments = ["attack", str(run), "--attackers", "line_search", "adam", "--attack-steps", "50", "--out", str(tmp_path)]
+    return ran
+
+
+def test_an_interrupted_attack_reports_what_it_finished_and_the_same_command_runs_the_others(
+    run, tmp_path, capsys, monkeypatch
+):
+    arguments = ["attack", str(run), "--attackers", "line_search", "sgd", "adam", "--attack-steps", "50"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    arguments += ["--out", str(out)]
+    for finished, others in ((["line_search"], "sgd and adam"), (["line_search", "sgd"], "adam")):
+        capsys.readouterr()
+        with monkeypatch.context() as patched:
+            ran = stop_after(len(finished), patched)
+            assert cli.main(arguments) == 130
+        assert ran == finished[-1:], "those that were finished are not run again"
+        captured = capsys.readouterr()
+        told = f"{len(finished)} of 3 attackers were finished on the harmful task, see {out / 'results.json'}"
+        assert captured.err.splitlines()[-1] == f"cimm: interrupted; {told}; the same command runs the others"
+        assert "line_search" in captured.out
+        assert f"The run was interrupted before {others} had finished" in captured.out
+        record = read_record_of(out, AttackRecord)
+        assert record.budget.attackers == ("line_search", "sgd", "adam")
+        assert record.budget.finished == tuple(finished)
+        assert list(record.tasks) == ["harmful"]
+    ran = stop_after(9, monkeypatch)
+    assert cli.main(arguments) == 0
+    assert ran == ["adam", *["line_search", "sgd", "adam"] * 2]
+    assert not (out / "attackers").exists()
+    assert without_paths(out) == without_paths(tmp_path / "whole")
+
+
+def without_paths(folder):
+    record = read_record_of(folder, AttackRecord)
+    settings = {**record.manifest.settings, "out": None}
+    return encode(replace(record, manifest=replace(record.manifest, settings=settings)))
+
+
+def test_what_other_settings_or_a_damaged_file_hold_is_run_again(run, tmp_path, capsys, monkeypatch):
+    arguments = ["attack", str(run), "--harmful-only", "--attackers", "line_search", "sgd", "--attack-steps"]
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        assert cli.main([*arguments, "50", "--out", str(tmp_path)]) == 130
+    (kept,) = (tmp_path / "attackers").iterdir()
+    for more in (["51"], ["50", "--seeds", "3"], ["50", "--seed", "1"]):
+        with monkeypatch.context() as patched:
+            ran = stop_after(2, patched)
+            assert cli.main([*arguments, *more, "--out", str(tmp_path)]) == 130
+        assert ran == ["line_search", "sgd"]
+        capsys.readouterr()
+    kept.write_bytes(kept.read_bytes()[:200])
+    ran = stop_after(3, monkeypatch)
+    assert cli.main([*arguments, "50", "--out", str(tmp_path)]) == 0
+    assert ran == ["line_search", "sgd"]
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("cimm"))
+    assert line.startswith("cimm: line_search is run again (attackers: ")
+
+
+@pytest.mark.parametrize("attackers", [["line_search"], ["line_search", "gd"]])
+def test_ctrl_c_at_the_last_attacker_of_a_task_is_not_swallowed(run, tmp_path, capsys, monkeypatch, attackers):
+    stop_after(len(attackers), monkeypatch)
+    arguments = ["attack", str(run), "--attackers", *attackers, "--attack-steps", "5", "--out", str(tmp_path)]
     assert cli.main(arguments) == 130
-    captured = capsys.readouterr()
-    told = f"interrupted; 1 of 2 attackers were finished on the harmful task, see {tmp_path / 'results.json'}"
-    assert captured.err.splitlines()[-1] == f"cimm: {told}"
-    assert "line_search" in captured.out
-    assert "The run was interrupted before adam had finished" in captured.out
-    record = read_record_of(tmp_path, AttackRecord)
-    assert record.budget.attackers == ("line_search", "adam")
-    assert record.budget.finished == ("line_search",)
-    assert list(record.tasks) == ["harmful"]
+    assert list(read_record_of(tmp_path, AttackRecord).tasks) == ["harmful"]
+    told = f"{len(attackers)} of {len(attackers)} attackers were finished on the harmful task"
+    assert told in capsys.readouterr().err
 
 
 def test_an_interruption_before_anything_was_finished_writes_nothing(run, tmp_path, capsys, monkeypatch):
@@ -135,17 +203,16 @@ def test_an_interruption_before_anything_was_finished_writes_nothing(run, tmp_pa
 
 
 def test_an_interruption_of_a_later_task_keeps_what_is_finished():
-    operators: Any = ("gd", "adam")
     found: Any = {"gd": 1, "adam": 2}
 
     def interrupted(progress):
         raise KeyboardInterrupt
 
     def cut_off(progress):
-        return {"gd": 1}
+        return {"gd": 1}, True
 
     def whole(progress):
-        return found
+        return found, False
 
     def late(progress):
         pytest.fail("begun after the interruption")
@@ -156,13 +223,10 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (cut_off, {"harmful": found, "primary": cut}, "1 of 2 attackers were finished on the primary task"),
     ):
         tasks: Any = {"harmful": whole, "primary": second, "benign": late}
-        swept = _swept_by_task(tasks, operators)
-        assert swept == kept
-        assert _unfinished(swept, tasks, operators) == told
-    alone: Any = {"harmful": whole}
-    assert _unfinished(_swept_by_task(alone, operators), alone, operators) == ""
+        assert _swept_by_task(tasks, 2) == (kept, told)
+    assert _swept_by_task({"harmful": whole}, 2) == ({"harmful": found}, "")
     with pytest.raises(KeyboardInterrupt):
-        _swept_by_task({"harmful": interrupted, "primary": late}, operators)
+        _swept_by_task({"harmful": interrupted, "primary": late}, 2)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +249,7 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["--rows", "100000"], "rows"),
         (["--data", "house_prices", "--rows", "5"], "rows"),
         (["--cache", "folder"], "cache: is a setting of runs of a network, not of methods made now"),
-        (["RUN", "--primary", "4v5"], "primary: is a setting of methods made now, not of runs of a data set"),
+        (["RUN", "--primary", "4v5"], "primary: is a setting of methods made now or runs of a network, not of runs of a data set"),
         (["RUN", "--budget", "5"], "budget"),
         (["RUN", "--rows", "0"], "rows: is a setting of methods made now"),
         (["RUN", "--cache", "folder"], "cache: is a setting of runs of a network"),

@@ -43,11 +43,16 @@ def source(inputs):
 
 def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
     shown = (run / "printed.txt").read_text()
-    for expected in ("ReleasedCode", "groups of 36", "accuracy before", "unchanged", "Training rows:", "36 images of 3 classes"):
+    for expected in (
+        "ReleasedCode",
+        "groups of 36",
+        "accuracy before",
+        "unchanged",
+        "Training rows:",
+        "36 images of 3 classes",
+    ):
         assert expected in shown
-    assert f"To be published: {run / 'theta.safetensors'}, {run / 'head.safetensors'}" in shown or (
-        f"{run / 'head.safetensors'}" in shown
-    )
+    assert f"To be published: {run / 'theta.safetensors'}, {run / 'head.safetensors'}" in shown
     record = read_record_of(run, ImmunizeRecord)
     settings = record.manifest.settings
     assert (settings["objective"], settings["ridge"]) == ("signal", 1e-6), "defaults for networks"
@@ -229,7 +234,7 @@ def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, arguments,
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        (["--primary", "0v1"], "primary: is a setting of methods made now, not of runs of a network"),
+        (["--primary", "0v1"], "primary: 0v1 is not a folder"),
         (["--benign", "4v5"], "benign: is a setting of methods made now or runs of a data set"),
         (["--rows", "5"], "rows"),
         (["--data-dir", "folder"], "data_dir"),

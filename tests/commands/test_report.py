@@ -4,16 +4,19 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from page_samples import COMMANDS, EXTRACTORS, Page, command_of, results_of, sample_runs, without_output
+from pages import Page, undrawn
+from sample_records import attack_record, diagnose_record, one_of_each_command, report_record
 
-from cimm_jax import cli
-from cimm_jax.commands.report import command_line
+from cimm_jax.commands import cli
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.records import AttackRecord, ReportRecord
+from cimm_jax.runs.run_folder import read_record_of, write_record
+from cimm_jax.views.registry import claims_of, part_of
+from cimm_jax.views.summary import summarise
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -24,78 +27,102 @@ PHONE = "--window-size=390,844"
 
 
 @pytest.fixture
-def folders():
-    return sample_runs()
+def folders(tmp_path):
+    """Run folders by command."""
+    found = {}
+    for record in one_of_each_command():
+        found[record.manifest.command] = folder = tmp_path / "runs" / record.manifest.command
+        folder.mkdir(parents=True)
+        write_record(folder, record)
+    return found
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    monkeypatch.setattr("cimm_jax.report.page_figures._svg", lambda *_: b"<svg/>")
+def no_pictures():
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    out = tmp_path_factory.mktemp("report")
-    assert cli.main(["report", *(str(sample_runs()[name]) for name in ("attack", "diagnose")), "--out", str(out)]) == 0
+    """A report that was made whole, with its pictures."""
+    runs, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("report")
+    for record in (attack_record(), diagnose_record()):
+        (runs / record.manifest.command).mkdir()
+        write_record(runs / record.manifest.command, record)
+    assert cli.main(["report", str(runs / "attack"), str(runs / "diagnose"), "--out", str(out)]) == 0
     return out
 
 
-def test_it_writes_page_card_and_results_and_leaves_the_runs_alone(tmp_path, folders, capsys, undrawn):
-    before = {path: path.read_bytes() for folder in folders.values() for path in folder.iterdir()}
+def contents(folders):
+    return {path: path.read_bytes() for folder in folders.values() for path in folder.iterdir()}
+
+
+def test_it_writes_page_card_and_results_and_leaves_the_runs_alone(tmp_path, folders, capsys, no_pictures):
+    before = contents(folders)
     out = tmp_path / "new" / "report"
     assert cli.main(["report", *map(str, folders.values()), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"report.html", "model-card.md", "results.json"}
-    assert before == {path: path.read_bytes() for folder in folders.values() for path in folder.iterdir()}
-    printed = capsys.readouterr().out
-    assert "Attack on digits" in printed
-    assert str(out / "report.html") in printed
+    assert before == contents(folders)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == summarise(one_of_each_command()).headline
+    for record in one_of_each_command():
+        part = part_of(record)
+        assert f"{part.title} ({folders[record.manifest.command]}): {part.headline}" in lines
+    assert lines[-3:] == [
+        f"Page: {out / 'report.html'}",
+        f"Model card: {out / 'model-card.md'}",
+        f"Figures: {out / 'results.json'}",
+    ]
+    page, card = Page((out / "report.html").read_text()), (out / "model-card.md").read_text()
+    assert str(folders["attack"]) in page.alone
+    assert card.startswith("---\n")
+    assert Page(f"<p>{card.replace('<', '&lt;')}</p>").text.strip() in page.text
 
 
-def test_json_is_the_file_and_holds_claims_manifests_and_paths(tmp_path, folders, capsys, undrawn):
-    assert cli.main(["report", str(folders["attack"]), "--out", str(tmp_path), "--json", "--seed", "3"]) == 0
-    results = json.loads(capsys.readouterr().out)
-    assert results == json.loads((tmp_path / "results.json").read_text())
-    assert results["command"] == "report"
-    assert results["settings"]["seed"] == 3
-    assert results["files"]["page"] == str(tmp_path / "report.html")
-    run = results["runs"][0]
-    assert [claim["extractor"] for claim in run["claims"]] == list(EXTRACTORS[1:])
-    assert {"attacker", "adaptive", "steps", "left"} <= run["claims"][0]["broken_by"][0].keys()
-    original = json.loads((folders["attack"] / "results.json").read_text())
-    assert all(run[key] == original[key] for key in ("settings", "versions", "data_sha256"))
+def test_json_is_the_file_and_holds_claims_manifests_and_paths(tmp_path, folders, capsys, no_pictures):
+    out = tmp_path / "out"
+    assert cli.main(["report", str(folders["attack"]), "--out", str(out), "--json", "--seed", "3"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "results.json").read_text())
+    record = read_record_of(out, ReportRecord)
+    assert (record.manifest.command, record.manifest.settings["seed"]) == ("report", 3)
+    assert record.manifest.command_line == f"cimm report {folders['attack']} --seed 3"
+    assert record.files == {"page": str(out / "report.html"), "model_card": str(out / "model-card.md")}
+    (run,) = record.runs
+    assert run.folder == str(folders["attack"])
+    assert run.manifest == read_record_of(folders["attack"], AttackRecord).manifest
+    assert list(run.claims) == claims_of(attack_record())
+    assert len(run.claims) == 2
+    assert run.headline == part_of(attack_record()).headline
+    assert record.verdict == summarise([attack_record()]).headline
 
 
-def test_a_second_report_replaces_the_first(tmp_path, folders, undrawn):
-    for command, shown in (("attack", "Attack on"), ("diagnose", "Diagnosis of")):
-        assert cli.main(["report", str(folders[command]), "--out", str(tmp_path)]) == 0
-        assert f"<h2>{shown} digits" in (tmp_path / "report.html").read_text()
-
-
-def test_the_default_folder_is_not_that_of_runs():
-    assert cli.Report().out != cli.Attack().out
+def test_a_second_report_replaces_the_first(tmp_path, folders, no_pictures):
+    out = tmp_path / "out"
+    for command, shown in (("attack", "Attacks on"), ("diagnose", "Diagnosis of")):
+        assert cli.main(["report", str(folders[command]), "--out", str(out)]) == 0
+        assert f"<h2>{shown} digits" in (out / "report.html").read_text()
 
 
 def damaged(tmp_path, kind):
     """A run folder that is broken in one way."""
     folder = tmp_path / kind
     folder.mkdir()
-    results = results_of("attack")
+    content = encode(report_record() if kind == "report" else attack_record())
     if kind == "schema":
-        results["schema"] = 999
+        content["manifest"]["schema"] = 999
     elif kind == "foreign":
-        results = {"command": "other"}
-    elif kind == "report":
-        results["command"] = "report"
+        content = {"manifest": {"command": "other"}}
     elif kind == "unknown":
-        results["command"] = "<unknown>"
+        content["manifest"]["command"] = "<unknown>"
     elif kind == "incomplete":
-        del results["tasks"]["harmful"]["pencil"]["adam"]["steps"]
+        del content["tasks"]["harmful"]["pencil"]["adam"]["steps"]
     elif kind == "no_tasks":
-        del results["tasks"]
+        del content["tasks"]
     elif kind == "wrong_type":
-        results["settings"] = []
+        content["manifest"]["settings"] = []
     if kind != "missing":
-        text = json.dumps(results)
+        text = json.dumps(content)
         (folder / "results.json").write_text(text[:-20] if kind == "cut" else text)
     return folder
 
@@ -107,14 +134,14 @@ def damaged(tmp_path, kind):
         ("cut", "is damaged"),
         ("schema", "layout 999"),
         ("foreign", "was not written by cimm"),
-        ("report", "written by cimm report"),
-        ("unknown", "written by cimm <unknown>"),
-        ("incomplete", "damaged or incomplete"),
-        ("no_tasks", "'tasks'"),
+        ("report", "written by cimm report, which has nothing to show"),
+        ("unknown", "was not written by cimm"),
+        ("incomplete", "lacks steps @ $.tasks['harmful']['pencil']['adam']"),
+        ("no_tasks", "lacks tasks"),
         ("wrong_type", "damaged or incomplete"),
     ],
 )
-def test_a_bad_run_is_named_in_one_line_and_nothing_is_written(tmp_path, folders, capsys, undrawn, kind, said):
+def test_a_bad_run_is_named_in_one_line_and_nothing_is_written(tmp_path, folders, capsys, no_pictures, kind, said):
     folder = damaged(tmp_path, kind)
     out = tmp_path / "out"
     capsys.readouterr()
@@ -132,28 +159,18 @@ def test_no_runs_is_bad_input(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_is_never_overwritten(folders, tmp_path, capsys):
-    before = (folders["attack"] / "results.json").read_bytes()
+def test_a_run_is_never_overwritten(folders, tmp_path, capsys, no_pictures):
+    before = contents(folders)
     assert cli.main(["report", str(folders["diagnose"]), "--out", str(folders["attack"])]) == 2
     assert "--out" in capsys.readouterr().err
-    assert (folders["attack"] / "results.json").read_bytes() == before
-    assert not (folders["attack"] / "report.html").exists()
-    (tmp_path / "results.json").write_text("not ours")
-    assert cli.main(["report", str(folders["diagnose"]), "--out", str(tmp_path)]) == 2
-    assert (tmp_path / "results.json").read_text() == "not ours"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_line_shown_asks_for_the_same_run(command):
-    assert command_of(command_line(results_of(command))) == without_output(COMMANDS[command])
-
-
-def test_the_runs_attacked_and_options_with_spaces_are_part_of_the_command_line():
-    results = results_of("attack")
-    results["settings"].update(runs=["runs/a b"], attackers=["whiten + adam"])
-    shown = command_of(command_line(results))
-    assert shown.runs == (Path("runs/a b"),)
-    assert shown.attackers == ("whiten + adam",)
+    assert contents(folders) == before
+    for number, text in enumerate(("not ours", "[" * 100_000, "{}")):
+        out = tmp_path / str(number)
+        out.mkdir()
+        (out / "results.json").write_text(text)
+        assert cli.main(["report", str(folders["diagnose"]), "--out", str(out)]) == 2
+        assert "is not of an earlier report" in capsys.readouterr().err
+        assert (out / "results.json").read_text() == text
 
 
 def browse(tmp_path, page, *flags):
@@ -207,34 +224,23 @@ def test_in_a_browser(written, tmp_path, scheme, setting):
     assert found["drawn"] == pictures
     assert found["dark"] == (pictures if scheme == "dark" else 0)
     shown = Page(re.sub(r"<script>.*?</script>", "", dom, flags=re.DOTALL))
-    for text in ("Attack on digits", "Broken by", "slows the best attacker", "Model card fragment"):
+    for text in ("Attacks on digits", "Broken by", "slows the best attacker", "Model card"):
         assert text in shown.text
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion")
 def test_real_runs_of_every_command_are_shown(tmp_path):
+    quick = ["--rows", "20", "--attackers", "line_search", "sgd", "newton", "--methods", "pencil", "--rates", "2"]
     commands = (
-        [
-            "attack",
-            "--rows",
-            "20",
-            "--attackers",
-            "line_search",
-            "sgd",
-            "newton",
-            "--methods",
-            "pencil",
-            "--rates",
-            "2",
-        ],
+        ["attack", *quick],
         ["immunize", "--steps", "3", "--resamples", "20"],
         ["diagnose"],
         ["sweep", "--steps", "1", "--rows", "12", "--heldout-rows", "12"],
     )
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        for arguments in commands:
-            assert cli.main([*arguments, "--out", str(tmp_path / arguments[0])]) == 0
-        folders = [str(tmp_path / command) for command, *_ in commands]
-        assert cli.main(["report", *folders, "--out", str(tmp_path / "report")]) == 0
+    for arguments in commands:
+        assert cli.main([*arguments, "--out", str(tmp_path / arguments[0])]) == 0
+    folders = [str(tmp_path / command) for command, *_ in commands]
+    assert cli.main(["report", *folders, "--out", str(tmp_path / "report")]) == 0
     shown = Page((tmp_path / "report" / "report.html").read_text())
-    assert len([text for level, text in shown.headings if level == 2]) == len(commands) + 1
+    assert [name for name in shown.attributes("id") if name.startswith("run-")] == [f"run-{n}" for n in (1, 2, 3, 4)]

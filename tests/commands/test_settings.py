@@ -1,4 +1,4 @@
-"""What can be asked: settings of another kind of run are refused, methods get those that they have, command lines round-trip."""
+"""What can be asked: settings of another kind of run are refused, methods get their own, command lines ask for the same run."""
 
 import shlex
 from dataclasses import asdict, fields, replace
@@ -85,7 +85,8 @@ def test_an_immunization_is_of_data_of_a_map_or_of_blocks():
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "expected"), [({}, {}), ({"hessian": "data"}, {}), ({"hessian": "batch"}, {"hessian": HessianFrom.BATCH})]
+    ("asked_for", "expected"),
+    [({}, {}), ({"hessian": "data"}, {}), ({"hessian": "batch"}, {"hessian": HessianFrom.BATCH})],
 )
 def test_whose_hessians_the_methods_of_a_sweep_look_at(monkeypatch, asked_for, expected):
     told = []
@@ -105,7 +106,9 @@ def test_whose_hessians_the_methods_of_a_sweep_look_at(monkeypatch, asked_for, e
 )
 def test_a_batch_alone_does_not_change_whose_hessians_are_looked_at(monkeypatch, asked_for, expected):
     told = []
-    monkeypatch.setattr(settings, "build_methods", lambda names, given, defaults: told.append(given) or dict.fromkeys(names))
+    monkeypatch.setattr(
+        settings, "build_methods", lambda names, given, defaults: told.append(given) or dict.fromkeys(names)
+    )
     Immunize(**asked_for).build()
     Attack(**asked_for).build()
     assert told == [expected] * 2
@@ -168,7 +171,9 @@ EVERYTHING = [
     BLOCKS,
     DIAGNOSE,
     SWEEP,
-    Attack(runs=(Path("runs/a b"), Path("runs/c")), attackers=("whiten + adam", "newton"), harmful_only=True, json=True),
+    Attack(
+        runs=(Path("runs/a b"), Path("runs/c")), attackers=("whiten + adam", "newton"), harmful_only=True, json=True
+    ),
     Attack(attack_rates=(0.1, 1e-05), schedules=("cosine", "constant"), benign="4v5", hessian="batch", batch_size=3),
     Immunize(objective="signal", primary_no_slower_at=(10, 100), horizon=5, budget="1e3", ridge=0.0, method="pencil"),
     replace(BLOCKS, primary_classes=("a b", "it's"), strict=True, label_smoothing=0.1, lambda_primary=0.5),

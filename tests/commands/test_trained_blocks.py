@@ -9,6 +9,7 @@ import pytest
 from commands.network_runs import CUT, immunize_blocks, immunize_map, printed
 from flax import nnx
 from networks.small_networks import NETWORK
+from sample_records import changed
 
 from cimm_jax.commands import cli
 from cimm_jax.networks import training
@@ -87,7 +88,13 @@ def test_only_blocks_behind_the_cut_and_the_head_changed(inputs, run):
 
 def test_what_is_printed(run):
     shown = (run / "printed.txt").read_text()
-    for expected in ("ReleasedCode", "groups of 36", "accuracy before", "Training rows:", "blocks trained from: layer3.0"):
+    for expected in (
+        "ReleasedCode",
+        "groups of 36",
+        "accuracy before",
+        "Training rows:",
+        "blocks trained from: layer3.0",
+    ):
         assert expected in shown
     assert f"To be published: {run / 'model.safetensors'}" in shown
     assert (run / "immunize.png").read_bytes().startswith(b"\x89PNG")
@@ -185,7 +192,11 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (["--learning-rate", "-1"], {}, "learning_rate"),
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
         (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: imma"),
-        (["--steps", "7"], {}, "steps: is a setting of data sets or maps of a network (--model), not of trained blocks"),
+        (
+            ["--steps", "7"],
+            {},
+            "steps: is a setting of data sets or maps of a network (--model), not of trained blocks",
+        ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
         (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),
         (["--ridge", "0"], {}, "ridge: is a setting of data sets or maps of a network"),
@@ -214,15 +225,16 @@ def test_training_that_kills_the_features_says_so(inputs, tmp_path, capsys):
     assert "choose a smaller one" in capsys.readouterr().err
 
 
-def test_attacks_refuse_blocks_trained_from_elsewhere_maps_to_undo_and_damaged_weights(run, map_run, tmp_path, capsys):
-    from sample_records import changed
-
+def test_attacks_refuse_blocks_trained_from_elsewhere_maps_to_undo_and_damaged_weights(
+    inputs, run, map_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(NetworkSubject, "_outputs", lambda *_: pytest.fail("features were computed"))
     shutil.copytree(run, tmp_path / "deeper")
     record = read_record_of(run, ImmunizeRecord)
     write_record(tmp_path / "deeper", changed(record, "training", "trained_from", to="layer2.0"))
     shutil.copytree(run, tmp_path / "broken")
     (tmp_path / "broken/model.safetensors").write_bytes(b"")
-    out = ["--out", str(tmp_path / "out")]
+    out = ["--cache", str(inputs / "cache"), "--out", str(tmp_path / "out")]
     for arguments, said in (
         ([run, tmp_path / "deeper"], "deeper was trained from layer2.0, others from layer3.0; attack them apart"),
         ([run, "--attackers", "undo the map + adam"], "trained blocks have none"),

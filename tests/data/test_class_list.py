@@ -1,5 +1,6 @@
 """Some classes of every kind of image data set: which images, which labels, and what is refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,25 @@ def test_bad_files_are_refused(tmp_path, content):
         read(str(tmp_path / "names.txt"))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop"])
+def test_a_name_that_no_file_can_have_is_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match="harmful_classes: needs at least 2 names"):
+        read(name)
+
+
+def test_a_file_of_names_has_a_bounded_size_and_is_no_pipe(tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(200_000))))
+    with pytest.raises(InputError, match=r"harmful_classes: .* of which at most 1,048,576 are read"):
+        read(str(tmp_path / "names.txt"))
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(100_000))))
+    assert len(read(str(tmp_path / "names.txt")).names) == 100_000
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="needs at least 2 names"):
+        read(str(tmp_path / "pipe"))
+
+
 @pytest.fixture
 def folder(tmp_path):
     for part in ("train", "test"):
@@ -105,7 +125,7 @@ def test_flat_folders_know_their_files_names(tmp_path):
 def test_cifar_has_its_names_and_mnist_its_digits(tmp_path):
     x, y = np.arange(6 * 32 * 32 * 3, dtype=np.uint8).reshape(6, 32, 32, 3), np.array([3, 1, 0, 9, 1, 3], np.uint8)
     np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
-    train, heldout = load_images(tmp_path / "c.npz", size=32, rows=3, only=ClassList(("cat", "automobile")))
+    train, heldout = load_images(tmp_path / "c.npz", size=32, image_rows=3, only=ClassList(("cat", "automobile")))
     assert heldout is not None
     assert train.labels.tolist() == [0, 1, 1]
     assert (next(train.batches(3)) == x[[0, 1, 4]]).all()
@@ -115,8 +135,8 @@ def test_cifar_has_its_names_and_mnist_its_digits(tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 def test_mnist_by_digits():
-    chosen = load_images(SHARED / "mnist", size=32, rows=4, only=ClassList(("4", "5"))).train
-    every = load_images(SHARED / "mnist", size=32, rows=20).train
+    chosen = load_images(SHARED / "mnist", size=32, image_rows=4, only=ClassList(("4", "5"))).train
+    every = load_images(SHARED / "mnist", size=32, image_rows=20).train
     assert not chosen.mirrored_alike
     expected = [index for index in range(20) if every.labels[index] in (4, 5)][:4]
     assert chosen.labels.tolist() == (every.labels[expected] - 4).tolist()

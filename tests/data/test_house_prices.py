@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -230,6 +231,67 @@ def test_a_target_that_is_no_number_is_counted(table, tmp_path, column, zone, en
     rows = [[*row[:position], entry, *row[position + 1 :]] if row[0] in first.values() else row for row in table]
     (tmp_path / "train.csv").write_text(text_of(rows))
     with pytest.raises(InputError, match=f"{zone}, has 1 entries of {column} that are no numbers; download it again$"):
+        load_house_prices(tmp_path)
+
+
+def with_entries(table, column, entry, count=1):
+    """The table with an entry in a column of the first rows of zone RL, and the numbers of these rows."""
+    position, rows, numbers = table[0].index(column), [table[0]], []
+    for number, row in enumerate(table[1:], 1):
+        here = row[1] == "RL" and len(numbers) < count
+        numbers += [number] if here else []
+        rows.append([*row[:position], entry, *row[position + 1 :]] if here else row)
+    return rows, numbers
+
+
+@pytest.mark.parametrize("column", ["Number40", "Frontage", "Id"])
+@pytest.mark.parametrize("entry", ["inf", "-inf", "Infinity", "1e400", "1e200", "-3e101"])
+def test_a_feature_that_no_deviation_can_be_made_of_is_named_with_its_row(table, tmp_path, column, entry):
+    rows, (number,) = with_entries(table, column, entry)
+    (tmp_path / "train.csv").write_text(text_of(rows))
+    with pytest.raises(InputError) as caught:
+        load_house_prices(tmp_path)
+    where = f"--data-dir: {tmp_path}/train.csv, zone RL, has {float(entry)} in column {column}, row {number};"
+    assert str(caught.value).startswith(where)
+
+
+def test_rows_are_those_of_the_file_and_not_all_of_them_are_named(table, tmp_path):
+    rows, numbers = with_entries(table, "Number40", "inf", 9)
+    (tmp_path / "train.csv").write_text(text_of(rows))
+    with pytest.raises(InputError, match=f"row {', '.join(map(str, numbers[:5]))} and 4 more; "):
+        load_house_prices(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    write(tmp_path, rows)
+    with pytest.raises(InputError, match=r"/D2.csv has inf in column Number40, row 1, 2, 3, 4, 5 and 4 more; "):
+        load_house_prices(tmp_path)
+
+
+def test_a_target_that_is_too_large_is_named(table, tmp_path):
+    rows, (number,) = with_entries(table, "SalePrice", "1e300")
+    (tmp_path / "train.csv").write_text(text_of(rows))
+    with pytest.raises(InputError, match=rf"has 1e\+300 in column SalePrice, row {number};"):
+        load_house_prices(tmp_path)
+
+
+def test_rows_that_are_longer_than_the_header_are_refused(table, tmp_path):
+    (tmp_path / "train.csv").write_text(text_of([table[0], *([*row, "1"] for row in table[1:])]))
+    with pytest.raises(InputError, match=r"train.csv cannot be read .Length of header .*; download it again$"):
+        load_house_prices(tmp_path)
+
+
+def test_a_table_is_a_regular_file_of_a_bounded_size(tmp_path):
+    path = tmp_path / "train.csv"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=f"^--data-dir: {path} cannot be read .no regular file.; download it again$"):
+        load_house_prices(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="a folder"):
+        load_house_prices(tmp_path)
+    path.rmdir()
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(InputError, match="8,589,934,592 bytes, of which at most 16,777,216 are read"):
         load_house_prices(tmp_path)
 
 

@@ -1,5 +1,8 @@
 """Images from folders and arrays: labels, colours, sizes, damage."""
 
+import errno
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,73 @@ def test_damaged_images_are_skipped_and_counted_or_refused(split):
         load_images(split, size=8, strict=True)
 
 
+def test_skipped_images_are_named_within_the_folder_and_in_one_line(split):
+    (split / "train/ant/0\n.png").write_text("no image")
+    (split / "train/bee/2.png").write_bytes((split / "train/bee/2.png").read_bytes()[:40])
+    os.mkfifo(split / "train/bee/pipe.png")
+    (split / "train/bee/folder.png").mkdir()
+    train, heldout = load_images(split, size=8)
+    assert train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert heldout.skipped == ()
+    told = dict(text.split(": ", 1) for text in train.skipped)
+    names = ["train/ant/0 .png", "train/bee/2.png", "train/bee/folder.png", "train/bee/pipe.png"]
+    assert list(told) == names
+    reasons = list(told.values())
+    assert reasons[0] == "no image"
+    assert reasons[1]
+    assert reasons[2:] == ["a folder", "no regular file"]
+
+
+def checksum(split, turned=()):
+    digest = hashlib.sha256()
+    for path in sorted((split / "train").glob("*/*")):
+        name, of_content = path.relative_to(split).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{name} {of_content}{' turned' if name in turned else ''}\n".encode())
+    return digest.hexdigest()
+
+
+def test_an_image_that_is_turned_is_another_than_before(split):
+    def save_turned(orientation):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(np.arange(64 * 3, dtype=np.uint8).reshape(8, 8, 3)).save(split / "train/ant/0.png", exif=exif)
+
+    save_turned(1)
+    plain = load_images(split, size=8).train
+    lying = plain.pixels[0]
+    assert plain.sha256 == checksum(split), "as it has always been: what was computed from upright images stays"
+    save_turned(6)
+    train = load_images(split, size=8).train
+    assert train.sha256 == checksum(split, ["train/ant/0.png"]), "nobody takes features of the image lying on its side"
+    np.testing.assert_array_equal(train.pixels[0], np.rot90(lying, -1))
+    with train.pixels.original(0) as original:
+        np.testing.assert_array_equal(original, train.pixels[0])
+
+
+@pytest.mark.parametrize("place", [b"train/{}/0.png", b"train/ant/{}.png", b"{}/train/ant/0.png"])
+def test_names_that_are_no_text_are_refused(split, place):
+    path = Path(os.fsdecode(os.fsencode(split) + b"/" + place.replace(b"{}", b"na\xefve")))
+    save(path)
+    root = path.parents[2] if place.startswith(b"{}") else split
+    with pytest.raises(InputError, match=r"^images: .*na\\udcefve.* is no name in UTF-8; rename it$"):
+        load_images(root, size=8)
+
+
+def test_folders_that_may_not_be_read_are_named(split, monkeypatch):
+    iterdir = Path.iterdir
+
+    def refuse(path):
+        if path.name == "bee":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        InputError, match=r"^images: .*bee cannot be read \(Permission denied\); make it yours to read$"
+    ):
+        load_images(split, size=8)
+
+
 def test_the_checksum_knows_contents_names_and_order(split):
     before = load_images(split, size=8).train.sha256
     assert load_images(split, size=8).train.sha256 == before
@@ -94,7 +164,7 @@ def test_the_checksum_knows_contents_names_and_order(split):
 def test_cifar_and_mnist_come_as_images(tmp_path):
     x, y = np.arange(4 * 32 * 32 * 3, dtype=np.uint8).reshape(4, 32, 32, 3), np.array([3, 1, 0, 9], np.uint8)
     np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
-    train, heldout = load_images(tmp_path / "c.npz", size=32, rows=3)
+    train, heldout = load_images(tmp_path / "c.npz", size=32, image_rows=3)
     assert train.labels.tolist() == [3, 1, 0]
     assert len(heldout) == 2
     assert (everything(train) == x[:3]).all()
@@ -102,7 +172,7 @@ def test_cifar_and_mnist_come_as_images(tmp_path):
 
 @needs_data
 def test_mnist_in_colour_is_the_original_bytes():
-    train, heldout = load_images(SHARED / "mnist", size=32, rows=50)
+    train, heldout = load_images(SHARED / "mnist", size=32, image_rows=50)
     pixels = everything(train)
     assert pixels.shape == (50, 32, 32, 3)
     assert pixels[0, 2:30, 2:30, 0].sum() == 27525, "the first image of the published file"
@@ -119,7 +189,7 @@ def test_mnist_in_colour_is_the_original_bytes():
         (lambda root: (root / "test/bee").rename(root / "test/wasp"), {}, "missing bee"),
         (lambda root: [path.unlink() for path in (root / "train/ant").iterdir()], {}, "no usable image of ant"),
         (lambda root: None, {"classes": ["ant"]}, "surplus bee"),
-        (lambda root: None, {"rows": 5}, "rows"),
+        (lambda root: None, {"image_rows": 5}, "image_rows: .* is a folder of images"),
         (lambda root: [path.rename(root / path.name) for path in (root / "train").iterdir()], {}, "differ|neither"),
     ],
 )
@@ -141,7 +211,11 @@ def test_unusable_arrays_are_refused(tmp_path):
     for name, named in (("text", "whole"), ("lacking", "y_train"), ("floats", "uint8"), ("labels", "labels")):
         with pytest.raises(InputError, match=named):
             load_images(tmp_path / f"{name}.npz", size=32)
-    for settings, named in (({"size": 224}, "224"), ({"classes": ["a"]}, "classes"), ({"rows": 1}, "rows")):
+    for settings, named in (
+        ({"size": 224}, "224"),
+        ({"classes": ["a"]}, "classes"),
+        ({"image_rows": 1}, "image_rows: needs"),
+    ):
         with pytest.raises(InputError, match=named):
             load_images(tmp_path / "good.npz", **{"size": 32, **settings})
     with pytest.raises(InputError, match="not a folder"):

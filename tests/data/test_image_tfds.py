@@ -1,6 +1,7 @@
 """TensorFlow Datasets as image sets: a small data set, really prepared as ArrayRecord, and read without TensorFlow."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from cimm_jax.data import image_tfds
+from cimm_jax.data import image_decoding, image_tfds
 from cimm_jax.data.class_list import ClassList
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.errors import InputError
@@ -56,6 +57,18 @@ class TinyDamaged(TinyPhotos):
                 i,
                 example | ({"image": io.BytesIO(png(0).read()[:40])} if i == 1 and count == COUNTS["train"] else {}),
             )
+
+
+class TinyTurned(TinyPhotos):
+    """Images that lie on their side."""
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            exif, file = Image.Exif(), io.BytesIO()
+            exif[274] = 6
+            Image.open(png(10 * i)).save(file, "png", exif=exif)
+            file.seek(0)
+            yield i, {"image": file, "label": i % 3}
 
 
 class TinyTest(TinyPhotos):
@@ -106,14 +119,15 @@ def test_images_and_labels_belong_together_in_a_fixed_order(source):
     assert sorted(reds) == list(range(7))
     assert (reds % 3 == train.labels).all()
     assert (everything(load_images(source, size=8).train) == pixels).all()
-    assert train.pixels.original(0).shape == (10, 12, 3)
+    with train.pixels.original(0) as original:
+        assert original.shape == (10, 12, 3)
     assert heldout is not None
     assert len(heldout) == COUNTS["validation"], "rather than the test split, whose labels may not be public"
 
 
 def test_rows_and_classes_are_chosen(source):
     every = load_images(source, size=8).train
-    first = load_images(source, size=8, rows=3).train
+    first = load_images(source, size=8, image_rows=3).train
     assert first.labels.tolist() == every.labels[:3].tolist()
     chosen = load_images(source, size=8, only=ClassList(("cat", "ant"))).train
     assert chosen.classes == ("cat", "ant")
@@ -126,7 +140,7 @@ def test_the_checksum_knows_version_files_and_choice(source, prepared, tmp_path)
     before = load_images(source, size=8)
     assert load_images(source, size=8).train.sha256 == before.train.sha256
     assert before.train.sha256 != before.heldout.sha256
-    assert load_images(source, size=8, rows=6).train.sha256 != before.train.sha256
+    assert load_images(source, size=8, image_rows=6).train.sha256 != before.train.sha256
     copy = shutil.copytree(prepared / "tiny_photos/1.2.0", tmp_path / "tiny_photos/1.2.0")
     assert load_images(f"tfds:tiny_photos@{tmp_path}", size=8).train.sha256 == before.train.sha256
     info = tfds.builder("tiny_photos", data_dir=tmp_path).info
@@ -154,7 +168,7 @@ def test_a_published_data_set_has_the_names_of_its_classes(prepared, tmp_path):
         if path.suffix == ".json":
             content = content.replace(b"tiny_photos", b"cars196").replace(b"1.2.0", b"2.1.0")
         (folder / path.name.replace("tiny_photos", "cars196")).write_bytes(content)
-    train = load_images(f"tfds:cars196@{tmp_path}", size=8, rows=5).train
+    train = load_images(f"tfds:cars196@{tmp_path}", size=8, image_rows=5).train
     assert len(train.classes) == 196
     assert train.classes[1] == "Acura RL Sedan 2012"
     assert everything(train).shape == (5, 8, 8, 3)
@@ -189,6 +203,45 @@ def test_damaged_records_are_skipped_and_counted_or_refused(tmp_path):
         load_images(source, size=8, strict=True)
 
 
+def test_a_damaged_file_of_records_is_named(prepared, tmp_path):
+    copy = shutil.copytree(prepared / "tiny_photos/1.2.0", tmp_path / "tiny_photos/1.2.0")
+    path = next(copy.glob("*-train*"))
+    whole = path.read_bytes()
+    place = len(whole) - len(whole.lstrip(b"\0")) + 200
+    for content in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"images: tiny_photos cannot be read .*download_and_prepare"):
+            load_images(f"tfds:tiny_photos@{tmp_path}", size=8)
+    path.write_bytes(whole[:place] + bytes(byte ^ 255 for byte in whole[place : place + 2000]) + whole[place + 2000 :])
+    with pytest.raises(InputError, match="images: "):
+        load_images(f"tfds:tiny_photos@{tmp_path}", size=8)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is missing or no regular file"):
+        load_images(f"tfds:tiny_photos@{tmp_path}", size=8)
+
+
+@pytest.mark.parametrize(
+    "name", ["huggingface:a/b", "kaggle:c", "owner:photos", "../photos", "a b", "x:1.0.0:2.0.0", "caf\udce9"]
+)
+def test_a_name_that_would_fetch_and_run_what_somebody_keeps_is_refused(monkeypatch, name):
+    monkeypatch.setattr(tfds, "builder", lambda *a, **k: pytest.fail("asked"))
+    with pytest.raises(InputError, match=r"images: .* is no (data set|name)"):
+        load_images(f"tfds:{name}", size=8)
+
+
+def test_turned_records_are_another_data_set(tmp_path, monkeypatch):
+    prepare(TinyTurned, tmp_path)
+    train = load_images(f"tfds:tiny_turned@{tmp_path}", size=8).train
+    with train.pixels.original(0) as original:
+        assert original.shape == (12, 10, 3)
+    monkeypatch.setattr(image_decoding, "_upright", lambda image: (image, False))
+    before = load_images(f"tfds:tiny_turned@{tmp_path}", size=8).train
+    with before.pixels.original(0) as original:
+        assert original.shape == (10, 12, 3)
+    assert before.sha256 != train.sha256
+
+
 def test_data_sets_without_images_or_training_data_are_refused(tmp_path):
     prepare(TinySounds, tmp_path)
     with pytest.raises(InputError, match="tiny_sounds has sound; "):
@@ -198,7 +251,9 @@ def test_data_sets_without_images_or_training_data_are_refused(tmp_path):
         load_images(f"tfds:tiny_test@{tmp_path}", size=8)
 
 
-@pytest.mark.parametrize(("settings", "named"), [({"rows": 1}, "rows"), ({"classes": ["a"]}, "classes")])
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"image_rows": 1}, "image_rows: needs"), ({"classes": ["a"]}, "classes")]
+)
 def test_bad_settings_are_refused(source, settings, named):
     with pytest.raises(InputError, match=named):
         load_images(source, size=8, **settings)

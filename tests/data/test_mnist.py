@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import struct
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cimm_jax.data.mnist import FILES, load_mnist
+from cimm_jax.data.image_arrays import load_mnist_in_colour
+from cimm_jax.data.mnist import FILES, MOST_BYTES, load_mnist
 from cimm_jax.errors import InputError
 
 ORIGINALS = Path(__file__).parents[3] / "shared" / "data" / "mnist"
@@ -81,6 +83,41 @@ def test_a_damaged_gzip_is_named_in_one_line(folder, files, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=f"^--data-dir: {path} cannot be read .*; download it again$"):
         load_mnist(folder, files=files)
+
+
+@pytest.mark.parametrize("content", [bytes(50_000_000), bytes(8) + b"\1" * 48_000_000], ids=["zeros", "ones"])
+def test_a_gzip_that_unpacks_to_more_than_mnist_is_not_unpacked(folder, files, monkeypatch, content):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(content) * 3)
+    asked = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size=-1: asked.append(size) or read(file, size))
+    with pytest.raises(InputError, match=f"^--data-dir: {path} cannot be read .unpacks to more than 47,040,016 bytes"):
+        load_mnist(folder, files=files)
+    assert asked == [MOST_BYTES + 1]
+
+
+def test_a_file_that_is_too_large_a_pipe_or_a_folder_is_named(folder, files):
+    path = folder / "train-labels-idx1-ubyte"
+
+    def large():
+        with path.open("wb") as file:
+            file.truncate(MOST_BYTES + 1)
+
+    for make, reason in (
+        (large, "47,040,017 bytes, of which at most 47,040,016 are read"),
+        (lambda: os.mkfifo(path), "no regular file"),
+        (path.mkdir, "a folder"),
+    ):
+        path.unlink()
+        make()
+        with pytest.raises(InputError, match=f"^--data-dir: {path} cannot be read .{reason}.; download it again$"):
+            load_mnist(folder, files=files)
+
+
+def test_who_asked_for_images_in_colour_knows_no_data_dir(folder):
+    with pytest.raises(InputError, match=f"^images: {folder}/train-images-idx3-ubyte.gz has SHA-256"):
+        load_mnist_in_colour(folder)
 
 
 @pytest.mark.parametrize(

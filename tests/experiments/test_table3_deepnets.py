@@ -58,7 +58,7 @@ def test_bad_input_is_refused(folder, tmp_path):
 
 
 def network_data(sha256):
-    return NetworkData("weights", 64, {"train": ImagePart(10, 2, sha256, 0, 1)}, {})
+    return NetworkData("weights", 64, {"train": ImagePart(10, 2, sha256, 0, 1, ())}, {})
 
 
 def test_a_folder_is_for_one_set_of_images(tmp_path):

@@ -1,9 +1,12 @@
 """The cache of trunk outputs: right, resumed, reused only for the same things, and small in memory."""
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from networks.small_networks import NETWORK, filled
@@ -77,6 +80,101 @@ def test_a_manifest_that_does_not_match_its_file_is_not_believed(tmp_path, model
     assert np.array_equal(cached(tmp_path, model, images), first)
 
 
+DAMAGE = {
+    "cut short": lambda content: content[:-5],
+    "half": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "no array": lambda content: b"\x93NUMPZ" + content[6:],
+    "other numbers": lambda content: content.replace(b"<f4", b"<f2"),
+    "other rows": lambda content: content.replace(b"(7,", b"(6,"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_array_is_computed_again_and_named(tmp_path, model, images, capsys, damage):
+    first = np.array(cached(tmp_path, model, images))
+    (array,) = tmp_path.glob("*.npy")
+    array.write_bytes(DAMAGE[damage](array.read_bytes()))
+    assert np.array_equal(cached(tmp_path, model, images), first)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"cimm: {array} or what is noted of it is damaged; it is computed again\n" == told.err
+    assert np.array_equal(cached(tmp_path, model, images), first)
+    assert capsys.readouterr().err == "", "once"
+
+
+CONTENTS = ["", "{", "[]", "{}", "3", '"text"', "null", "[" * 100_000, b"\xff\xfe".decode("latin1")]
+NOTES = ["text", [1], {"a": 1}, None, -1, 8, 10**30, 6.5, True, "Infinity"]
+
+
+@pytest.mark.parametrize("text", CONTENTS, ids=range(len(CONTENTS)))
+def test_damaged_notes_of_a_finished_array_are_computed_again(tmp_path, model, images, capsys, text):
+    first = np.array(cached(tmp_path, model, images))
+    (notes,) = tmp_path.glob("*.json")
+    notes.write_text(text)
+    assert np.array_equal(cached(tmp_path, model, images), first)
+    assert "is damaged; it is computed again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("content", NOTES, ids=repr)
+def test_notes_that_make_no_sense_are_not_believed(tmp_path, model, images, capsys, content, finished):
+    def stop(done):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    first = np.array(cached(tmp_path / "whole", model, images))
+    if finished:
+        cached(tmp_path, model, images)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            cached(tmp_path, model, images, progress=stop)
+    (notes,) = tmp_path.glob("*.json")
+    described = json.loads(notes.read_text())
+    notes.write_text(json.dumps({**described, "content": content}))
+    assert np.array_equal(cached(tmp_path, model, images), first)
+    assert ("is damaged" in capsys.readouterr().err) == (finished or content is not None)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_beginning_is_computed_again(tmp_path, model, images, capsys, damage):
+    def stop(done):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    first = np.array(cached(tmp_path / "whole", model, images))
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, model, images, progress=stop)
+    (partial,) = tmp_path.glob("*.partial.npy")
+    partial.write_bytes(DAMAGE[damage](partial.read_bytes()))
+    np.testing.assert_array_equal(cached(tmp_path, model, images), first)
+    assert f"{partial} or what is noted of it is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["array", "notes"])
+def test_a_full_disk_is_one_line(tmp_path, model, images, monkeypatch, broken):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cached(tmp_path, model, images)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(*{"array": (Path, "open"), "notes": (os, "replace")}[broken], full)
+    with pytest.raises(InputError, match=r"^cache: cannot use .* \(No space left on device\); make room"):
+        cached(tmp_path, model, dataclasses.replace(images, sha256="b"))
+    monkeypatch.undo()
+    assert before.items() <= {path: path.read_bytes() for path in tmp_path.iterdir()}.items(), "what was there stays"
+
+
+def test_outputs_that_are_not_finite_are_not_kept(tmp_path, images):
+    model = filled(NETWORK)
+    model.parts["layer3.0"].second.conv.kernel[...] = jnp.full_like(
+        model.parts["layer3.0"].second.conv.kernel[...], 3e38
+    )
+    with pytest.raises(InputError, match="weights: features of images 0 to 2 is infinite; use other weights"):
+        cached(tmp_path, model, images)
+    assert not list(tmp_path.glob("*.npy"))
+
+
 def test_an_interrupted_computation_goes_on_where_it_was(tmp_path, model, images):
     def stop(done):
         if done == 6:
@@ -118,24 +216,24 @@ def test_views_go_on_where_they_were_and_are_another_entry(tmp_path, model, imag
 
 def test_an_entry_notes_rows_as_they_are_written_and_is_complete_when_it_has_its_name(tmp_path, rng):
     rows = rng.standard_normal((5, 2)).astype(np.float32)
-    entry = Entry(tmp_path, {"model": "m"})
+    entry = Entry(tmp_path, {"model": "m", "rows": 5})
     assert (entry.rows_done(), entry.complete()) == (0, False)
     entry.begin((5, 2))
     assert entry.rows_done() == 0
     entry.write(0, rows[:3])
-    assert Entry(tmp_path, {"model": "m"}).rows_done() == 3
-    assert Entry(tmp_path, {"model": "other"}).rows_done() == 0
+    assert Entry(tmp_path, {"model": "m", "rows": 5}).rows_done() == 3
+    assert Entry(tmp_path, {"model": "other", "rows": 5}).rows_done() == 0
     entry.write(3, rows[3:])
     assert (entry.rows_done(), entry.complete()) == (5, False)
     entry.finish()
-    again = Entry(tmp_path, {"model": "m"})
+    again = Entry(tmp_path, {"model": "m", "rows": 5})
     assert again.complete()
     np.testing.assert_array_equal(np.load(again.array), rows)
-    assert not Entry(tmp_path, {"model": "other"}).complete()
+    assert not Entry(tmp_path, {"model": "other", "rows": 5}).complete()
 
 
 def test_rows_that_are_noted_but_not_there_are_computed_again(tmp_path):
-    entry = Entry(tmp_path, {"model": "m"})
+    entry = Entry(tmp_path, {"model": "m", "rows": 5})
     entry.begin((5, 2))
     entry.write(0, np.ones((3, 2), np.float32))
     entry.partial.unlink()

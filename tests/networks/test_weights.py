@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -147,6 +148,60 @@ def test_all_keys_that_do_not_fit_are_in_one_message(saved):
     assert "misshapen: layer1.0.bn1.weight (3,) for (4,), linear.weight (5, 12) for (3, 12);" in message
     assert message.endswith("not floating-point: layer1.0.bn1.bias I64")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "key", ["conv1.weight", "layer2.0.bn1.running_var", "layer1.0.bn1.running_mean", "linear.bias"]
+)
+def test_a_number_that_is_not_finite_is_refused_with_its_tensor(saved, key, value):
+    tensors, load = saved
+    tensors[key].reshape(-1)[0] = value
+    with pytest.raises(InputError, match=rf"has numbers that are not finite in float32 in {key}; download it again"):
+        load(tensors)
+
+
+def test_all_tensors_of_no_meaning_are_in_one_message(saved):
+    tensors, load = saved
+    for key in ("bn1.running_var", "layer3.0.bn2.running_var"):
+        tensors[key][1] = -1e-7
+    tensors["conv1.weight"][0] = np.nan
+    with pytest.raises(InputError) as caught:
+        load(tensors)
+    assert (
+        "numbers that are not finite in float32 in conv1.weight; "
+        "negative variances in bn1.running_var, layer3.0.bn2.running_var; download it again"
+    ) in str(caught.value)
+
+
+def test_a_variance_of_zero_and_other_negative_numbers_are_as_they_are(saved):
+    tensors, load = saved
+    tensors["bn1.running_var"][:] = 0
+    tensors["bn1.running_mean"][:] = -1
+    tensors["bn1.weight"][:] = -1
+    assert float(load(tensors).parts["stem"].first.norm.var[...].sum()) == 0
+
+
+def test_a_number_that_float32_has_no_place_for_is_refused(saved):
+    tensors, load = saved
+    wide = {key: value.astype(np.float64) for key, value in tensors.items()}
+    load(wide)
+    wide["linear.weight"][0, 0] = 1e300
+    with pytest.raises(InputError, match=r"not finite in float32 in linear\.weight; "):
+        load(wide)
+
+
+@pytest.mark.parametrize("name", ["resnet_transformers", "efficientnet"])
+def test_every_variance_of_every_publisher_has_a_sign(name, tmp_path):
+    for key_map in SMALL[name].key_maps:
+        model = named(SMALL[name], key_map.name)
+        tensors = load_file(export_weights(model, tmp_path / "model.safetensors"))
+        variances = [key for key in tensors if "running_var" in key]
+        assert len(variances) > 5
+        for key in variances[::4]:
+            save_file({**tensors, key: -tensors[key]}, tmp_path / "other.safetensors")
+            with pytest.raises(InputError, match=f"negative variances in {re.escape(key)}; "):
+                load_weights(SMALL[name], tmp_path / "other.safetensors")
 
 
 def test_pytorchs_batch_counters_are_not_missed_and_not_minded(saved):

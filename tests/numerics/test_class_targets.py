@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cimm_jax
 from cimm_jax import methods
 from cimm_jax.closed_form.solution import solve
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.class_targets import centred, one_hot
-from cimm_jax.tasks import Task, TaskPair
+from cimm_jax.tasks import Task, TaskPair, check_task
 
 
 def test_codes():
@@ -19,12 +20,26 @@ def test_codes():
     assert centred(np.array([[1.0]]), np.array([[1.0], [0.0]])).tolist() == [[0.5]]
 
 
-@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [[0, 1]]])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 1], np.array([0, 1, 2, 1], np.uint8), jnp.array([0, 1, 2, 1])])
+def test_class_numbers_of_any_kind_are_what_a_task_is_given(labels):
+    targets = cimm_jax.one_hot(labels)
+    assert targets.tolist() == one_hot(np.array([0, 1, 2, 1]), 3).tolist()
+    assert targets.dtype == np.float64
+    check_task(Task(np.eye(4), targets), "task")
+    assert cimm_jax.one_hot(np.array([True, False])).tolist() == [[1], [-1]]
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [[0, 1]], [], [0.0, 1.0], ["a", "b"], [None, 1]])
 def test_labels_of_no_class_are_refused(labels):
     with pytest.raises(InputError, match="labels"):
         one_hot(np.array(labels), 3)
-    with pytest.raises(InputError, match="classes"):
+
+
+def test_a_number_of_classes_that_labels_cannot_have_is_refused():
+    with pytest.raises(InputError, match="classes: needs at least 2, got 1"):
         one_hot(np.array([0]), 1)
+    with pytest.raises(InputError, match="labels: go up to 1000000000000 in 2 rows; number the classes from 0"):
+        one_hot(np.array([0, 10**12]))
 
 
 def test_a_signal_aware_budget_hides_the_classes_only_if_targets_are_centred(rng):

@@ -156,17 +156,21 @@ def test_missing_and_surplus_fields_are_named(record):
     checked = set()
     for place in places(data, Place((), "$", kind)):
         holder = at(data, place.path)
-        if str(place.hint) in checked or not isinstance(holder, dict) or not any(map(fields_of, alternatives(place.hint))):
+        if (
+            str(place.hint) in checked
+            or not isinstance(holder, dict)
+            or not any(map(fields_of, alternatives(place.hint)))
+        ):
             continue
         checked.add(str(place.hint))
         holder["surplus"] = 1
         assert refusal(kind, data) == f"has an unknown surplus @ {place.written}"
         del holder["surplus"]
         whole = dict(holder)
-        for name in whole:
+        for name, value in whole.items():
             del holder[name]
             assert refusal(kind, data) == f"lacks {name} @ {place.written}"
-            holder[name] = whole[name]
+            holder[name] = value
     assert decode(kind, data) == record
 
 

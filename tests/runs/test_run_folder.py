@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,10 +83,10 @@ def test_a_folder_without_results_or_no_folder_at_all(tmp_path):
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
-    def read_text(path):
+    def refuse(path, flags):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(os, "open", refuse)
     assert "cannot be read (Permission denied)" in refusal(tmp_path)
 
 

@@ -241,7 +241,12 @@ def test_what_was_not_measured_is_named():
 def test_accuracy_is_shown_only_of_classes():
     wilson = Interval(0.625, 0.25, 0.875)
     record = with_outcome(
-        attack_record(), "pencil", "adam", accuracy=Interval(0.625, 0.5, 0.75), accuracy_wilson=wilson, accuracy_steps=9.0
+        attack_record(),
+        "pencil",
+        "adam",
+        accuracy=Interval(0.625, 0.5, 0.75),
+        accuracy_wilson=wilson,
+        accuracy_steps=9.0,
     )
     assert "accuracy 62.5 %, 25 % to 87.5 %0.5 to 0.75kept after 9" in undrawn_page(record).text
     record = changed(record, "classes", to=False)
@@ -308,7 +313,9 @@ def test_definition_3_1_and_groups_of_every_extractor_are_there_to_unfold():
 def test_a_network_says_what_the_primary_task_lost_and_what_features_are_of():
     page = undrawn_page(network_attack_record())
     assert row_of(page, "training", "0.7500")[:5] == ["training", "0.7500", "0.5000", "2.0e-05", "yes"]
-    assert "36 images of 3 classes, 3 views of each" in page.alone
+    skipped = "; 2 could not be decoded and were skipped (a.png: no image; 1 more)"
+    assert f"36 images of 3 classes, 3 views of each{skipped}" in page.alone
+    assert f"36 images of 3 classes{skipped}" in page.alone
     assert "errors, over those of guessing" in page.text
     assert "zero probe" not in page.text
     lost = changed(network_attack_record(), "extractors", "pencil", "kept", "train", "unchanged", to=False)

@@ -1,6 +1,7 @@
 """The model card: front matter that hubs read, then everything that the page says, and no contradiction."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from sample_records import (
@@ -25,13 +26,12 @@ def front_matter(card: str) -> dict[str, str | list[str]]:
     """What stands between the first two lines of three dashes: names with a text or with a list."""
     first, matter, _ = card.split("---\n", 2)
     assert first == ""
-    found = {}
+    found, name = {}, ""
     for line in matter.splitlines():
         if line.startswith("- "):
             found[name].append(line.removeprefix("- "))
             continue
-        name, colon, value = re.fullmatch(r"([a-z_]+)(:) ?([\w-]*)", line).groups()
-        assert colon
+        name, value = re.fullmatch(r"([a-z_]+): ?([\w-]*)", line).groups()
         assert name not in found
         found[name] = value or []
     return found
@@ -56,7 +56,7 @@ def test_headings_follow_one_another_from_the_first_level():
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert levels.count(2) == 4 + 4, "the sections of the summary and the four runs"
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_the_summary_comes_first_and_claims_are_each_runs():

@@ -68,8 +68,13 @@ def test_without_targets_or_held_out_rows():
 def test_pictures_say_what_they_show():
     spectrum, front, angles = diagnose_part(diagnose_record()).figures
     assert "4 pencil directions, from 10 to 0.01" in spectrum.alt
-    assert "the first 2 hold 50\N{NO-BREAK SPACE}% of the energy of the harmful labels and 0\N{NO-BREAK SPACE}%" in spectrum.alt
-    assert "with no slow-down, 0.8 is left; the best allocations go from 0.2 at 0.1 times to 0.9 at 10 times." in front.alt
+    assert (
+        "the first 2 hold 50\N{NO-BREAK SPACE}% of the energy of the harmful labels and 0\N{NO-BREAK SPACE}%"
+        in spectrum.alt
+    )
+    assert (
+        "with no slow-down, 0.8 is left; the best allocations go from 0.2 at 0.1 times to 0.9 at 10 times." in front.alt
+    )
     assert "the diagonal sums to 1.50 of 2, and the largest is 0.50" in angles.alt
 
 

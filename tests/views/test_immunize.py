@@ -35,8 +35,8 @@ def test_the_verdict_of_each_part_has_its_reasons_and_is_never_good():
 def test_it_claims_what_exact_line_search_needs():
     record = with_curves([1.0, 0.9, 0.5, 0.25], [1.0, 0.9, 0.8, 0.7])
     text = (
-        "Training rows: it slows gradient descent with exact line search on the harmful task, under a budget of 3 steps, by more "
-        "than 1.5x to half; after 3 steps, 0.7 of the excess loss is left, undefended 0.25."
+        "Training rows: it slows gradient descent with exact line search on the harmful task, under a budget of 3 steps, by "
+        "more than 1.5x to half; after 3 steps, 0.7 of the excess loss is left, undefended 0.25."
     )
     assert claims_of(record)[0] == text
     assert text in undrawn_page(record).alone
@@ -115,6 +115,12 @@ def test_trained_blocks_say_how_they_were_trained():
         assert text in page.alone, text
     alone = changed(trained_blocks_record(), "training", "lambdas", to=())
     assert "none" in undrawn_page(alone).alone
+
+
+def test_what_was_immunized_is_told_as_it_was_asked_for():
+    assert "data digits, data dir folder" in undrawn_page(immunize_record()).alone
+    asked = 'model small, weights w.safetensors, primary images/p, harmful images/h, harmful classes ["cat", "dog"], views 3'
+    assert asked in undrawn_page(network_map_record()).alone
 
 
 def test_what_was_not_measured_and_what_it_means():

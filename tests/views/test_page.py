@@ -22,17 +22,25 @@ from cimm_jax.views.draw.heatmap import _contrast
 from cimm_jax.views.draw.scheme import DARK, LIGHT
 from cimm_jax.views.registry import claims_of, part_of
 from cimm_jax.views.render.html import breakable, prose
-from cimm_jax.views.render.picture import png_of
 from cimm_jax.views.render.markdown import to_markdown
+from cimm_jax.views.render.picture import data_uris, png_of
 from cimm_jax.views.summary import summarise
 
+DRAWN = (sweep_record(), immunize_record())
 EVIL = "<script>alert(1)</script>|`&$\\frac$\n"
 
 
 @pytest.fixture(scope="module")
 def html():
-    """A page of every kind of run, drawn."""
-    return page_and_card(*one_of_each_command())[0]
+    """A page of every kind of run, its pictures left out."""
+    with undrawn():
+        return page_and_card(*one_of_each_command())[0]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A page with its pictures: lines, and maps of many colours."""
+    return page_and_card(*DRAWN)[0]
 
 
 def test_it_is_html_that_a_browser_reads_in_standards_mode(html):
@@ -109,22 +117,22 @@ def test_tables_have_captions_scoped_headers_and_full_rows(html):
             spans -= 0 if "<th" in row else 1
 
 
-def test_nothing_is_fetched(html):
-    page = Page(html)
+def test_nothing_is_fetched(drawn):
+    page = Page(drawn)
     for attribute in ("src", "srcset"):
         for value in page.attributes(attribute):
             assert value.startswith("data:image/svg+xml;base64,")
     names = {name for name, _ in page.tags}
     assert not names & {"script", "iframe", "object", "embed", "form", "base"}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-    assert not re.search(r"@import|url\(|https?:", html)
+    assert not re.search(r"@import|url\(|https?:", drawn)
     assert any("default-src 'none'" in content for content in page.attributes("content"))
 
 
-def test_pictures_are_drawn_for_light_and_dark_and_hold_no_links(html):
-    page = Page(html)
+def test_pictures_are_drawn_for_light_and_dark_and_hold_no_links(drawn):
+    page = Page(drawn)
     light, dark = page.attributes("src"), page.attributes("srcset")
-    parts = [part_of(record) for record in one_of_each_command()]
+    parts = [part_of(record) for record in DRAWN]
     assert len(light) == len(dark) == len(page.attributes("alt")) == 1 + sum(len(part.figures) for part in parts)
     for one, other in zip(light, dark, strict=True):
         drawings = [base64.b64decode(uri.split(",")[1]).decode() for uri in (one, other)]
@@ -144,8 +152,11 @@ def test_names_cannot_break_a_picture():
     assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")
 
 
-def test_same_input_same_bytes():
-    assert page_and_card(sweep_record())[0] == page_and_card(sweep_record())[0]
+def test_same_input_same_bytes(html, drawn):
+    with undrawn():
+        assert page_and_card(*one_of_each_command())[0] == html
+    figure = part_of(DRAWN[0]).figures[0]
+    assert all(uri in drawn for uri in data_uris(figure))
 
 
 def test_manifest_holds_command_seed_versions_and_every_checksum():
@@ -175,7 +186,9 @@ def test_the_model_card_is_shown_whole_to_be_copied(html):
 def test_what_is_folded_can_be_unfolded_and_nothing_else():
     record = attack_record()
     page = undrawn_page(record)
-    assert sum(name == "details" for name, _ in page.tags) == sum(section.folded for section in part_of(record).sections)
+    assert sum(name == "details" for name, _ in page.tags) == sum(
+        section.folded for section in part_of(record).sections
+    )
     assert not any("open" in attributes for name, attributes in page.tags if name == "details")
 
 
@@ -208,7 +221,7 @@ def test_pictures_have_the_contrast_of_graphics():
             assert _contrast(colour, scheme.paper) >= 3, colour
 
 
-def test_an_undrawn_page_differs_in_its_pictures_alone(html):
+def test_an_undrawn_page_differs_in_its_pictures_alone(drawn):
     with undrawn():
-        plain, _ = page_and_card(*one_of_each_command())
-    assert re.sub('"data:[^"]*"', '""', plain) == re.sub('"data:[^"]*"', '""', html)
+        plain, _ = page_and_card(*DRAWN)
+    assert re.sub('"data:[^"]*"', '""', plain) == re.sub('"data:[^"]*"', '""', drawn)

@@ -8,7 +8,14 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Drawing
 from matplotlib.image import imread
-from sample_records import attack_record, changed, diagnose_record, immunize_record, one_of_each_command, trained_blocks_record
+from sample_records import (
+    attack_record,
+    changed,
+    diagnose_record,
+    immunize_record,
+    one_of_each_command,
+    trained_blocks_record,
+)
 
 from cimm_jax.views.blocks import NARROW, TALL, Figure
 from cimm_jax.views.draw.names import LONGEST_NAME, drawn_name

@@ -7,13 +7,15 @@ import pytest
 from pages import Page, page_and_card, undrawn, undrawn_page
 from sample_records import changed, network_map_record, renamed, shown_records
 
+from cimm_jax.errors import printable
 from cimm_jax.views.blocks import Cards, Cell, Facts, Figures, Items, Part, Section, Table, Text
-from cimm_jax.views.numbers import format_number, printable
+from cimm_jax.views.numbers import format_number
 from cimm_jax.views.registry import part_of
 from cimm_jax.views.render.markdown import to_markdown
 from cimm_jax.views.render.terminal import print_part
 
-EVIL = "<script>alert(1)</script>|`&$\\frac$\n\x1b[31m"
+EVIL = "<script>alert(1)</script>|`&![a](http://b)$\\frac$\n\x1b[31m\u202e"
+CONTROL = "[\x00-\x09\x0b-\x1f\x7f\u202e]"
 RENDERERS = ("terminal", "page", "markdown")
 
 
@@ -26,12 +28,19 @@ def rendered(capsys):
         print_part(part)
         texts = {
             "terminal": capsys.readouterr().out,
-            "page": undrawn_page(record).text,
+            "page": run_on_the_page(record),
             "markdown": html.unescape(to_markdown(part)).replace("\\|", "|"),
         }
         return {name: words(text) for name, text in texts.items()}
 
     return render
+
+
+def run_on_the_page(record) -> str:
+    """Text of the list of runs and of the run itself, without the model card, which says everything once more."""
+    with undrawn():
+        page, _ = page_and_card(record)
+    return Page(page[page.index("<nav") : page.index('<section class="run" id="model-card">')]).text
 
 
 def words(text: str) -> str:
@@ -125,12 +134,14 @@ def test_names_cannot_write_html_or_move_the_cursor(record, capsys):
     assert "<script>alert(1)</script>" in page.text
     assert "<script" not in evil_html
     assert "<" not in card
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", card)
+    assert "](" not in card.replace("&#91;a](", ""), "no link and no picture that whoever looks at it would load"
+    assert not re.search(CONTROL, card)
+    assert not re.search(CONTROL, evil_html)
     assert to_markdown(part_of(evil)) in card
     print_part(part_of(evil))
     printed = capsys.readouterr().out
     assert "<script>alert(1)</script>" in printed, "on a terminal it is text"
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", printed)
+    assert not re.search(CONTROL, printed)
 
 
 @pytest.mark.parametrize("record", shown_records(), ids=lambda record: type(record).__name__)
@@ -139,9 +150,10 @@ def test_names_cannot_break_a_markdown_table_or_heading(record):
     plain = to_markdown(part_of(record))
     for pattern in ("^#+ ", r"^\|", "^- "):
         assert len(re.findall(pattern, evil, re.MULTILINE)) == len(re.findall(pattern, plain, re.MULTILINE)), pattern
-    for line in evil.splitlines():
-        if line.startswith("|"):
-            assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", line.replace("\\|", "")))
+    bars = [
+        [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line[:1] == "|"] for text in (evil, plain)
+    ]
+    assert bars[0] == bars[1]
 
 
 def test_a_code_block_cannot_be_left():

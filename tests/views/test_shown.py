@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import pytest
 from generated import alternatives, fields_of, made, other
 from pages import page_and_card, undrawn
 from sample_records import changed, shown_records
-
-import numpy as np
 
 from cimm_jax.runs.records import RECORDS, Record, ReportRecord
 from cimm_jax.views.registry import HIDDEN
@@ -100,7 +99,7 @@ def changes(name: str, site: Site) -> Iterator[Any]:
         kind = next(kind for kind in kinds if kind is not type(None))
         if fields_of(kind):
             yield examples()[kind]
-        elif (inner := [of for of in get_args(kind) if fields_of(of)]):
+        elif inner := [of for of in get_args(kind) if fields_of(of)]:
             yield {"train": examples()[inner[0]]}
         else:
             yield made(kind, np.random.default_rng(0))

@@ -9,8 +9,9 @@ from sample_records import (
     network_attack_record,
     one_of_each_command,
     sweep_record,
+    with_breaks,
+    without,
 )
-from views.test_attack import with_breaks, without
 
 from cimm_jax.views.attack_words import gain_text
 from cimm_jax.views.blocks import Facts, Figures, Items, Text
@@ -55,7 +56,9 @@ def test_an_attack_on_the_undefended_extractor_alone_is_an_attack():
     part = summarise([immunize_record(), record])
     assert (part.headline, part.status) == (NO_DEFENCE, "neutral")
     assert "4 attackers" in facts_of(part)["against"]
-    assert not any("No attacker was run" in block.text for s in part.sections for block in s.blocks if isinstance(block, Text))
+    assert not any(
+        "No attacker was run" in block.text for s in part.sections for block in s.blocks if isinstance(block, Text)
+    )
     both = summarise([record, without(attack_record(), "pencil")])
     assert both.headline.startswith("pencil_no_slower slows only those")
 

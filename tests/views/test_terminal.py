@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from sample_records import attack_record, changed, immunize_record, shown_records
 
+from cimm_jax.errors import printable
 from cimm_jax.views.blocks import Cell, Code, Facts, Items, Part, Section, Table, Text
-from cimm_jax.views.numbers import format_number, printable
+from cimm_jax.views.numbers import format_number
 from cimm_jax.views.registry import part_of
 from cimm_jax.views.render import terminal
 from cimm_jax.views.render.terminal import print_part, print_table
@@ -72,10 +73,10 @@ def test_no_table_of_any_run_is_cut_at_80_columns(record, on_terminal):
 def test_many_extractors_with_long_names_are_not_cut(on_terminal):
     record = attack_record()
     names = ["undefended", *(f"runs_of_{'a' * number}_method" for number in range(8))]
-    tasks = {task: {n: of["pencil"] for n in names} for task, of in record.tasks.items()}
+    tasks = {task: dict.fromkeys(names, of["pencil"]) for task, of in record.tasks.items()}
     record = changed(record, "tasks", to=tasks)
-    record = changed(record, "extractors", to={name: record.extractors["pencil"] for name in names})
-    record = changed(record, "best_so_far", to={name: record.best_so_far["pencil"] for name in names})
+    record = changed(record, "extractors", to=dict.fromkeys(names, record.extractors["pencil"]))
+    record = changed(record, "best_so_far", to=dict.fromkeys(names, record.best_so_far["pencil"]))
     for table in tables_of(part_of(record)):
         check_whole(table, on_terminal(lambda table=table: print_part(part_with(table))), 80)
 
@@ -175,7 +176,13 @@ def test_in_a_pipe_a_row_is_a_line_and_a_sentence_too(record, capsys):
 def test_brackets_and_colons_are_printed_as_they_are(capsys, on_terminal):
     texts = ("opt[bold]x", "[/x]", ":x:", "[red]")
     table = Table("kind [one]", ["[a]", ":b:"], [(text, [[text]]) for text in texts])
-    blocks = [table, Text(texts[0]), Items([("", texts[1])]), Facts([(texts[2], texts[3])], title=texts[1]), Code(texts[0])]
+    blocks = [
+        table,
+        Text(texts[0]),
+        Items([("", texts[1])]),
+        Facts([(texts[2], texts[3])], title=texts[1]),
+        Code(texts[0]),
+    ]
     for show in (capsys, on_terminal):
         printed = on_terminal(lambda: print_part(part_with(*blocks)))
         if show is capsys:
@@ -191,5 +198,9 @@ def test_what_is_folded_is_left_out(capsys):
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys):
-    print_part(part_with(Text("a\x1b[31mb\x07"), Items([("\x1b[2J", "x")]), Table("c", ["\x1bd", "e"], [("\x1bf", [["\x1bg"]])])))
+    print_part(
+        part_with(
+            Text("a\x1b[31mb\x07"), Items([("\x1b[2J", "x")]), Table("c", ["\x1bd", "e"], [("\x1bf", [["\x1bg"]])])
+        )
+    )
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", capsys.readouterr().out)

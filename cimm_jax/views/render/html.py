@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from cimm_jax.errors import printable
 from cimm_jax.views.blocks import PIXELS_PER_INCH, Block, Figure, Part
 from cimm_jax.views.numbers import format_number
 from cimm_jax.views.render.picture import data_uris
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-__all__ = ["LONG", "Picture", "breakable", "to_html", "prose"]
+__all__ = ["LONG", "Picture", "breakable", "prose", "to_html"]
 
 LONG = 13
 """Characters of a word that may break."""
+
+_UNBREAKABLE = "\N{NO-BREAK SPACE}"
 
 
 class Picture(NamedTuple):
@@ -47,7 +50,7 @@ def breakable(name: str) -> "Markup":
     def broken(word: re.Match[str]) -> str:
         return re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", word[0])
 
-    return Markup(re.sub(rf"\S{{{LONG},}}", broken, str(escape(name))))
+    return Markup(re.sub(rf"\S{{{LONG},}}", broken, str(escape(_clean(name)))))
 
 
 def prose(text: object) -> "Markup":
@@ -58,12 +61,28 @@ def prose(text: object) -> "Markup":
     """
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"\b\d[\d.]*e-\d+\b", r'<span class="number">\g<0></span>', str(escape(text))))
+    return Markup(re.sub(r"\b\d[\d.]*e-\d+\b", r'<span class="number">\g<0></span>', str(escape(_clean(text)))))
 
 
 def _picture(figure: Figure) -> Picture:
     width, height = (round(inches * PIXELS_PER_INCH) for inches in figure.size)
     return Picture(*data_uris(figure), width, height)
+
+
+def _clean(value: object) -> object:
+    """Text without control characters; a space that does not break stays one. Markup has been made of clean text."""
+    from markupsafe import Markup
+
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNBREAKABLE.join(map(printable, value.split(_UNBREAKABLE)))
+
+
+def _lines(text: str) -> "Markup":
+    """Text of several lines, as HTML."""
+    from markupsafe import Markup, escape
+
+    return Markup("\n".join(str(escape(_clean(line))) for line in text.split("\n")))
 
 
 def _kind(block: Block) -> str:
@@ -75,6 +94,7 @@ def _template() -> "Template":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
+        finalize=_clean,
         loader=PackageLoader("cimm_jax.views.render"),
         autoescape=True,
         trim_blocks=True,
@@ -82,5 +102,7 @@ def _template() -> "Template":
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=format_number, breakable=breakable, prose=prose, picture=_picture, kind=_kind)
+    environment.filters.update(
+        number=format_number, breakable=breakable, prose=prose, picture=_picture, kind=_kind, lines=_lines
+    )
     return environment.get_template("page.html")

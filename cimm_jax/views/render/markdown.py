@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from cimm_jax.errors import printable
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
-from cimm_jax.views.numbers import format_number, printable
+from cimm_jax.views.numbers import format_number
 
 __all__ = ["clean", "to_markdown"]
 
@@ -23,8 +24,9 @@ def to_markdown(part: Part, *, level: int = 2) -> str:
 
 
 def clean(text: str) -> str:
-    """Text on one line that cannot be taken for HTML, and holds no control characters."""
-    return printable(text).replace("&", "&amp;").replace("<", "&lt;").strip()
+    """Text on one line that cannot be taken for HTML, for a link or for a picture, and holds no control characters."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("[", "&#91;")
+    return text.strip()
 
 
 def _section(section: Section, level: int) -> list[str]:
@@ -48,7 +50,8 @@ def _block(block: Block) -> str:
         case Figures(figures):
             found = "\n".join(f"- {clean(figure.caption)} {clean(figure.alt)}" for figure in figures)
         case Code(text):
-            found = f"```\n{text.strip().replace('```', chr(39) * 3)}\n```"
+            lines = [printable(line).replace("```", "'''") for line in text.strip().splitlines()]
+            found = "\n".join(["```", *lines, "```"])
     return found
 
 

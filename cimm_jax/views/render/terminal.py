@@ -9,8 +9,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from cimm_jax.errors import printable
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
-from cimm_jax.views.numbers import format_number, plain, printable
+from cimm_jax.views.numbers import format_number, plain
 
 __all__ = ["BORDERS", "STYLES", "UNLIMITED", "print_part", "print_table"]
 
@@ -54,25 +55,30 @@ def _print_block(console: Console, block: Block) -> None:
     match block:
         case Text(text, quiet):
             _print_text(console, text, "dim" if quiet else "")
-        case Items(items):
-            for name, text in items:
-                _print_item(console, f"{name} {text}".strip())
-        case Cards(cards):
-            for card in cards:
-                _print_item(console, f"{card.title} ", card.label, STYLES[card.status], f": {card.text}")
-        case Facts(facts, title):
-            if title:
-                _print_text(console, title, "bold")
-            for term, value in facts:
-                _print_item(console, f"{term}: {_shown(value)}")
         case Table():
             _print_table(console, block)
-        case Figures(figures):
-            for figure in figures:
-                _print_item(console, f"{figure.caption} {figure.alt}")
         case Code(text):
             for line in text.splitlines():
                 console.print(RichText(printable(line)), soft_wrap=True)
+        case Cards(cards):
+            for card in cards:
+                _print_item(console, f"{card.title} ", card.label, STYLES[card.status], f": {card.text}")
+        case Items() | Facts() | Figures():
+            _print_list(console, block)
+
+
+def _print_list(console: Console, block: Items | Facts | Figures) -> None:
+    match block:
+        case Items(items):
+            texts = [f"{name} {text}".strip() for name, text in items]
+        case Figures(figures):
+            texts = [f"{figure.caption} {figure.alt}" for figure in figures]
+        case Facts(facts, title):
+            texts = [f"{term}: {_shown(value)}" for term, value in facts]
+            if title:
+                _print_text(console, title, "bold")
+    for text in texts:
+        _print_item(console, text)
 
 
 def _print_text(console: Console, text: str, style: str) -> None:
@@ -80,7 +86,9 @@ def _print_text(console: Console, text: str, style: str) -> None:
 
 
 def _print_item(console: Console, text: str, label: str = "", style: str = "", more: str = "") -> None:
-    item = RichText("- ") + RichText(printable(text)) + RichText(printable(label), style=style) + RichText(printable(more))
+    item = (
+        RichText("- ") + RichText(printable(text)) + RichText(printable(label), style=style) + RichText(printable(more))
+    )
     if console.is_terminal:
         console.print(Padding(item, (0, 0, 0, 2)))
     else:

@@ -1,0 +1,50 @@
+"""Where the files of a run are on this machine: its record names some, and whoever wrote the record may have named any.
+
+So files are read where the command line says, or where the record does, and in both cases they must be what the run was made
+from, by their checksums; nothing is written to a place that a record names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cimm_jax.errors import InputError, few
+from cimm_jax.runs.records import ImmunizeRecord
+from cimm_jax.runs.source import NetworkSource, Source
+from cimm_jax.runs.subject import Subject
+
+__all__ = ["check_made_from", "moved"]
+
+
+def moved(source: Source, places: Mapping[str, Any]) -> Source:
+    """A record's source, with files where they are here.
+
+    Args:
+      source: as the record has it.
+      places: by field of the source; None leaves what the record says.
+
+    Raises:
+      InputError: if the record names a single class, which would be taken for a file of names.
+    """
+    if isinstance(source, NetworkSource):
+        for setting in ("primary_classes", "harmful_classes"):
+            if len(names := getattr(source, setting)) == 1:
+                raise InputError(
+                    f"runs: the record has {few(names)} as {setting}, which needs two names; immunize again"
+                )
+    return replace(source, **{name: place for name, place in places.items() if place is not None})
+
+
+def check_made_from(subject: Subject, runs: Mapping[str, ImmunizeRecord]) -> None:
+    """Raises `InputError` unless the subject's files have the checksums that the records of the runs hold."""
+    found = subject.checksums()
+    for name, record in runs.items():
+        made_from = record.manifest.data_sha256 if record.network is None else record.network.checksums()
+        differing = [part for part in {**made_from, **found} if made_from.get(part) != found.get(part)]
+        if differing:
+            raise InputError(f"runs: {name} was made from other data, {few(differing)} differ; {_cure(subject)}")
+
+
+def _cure(subject: Subject) -> str:
+    flags = "--weights, --primary and --harmful" if isinstance(subject.source, NetworkSource) else "--data-dir"
+    return f"say with {flags} where its own are"

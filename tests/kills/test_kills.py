@@ -1,0 +1,131 @@
+"""Commands that are killed at random moments and given again end as if nothing had happened, bit for bit.
+
+Two processes at once and a full disk, too. `python -m pytest -m slow tests/kills` kills more than twenty times.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import started, wait_until_it_catches
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's list of processes")
+
+HERE = Path(__file__).parent
+WORDS = {
+    "sweep": "sweep --steps 4 --rows 12 --heldout-rows 12 --pairs-at-once 45 --methods ill_only",
+    "attack": "attack --methods pencil --rows 40 --harmful-only --attack-steps 50 --rates 2 --seeds 2 --attackers line_search"
+    " sgd newton",
+    "training": "immunize --model small --weights INPUTS/small.safetensors --primary INPUTS/primary --harmful INPUTS/harmful"
+    " --method algorithm1 --train-from layer3.0 --epochs 2 --batch-size 12",
+}
+
+
+@dataclass
+class Whole:
+    """A command that nobody interrupted.
+
+    Attributes:
+      words: of the command, but for where it writes.
+      seconds: that it took.
+      results: what it wrote.
+    """
+
+    words: list[str]
+    seconds: float
+    results: dict
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Programs are compiled once for all processes; what is killed while it compiles leaves nothing half-written there."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(HERE.parent),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+@pytest.fixture(scope="module")
+def wholes(inputs, environment, tmp_path_factory):
+    """The named command, run once."""
+    found = {}
+
+    def whole(name):
+        if name not in found:
+            words = WORDS[name].replace("INPUTS", str(inputs)).split()
+            out, begun = tmp_path_factory.mktemp("whole") / "run", time.monotonic()
+            code, told = ended(start(words, out, environment))
+            assert code == 0, told
+            found[name] = Whole(words, time.monotonic() - begun, results(out))
+        return found[name]
+
+    return whole
+
+
+def start(words, out, environment):
+    if "--model" in words:
+        words = [*words, "--cache", str(out.parent / "cache")]
+    return started([sys.executable, str(HERE / "run_cimm.py"), *words, "--out", str(out)], env=environment)
+
+
+def ended(process):
+    """Exit status of a process, and what it printed on standard error."""
+    _, told = process.communicate(timeout=600)
+    return process.returncode, told
+
+
+def results(out):
+    """What a command wrote, but for where."""
+    return json.loads((out / "results.json").read_text().replace(str(out.parent), "FOLDER"))
+
+
+def killed(process, number, seconds):
+    """Sends a signal after so many seconds of work; whether the process was still there. Checks how it went."""
+    wait_until_it_catches(process, signal.SIGTERM)
+    time.sleep(seconds)
+    process.send_signal(number)
+    code, told = ended(process)
+    if code == 0:
+        return False
+    last = (told.splitlines() or [""])[-1]
+    if number == signal.SIGKILL:
+        assert code == -signal.SIGKILL, told
+    else:
+        assert code == 128 + number, told
+        assert last.startswith("cimm: terminated" if number == signal.SIGTERM else "cimm: interrupted"), told
+    assert "Traceback" not in told, told
+    return True
+
+
+def kill_again_and_again(whole, out, environment, number, times, rng):
+    """Kills a command until it has been killed so many times, runs it to its end, and compares; how often it was finished."""
+    kills = finished = 0
+    while kills < times:
+        folder = out / str(finished) / "run"
+        if killed(start(whole.words, folder, environment), number, rng.uniform(0.0, 1.1) * whole.seconds):
+            kills += 1
+        else:
+            assert results(folder) == whole.results
+            finished += 1
+    folder = out / str(finished) / "run"
+    code, told = ended(start(whole.words, folder, environment))
+    assert code == 0, told
+    assert results(folder) == whole.results
+    return finished
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("sweep", signal.SIGKILL), ("attack", signal.SIGTERM), ("training", signal.SIGINT)]
+)
+def test_a_command_that_was_killed_once_ends_as_if_nothing_had_happened(wholes, environment, tmp_path, name, number):
+    whole = wholes(name)
+    kill_again_and_again(whole, tmp_path, environment, number, 1, np.random.default_rng(number))
