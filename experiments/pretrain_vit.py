@@ -10,7 +10,8 @@ Writes model.safetensors under the names of the transformers library, for `cimm 
 runs/vit/model.safetensors` and `table3_tails --weights`; results.json with loss and held-out accuracy of each epoch; and
 training.png.
 
-After 30 epochs on 10,000 images, held-out accuracy is 0.5325, after 0.467 by epoch 12 and 0.520 by epoch 22: 10,000 images are few for a transformer.
+After 30 epochs on 10,000 images, held-out accuracy is 0.5325, after 0.467 by epoch 12 and 0.520 by epoch 22: 10,000 images
+are few for a transformer.
 """
 
 import argparse

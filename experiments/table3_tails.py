@@ -15,12 +15,14 @@ who takes the frozen trunk and leaves the trained blocks out.
     python -m experiments.table3_tails --config tail_resnet20_mnist --data-dir DIR [--out runs/table3]
     cimm reproduce table3 --config tail_resnet20_mnist --data-dir DIR
 
-A run that is finished is not made again. Algorithm 1 reaches RIR 6.8 to 1,350 at strength 1 and 198 to 24,500 at 10, and keeps the primary accuracy (0.916 before, 0.914 to 0.922 after), but
-the best attacker still gets 0.794 to 0.850 (undefended 0.852). IMMA's RIR is 0.09 and 0.26 at strength 10, and every attacker
-on its features guesses. The frozen activations before the trained blocks give 0.899.
+A run that is finished is not made again. Algorithm 1 reaches RIR 6.8 to 1,350 at strength 1 and 198 to 24,500 at 10, and
+keeps the primary accuracy (0.916 before, 0.914 to 0.922 after), but the best attacker still gets 0.794 to 0.850 (undefended
+0.852). IMMA's RIR is 0.09 and 0.26 at strength 10, and every attacker on its features guesses. The frozen activations before
+the trained blocks give 0.899.
 
-tail_vit_mnist trains the last block of a small transformer, after training the transformer (`pretrain_vit`) into OUT/vit unless
---weights names one. Algorithm 1 reaches RIR 4.5 to 9.2, but makes the harmful task better conditioned too, and the best attacker gets 0.637 to 0.639 (undefended 0.623).
+tail_vit_mnist trains the last block of a small transformer, after training the transformer (`pretrain_vit`) into OUT/vit
+unless --weights names one. Algorithm 1 reaches RIR 4.5 to 9.2, but makes the harmful task better conditioned too, and the
+best attacker gets 0.637 to 0.639 (undefended 0.623).
 
 All rows: docs/results.md.
 """

@@ -4,8 +4,9 @@ A setting that only some kinds of run have names them in its field's metadata (`
 `refuse_foreign` then needs no default to compare with.
 """
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,7 +18,7 @@ from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import DATA_SETS, DigitKind
 from cimm_jax.errors import InputError
-from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods
+from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods, by_name
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
 
@@ -209,9 +210,8 @@ class Immunize(PencilSettings, Common):
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
         weights = {"lambda_primary": self.lambda_primary, "lambda_harmful": self.lambda_harmful}
         given = {name: value for name, value in weights.items() if value is not None} | self.pencil_settings()
-        return build_methods([self.method], {**given, **_hessian(self.hessian)}, _defaults(self.step_length))[
-            self.method
-        ]
+        defaults = _defaults(self.step_length, [self.method])
+        return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,9 @@ class Sweep(PencilSettings, Common):
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         hessian = _hessian(self.hessian if self.hessian == "batch" else None)
-        return build_methods(self.methods, {**self.pencil_settings(), **hessian}, _defaults(self.step_length))
+        return build_methods(
+            self.methods, {**self.pencil_settings(), **hessian}, _defaults(self.step_length, self.methods)
+        )
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ class Attack(PencilSettings, Common):
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         names = tuple(KNOWN) if self.methods is None else self.methods
         given = {**self.pencil_settings(), **_hessian(self.hessian)}
-        return build_methods(names, given, _defaults(self.step_length))
+        return build_methods(names, given, _defaults(self.step_length, names))
 
 
 @dataclass(frozen=True)
@@ -381,8 +383,12 @@ def _hessian(rows: str | None) -> dict[str, Any]:
     return {} if rows is None else {"hessian": HessianFrom.BATCH if rows == "batch" else HessianFrom.DATA}
 
 
-def _defaults(step_length: float | None) -> dict[str, Any]:
-    """The optimizer of the methods that have one."""
+def _defaults(step_length: float | None, names: Sequence[str]) -> dict[str, Any]:
+    """The optimizer of the methods that have one; a step length that none of them would take is refused."""
+    if step_length is not None and not any(
+        "optimizer" in inspect.signature(by_name(name)).parameters for name in names
+    ):
+        raise InputError(f"step_length: a closed form takes no steps, and {' and '.join(names)} is one; leave it out")
     length = DEFAULT_LEARNING_RATE if step_length is None else step_length
     if not 0 < length < math.inf:
         raise InputError(f"step_length: needs a positive finite number, got {length}")

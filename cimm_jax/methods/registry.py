@@ -58,6 +58,6 @@ def build_methods(
     has = {name: inspect.signature(by_name(name)).parameters.keys() for name in names}
     for setting in given:
         if not any(setting in parameters for parameters in has.values()):
-            raise InputError(f"{setting}: {' and '.join(names)} have no such setting; leave it out")
+            raise InputError(f"{setting}: is no setting of {' or '.join(names)}; leave it out")
     settings = {**defaults, **given}
     return {name: KNOWN[name](**{key: value for key, value in settings.items() if key in has[name]}) for name in names}

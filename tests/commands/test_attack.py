@@ -249,7 +249,10 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["--rows", "100000"], "rows"),
         (["--data", "house_prices", "--rows", "5"], "rows"),
         (["--cache", "folder"], "cache: is a setting of runs of a network, not of methods made now"),
-        (["RUN", "--primary", "4v5"], "primary: is a setting of methods made now or runs of a network, not of runs of a data set"),
+        (
+            ["RUN", "--primary", "4v5"],
+            "primary: is a setting of methods made now or runs of a network, not of runs of a data set",
+        ),
         (["RUN", "--budget", "5"], "budget"),
         (["RUN", "--rows", "0"], "rows: is a setting of methods made now"),
         (["RUN", "--cache", "folder"], "cache: is a setting of runs of a network"),

@@ -140,6 +140,7 @@ def test_methods_are_built_with_the_settings_that_they_have():
         (Immunize(method="pencil", objective="signal", horizon=0), "horizon"),
         (Immunize(no_rotate=True), "rotate"),
         (Immunize(step_length=0.0), "step_length: needs a positive"),
+        (Immunize(method="pencil", step_length=0.1), "step_length: a closed form takes no steps, and pencil is one"),
         (Immunize(step_length=float("inf")), "step_length: needs a positive"),
         (Sweep(methods=()), "methods: is empty"),
         (Sweep(methods=("imma",), ridge=1.0), "ridge: imma"),

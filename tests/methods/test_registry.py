@@ -41,7 +41,7 @@ def test_defaults_are_for_those_that_have_them_and_what_is_given_comes_first():
     [
         ([], {}, "^methods: is empty"),
         (["pencil", "imma", "pencil"], {}, "^methods: pencil, imma, pencil repeats a name"),
-        (["algorithm1", "ill_only"], {"budget": 5.0}, "^budget: algorithm1 and ill_only have no such setting"),
+        (["algorithm1", "ill_only"], {"budget": 5.0}, "^budget: is no setting of algorithm1 or ill_only"),
         (["pencil"], {"budget": 0.5}, "^budget: needs"),
     ],
 )
