@@ -3,8 +3,10 @@
 `made_by` is everything that a result depends on, as JSON has it. What something else made is never mixed in.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -19,7 +21,7 @@ import numpy as np
 
 from cimm_jax import interruption
 from cimm_jax.errors import InputError, one_line, printable
-from cimm_jax.files import UnwritableError, read_regular, write_whole
+from cimm_jax.files import UnwritableError, read_regular, reason_of, write_whole
 from cimm_jax.locks import Hold
 
 __all__ = ["Checkpoint", "MadeBy", "checksum"]
@@ -157,6 +159,10 @@ class Checkpoint:
 
         # Whatever made the other state, it stays until this one is whole.
         slot.about.path.unlink(missing_ok=True)
+        for left in (slot.state, *self._folder.glob(f"{slot.state.name}.*-tmp*")):
+            shutil.rmtree(left, ignore_errors=True)
+        if shutil.disk_usage(self._folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(_without_keys(state))):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Orbax would say so in pages
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             checkpointer.save(slot.state, _without_keys(state), force=True)
         slot.about.write({**about, "files": _files(slot.state)})
@@ -226,7 +232,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return printable(one_line(error))[:200]
+    return printable(reason_of(error) if isinstance(error, OSError) else one_line(error))[:200]
 
 
 def _is_key(leaf: Any) -> bool:

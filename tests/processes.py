@@ -2,8 +2,10 @@
 
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,26 @@ def wait_until_it_catches(process: subprocess.Popen[str], number: int) -> None:
             return
         time.sleep(0.002)
     raise AssertionError(process.communicate())
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from cimm_jax.locks import only_one_in, turn_at
+
+with (only_one_in if sys.argv[1] == "only_one_in" else turn_at)(Path(sys.argv[2])):
+    print("here", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def other_process(kind: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """One that is in the folder, or at the file, until it reads a line or is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, kind, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        yield process
+        process.kill()

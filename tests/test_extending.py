@@ -103,16 +103,18 @@ LINES = {
         ("from cimm_jax.data.house_prices import", "from cimm_jax.data.flipped import load_flipped\n{}"),
         ("DATA_SETS = (\n", '{}    DataSet("flipped", "digits upside down", digits=load_flipped),\n'),
     ],
-    "networks/registry.py": [('NETWORKS = {\n', '{}    "flat": "cimm_jax.networks.flat:FLAT",\n')],
+    "networks/registry.py": [("NETWORKS = {\n", '{}    "flat": "cimm_jax.networks.flat:FLAT",\n')],
     "measures/measured.py": [
         ("from cimm_jax.measures.excess import", "from cimm_jax.measures.energy import energy_growth\n{}"),
         ("    share: Share | None\n", "{}    energy: float\n"),
         ("            ratios=ratios_by_policy(extraction),\n", "{}            energy=energy_growth(extraction),\n"),
     ],
-    "views/tables.py": [('    ("share of the limit",', '    ("energy growth", lambda of: Cell(f"{of.energy:.5g}")),\n{}')],
+    "views/tables.py": [
+        ('    ("share of the limit",', '    ("energy growth", lambda of: Cell(f"{of.energy:.5g}")),\n{}')
+    ],
 }
 
-RUN = '''
+RUN = """
 import json, sys
 from pathlib import Path
 import numpy as np
@@ -143,7 +145,7 @@ run("attack", out / "mine", "--attackers", "halving", "line_search", "--attack-s
 run("immunize", "--model", "flat", "--weights", out / "flat.safetensors", "--primary", out / "primary", "--harmful",
     out / "harmful", "--method", "stretched", "--cache", out / "cache", "--out", out / "net")
 run("report", out / "mine", out / "hit", out / "net", "--out", out / "page")
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,13 @@ def extended(tmp_path_factory):
 
     def python(*words: str) -> str:
         done = subprocess.run(
-            [sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, *words],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout

@@ -4,33 +4,12 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 
 import pytest
+from processes import other_process
 
 from cimm_jax import InputError
 from cimm_jax.locks import Hold, only_one_in, turn_at
-
-OTHER = """
-import sys
-from pathlib import Path
-from cimm_jax.locks import only_one_in, turn_at
-
-with (only_one_in if sys.argv[1] == "only_one_in" else turn_at)(Path(sys.argv[2])):
-    print("here", flush=True)
-    sys.stdin.readline()
-"""
-
-
-@contextmanager
-def other_process(kind, path):
-    """One that is in the folder, or at the file, until it reads a line or is killed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OTHER, kind, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "here\n"
-        yield process
-        process.kill()
 
 
 def test_the_second_process_is_refused_in_one_line_that_names_the_first(tmp_path):

@@ -249,10 +249,19 @@ def fail_before_the_index_is_written(monkeypatch):
     monkeypatch.setattr(MadeBy, "write", fail)
 
 
+def test_what_a_save_left_that_was_cut_off_is_removed(tmp_path):
+    checkpoint = saved(tmp_path, {}, 5)
+    for name in ("even.orbax-checkpoint-tmp", "odd.orbax-checkpoint-tmp-7"):
+        (tmp_path / name / "d").mkdir(parents=True)
+    for seed in (6, 7):
+        checkpoint.save(state(seed), {"seed": seed})
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"even", "odd"}
+
+
 @pytest.mark.parametrize("made_by", [{"a": 1}, {"a": 2}], ids=["by the same", "by something else"])
 @pytest.mark.parametrize("dies", [fail_while_writing, fail_before_the_index_is_written])
 @pytest.mark.parametrize("saves", [1, 2])
-def test_a_save_that_is_cut_off_leaves_the_state_that_the_index_names(tmp_path, monkeypatch, made_by, dies, saves):
+def test_a_save_that_is_cut_off_leaves_the_state_that_was_whole(tmp_path, monkeypatch, made_by, dies, saves):
     for seed in range(saves):
         checkpoint = saved(tmp_path, {"a": 1}, seed)
     with monkeypatch.context() as patched:
@@ -301,7 +310,8 @@ def test_a_full_disk_costs_a_state_and_not_the_work(tmp_path, monkeypatch, capsy
         patched.setattr(orbax.checkpoint.StandardCheckpointer, "save", full)
         checkpoint.save(state(6), {"seed": 6})
     (line,) = capsys.readouterr().err.splitlines()
-    assert "could not be saved ([Errno 28] No space left on device); the work goes on" in line
+    assert line.startswith("cimm: ")
+    assert "could not be saved (No space left on device); the work goes on" in line
     assert restored(checkpoint)[1] == {"seed": 5}
 
 

@@ -130,7 +130,7 @@ def _read(path: Path) -> Table:
         with warnings.catch_warnings():
             # Of rows that are longer than the header, the surplus would be left out with no more than this warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(io.BytesIO(content), low_memory=False, index_col=False)
+            frame = pd.read_csv(io.BytesIO(content), dtype=str, index_col=False)
     except Exception as error:  # the parser raises whatever the damage makes it
         raise InputError(f"--data-dir: {path} cannot be read ({one_line(error)}); download it again") from error
     return _with_columns(Table(frame, f"--data-dir: {path}"))
@@ -143,7 +143,7 @@ def _from_openml() -> Table:
     try:
         bunch: Any = fetch_openml(data_id=OPENML_ID, as_frame=True)
         # OpenML keeps the word "None", which pandas takes for missing in CSV files: by way of CSV both are read alike.
-        frame = pd.read_csv(io.StringIO(bunch.frame.to_csv(index=False)))
+        frame = pd.read_csv(io.StringIO(bunch.frame.to_csv(index=False)), dtype=str)
     except Exception as error:  # network, cache and parser errors have no common class
         raise InputError(
             f"data: OpenML cannot provide house_prices ({one_line(error)}); give --data-dir with D1.csv and D2.csv, or "
@@ -160,7 +160,15 @@ def _with_columns(table: Table) -> Table:
         raise InputError(
             f"{table.source} has {len(table.frame.columns)} columns, expected {COLUMNS}; use the original table"
         )
-    return table
+    return table._replace(frame=table.frame.apply(_with_floats))
+
+
+def _with_floats(column: "pd.Series") -> "pd.Series":
+    """A column of text as numbers, if every entry that is there is one; pandas would take long integers for words."""
+    try:
+        return column.map(float, na_action="ignore").astype(float)
+    except ValueError:
+        return column
 
 
 def _by_zone(table: Table) -> tuple[Table, Table]:

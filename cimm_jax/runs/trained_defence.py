@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cimm_jax.attacks import Target
 from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, naming
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
@@ -36,7 +36,8 @@ class TrainedDefence:
     @classmethod
     def read(cls, name: str, folder: Path, subject: NetworkSubject, trained_from: str) -> "TrainedDefence":
         """The network in a run folder; raises `InputError` as `load_weights`."""
-        return cls(name, load_weights(subject.network.config, folder / MODEL_FILE), trained_from)
+        with naming("runs", "weights"):
+            return cls(name, load_weights(subject.network.config, folder / MODEL_FILE), trained_from)
 
     def check(self, subject: Subject) -> None:
         """Raises `InputError` unless the subject is a network that is cut where the blocks were trained from."""

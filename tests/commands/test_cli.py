@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import other_process, started
 from safetensors.numpy import load_file
 
+from cimm_jax import interruption
 from cimm_jax.commands import cli
 from cimm_jax.commands import sweep as sweep_command
 from cimm_jax.errors import printable
@@ -157,17 +159,18 @@ def test_sweep_covers_ninety_pairs_and_every_method(methods):
 
 
 def test_an_interrupted_sweep_continues_and_ends_as_if_it_had_not_been(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep_command, "SECONDS_BETWEEN_SAVES", 0.0)
+    """A signal saves at once, however short ago the last save was."""
     whole = read_record_of(run(*SWEEP, *TWO)[0], SweepRecord)
-    save, arguments = Checkpoint.save, [*SWEEP, *TWO, "--out", str(tmp_path)]
-
-    def save_and_stop(self, progress, notes):
-        save(self, progress, notes)
-        if progress.steps_made(6) >= 45 * 6 + 45 * 4:
-            raise KeyboardInterrupt
+    offer, arguments = Checkpoint.offer, [*SWEEP, *TWO, "--out", str(tmp_path)]
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(Checkpoint, "save", save_and_stop)
+
+        def offer_after_a_signal(self, progress, notes):
+            come = progress.steps_made(6) >= 45 * 6 + 45 * 4
+            stopped.setattr(interruption, "_state", interruption._State(waits=come))
+            offer(self, progress, notes)
+
+        stopped.setattr(Checkpoint, "offer", offer_after_a_signal)
         assert cli.main(arguments) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"cimm: interrupted; {cli.RESUMED}"
     assert not (tmp_path / "results.json").exists()
@@ -182,10 +185,7 @@ def test_an_interrupted_sweep_continues_and_ends_as_if_it_had_not_been(tmp_path,
     assert begun == [45 * 6 + 45 * 4]
     continued = read_record_of(tmp_path, SweepRecord)
     for name in TWO[1:]:
-        for of in ("train", "heldout"):
-            one, other = (getattr(record.methods[name], of) for record in (continued, whole))
-            np.testing.assert_allclose(one.ratio.rir, other.ratio.rir, rtol=1e-9)
-            np.testing.assert_array_equal(one.conditions.immunized, other.conditions.immunized)
+        jax.tree.map(np.testing.assert_array_equal, continued.methods[name], whole.methods[name])
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -264,6 +264,70 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, named):
     assert len(captured.err.strip().splitlines()) == 1
     assert captured.out == ""
     assert not list(tmp_path.glob("out/*")), "nothing half-written"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["diagnose"], ["immunize", "--method", "pencil"], [*SWEEP, "--methods", "pencil"], ["report", "RUN"]]
+)
+def test_a_folder_that_another_process_works_in_is_refused_in_one_line(tmp_path, capsys, arguments):
+    arguments = [str(run(*DIAGNOSE)[0]) if argument == "RUN" else argument for argument in arguments]
+    with other_process("only_one_in", tmp_path) as first:
+        before = sorted(tmp_path.iterdir())
+        assert cli.main([*arguments, "--out", str(tmp_path)]) == 2
+        assert sorted(tmp_path.iterdir()) == before
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"cimm: --out: {tmp_path} is in use by process {first.pid} on ")
+    assert (len(captured.err.splitlines()), captured.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "standard output: cannot be used (No space left on device)"),
+        (PermissionError(13, "Permission denied", "/there"), "/there: cannot be used (Permission denied)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_status_2(capsys, monkeypatch, error, told):
+    def refused(settings):
+        raise error
+
+    monkeypatch.setattr("cimm_jax.commands.diagnose.run_diagnose", refused)
+    assert cli.main(["diagnose"]) == 2
+    assert capsys.readouterr().err == f"cimm: {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("came", "raised", "status"), [(None, KeyboardInterrupt, 130), (15, KeyboardInterrupt, 143), (2, RuntimeError, 130)]
+)
+def test_an_interruption_is_one_line_whatever_a_library_makes_of_it(capsys, monkeypatch, came, raised, status):
+    def interrupted(settings):
+        raise raised
+
+    monkeypatch.setattr("cimm_jax.commands.diagnose.run_diagnose", interrupted)
+    monkeypatch.setattr(interruption, "_state", interruption._State(received=came))
+    assert cli.main(["diagnose"]) == status
+    word = "terminated" if status == 143 else "interrupted"
+    assert capsys.readouterr().err == f"cimm: {word}; {cli.RESUMED}\n"
+
+
+def test_an_error_that_no_signal_made_is_shown_whole(monkeypatch):
+    def broken(settings):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("cimm_jax.commands.diagnose.run_diagnose", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["diagnose"])
+
+
+def test_a_reader_who_has_heard_enough_is_no_error(tmp_path):
+    talks = (
+        "import sys; from cimm_jax.commands import cli, report;"
+        "report.run_report = lambda settings: [print(line) for line in range(100_000)]; sys.exit(cli.main(['report']))"
+    )
+    with started([sys.executable, "-c", talks]) as process:
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (128 + 13, "")
 
 
 def test_help_needs_no_data_and_lists_the_commands():

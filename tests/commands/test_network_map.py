@@ -155,6 +155,7 @@ def test_damaged_images_are_counted_or_refused(inputs, source):
     try:
         described = NetworkSubject(source, inputs / "cache").network_data
         assert described.harmful["train"].skipped == 1
+        assert described.harmful["train"].skipped_files == ("train/class0/broken.jpg: no image",)
         assert described.primary["train"].skipped == 0
         with pytest.raises(InputError, match=r"broken\.jpg"):
             NetworkSubject(replace(source, strict=True), inputs / "cache")

@@ -1,23 +1,28 @@
 """A run that somebody else made: its record names files, and only those are read that it was made from; none is written."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from commands.network_runs import immunize_map, printed
+from networks.small_networks import NETWORK
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sample_records import immunize_record
 
 from cimm_jax.commands import attack as attack_command
 from cimm_jax.commands import cli
+from cimm_jax.errors import InputError
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
 from cimm_jax.runs.source import DataSource
+from cimm_jax.runs.trained_defence import TrainedDefence
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
 
@@ -110,6 +115,16 @@ def test_a_record_cannot_have_a_file_of_names_read(inputs, received, tmp_path, c
 def test_a_record_cannot_have_a_pipe_read(inputs, received, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     assert "cannot be read (no regular file)" in refused(inputs, capsys, received(weights=tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("key", ["linear.weight", "layer3.0.bn2.running_var"])
+def test_a_network_of_a_run_has_numbers_in_all_of_its_tensors(inputs, tmp_path, key):
+    tensors = load_file(inputs / "small.safetensors")
+    tensors[key].reshape(-1)[0] = np.nan if key == "linear.weight" else -1
+    save_file(tensors, tmp_path / "model.safetensors")
+    subject: Any = SimpleNamespace(network=SimpleNamespace(config=NETWORK))
+    with pytest.raises(InputError, match=rf"^runs: {tmp_path}/model\.safetensors has .* in {re.escape(key)}; "):
+        TrainedDefence.read("blocks", tmp_path, subject, "layer3.0")
 
 
 def test_nothing_is_written_where_a_record_says(inputs, received, tmp_path):

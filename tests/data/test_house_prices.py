@@ -1,6 +1,7 @@
 import csv
 import io
 import os
+import re
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -253,6 +254,23 @@ def test_a_feature_that_no_deviation_can_be_made_of_is_named_with_its_row(table,
         load_house_prices(tmp_path)
     where = f"--data-dir: {tmp_path}/train.csv, zone RL, has {float(entry)} in column {column}, row {number};"
     assert str(caught.value).startswith(where)
+
+
+@pytest.mark.parametrize("column", ["Number40", "Frontage", "SalePrice"])
+@pytest.mark.parametrize(("digits", "told"), [(30, None), (200, "1e+200"), (400, "inf")])
+def test_an_integer_of_many_digits_is_a_number_and_no_word(table, tmp_path, column, digits, told):
+    rows, (number,) = with_entries(table, column, "1" + "0" * digits)
+    (tmp_path / "train.csv").write_text(text_of(rows))
+    if told is None:
+        expected, _ = with_entries(table, column, f"1e{digits}")
+        (tmp_path / "other").mkdir()
+        write(tmp_path / "other", expected)
+        equal(load_house_prices(tmp_path), load_house_prices(tmp_path / "other"))
+        return
+    with pytest.raises(
+        InputError, match=rf"{re.escape(told)} in column {column}, row {number};|1 entries of SalePrice"
+    ):
+        load_house_prices(tmp_path)
 
 
 def test_rows_are_those_of_the_file_and_not_all_of_them_are_named(table, tmp_path):

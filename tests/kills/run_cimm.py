@@ -1,10 +1,5 @@
-"""`cimm` as the kill tests run it: with a network small enough, a save after every step, and a disk that may be full.
+"""`cimm` as the kill tests run it: with a network that is small enough, and a save after every step."""
 
-The environment variable CIMM_DISK is how many bytes a file may have; what would be longer is refused, as on a full disk.
-"""
-
-import os
-import resource
 import sys
 
 
@@ -13,8 +8,6 @@ def run() -> int:
     from cimm_jax.interruption import install
 
     install()
-    if "CIMM_DISK" in os.environ:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["CIMM_DISK"]),) * 2)
     from cimm_jax.__main__ import main
     from cimm_jax.commands import sweep
     from cimm_jax.networks import NETWORKS

@@ -5,7 +5,9 @@ Two processes at once and a full disk, too. `python -m pytest -m slow tests/kill
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,9 +24,12 @@ WORDS = {
     "sweep": "sweep --steps 4 --rows 12 --heldout-rows 12 --pairs-at-once 45 --methods ill_only",
     "attack": "attack --methods pencil --rows 40 --harmful-only --attack-steps 50 --rates 2 --seeds 2 --attackers line_search"
     " sgd newton",
+    "diagnose": "diagnose --budgets 1 keep",
     "training": "immunize --model small --weights INPUTS/small.safetensors --primary INPUTS/primary --harmful INPUTS/harmful"
     " --method algorithm1 --train-from layer3.0 --epochs 2 --batch-size 12",
 }
+
+RESUMED = ("sweep", "attack", "training")
 
 
 @dataclass
@@ -129,3 +134,78 @@ def kill_again_and_again(whole, out, environment, number, times, rng):
 def test_a_command_that_was_killed_once_ends_as_if_nothing_had_happened(wholes, environment, tmp_path, name, number):
     whole = wholes(name)
     kill_again_and_again(whole, tmp_path, environment, number, 1, np.random.default_rng(number))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_command_that_was_killed_again_and_again_ends_as_if_nothing_had_happened(
+    wholes, environment, tmp_path, name, number
+):
+    whole = wholes(name)
+    rng = np.random.default_rng((number, len(name)))
+    finished = kill_again_and_again(whole, tmp_path, environment, number, 3, rng)
+    print(f"{name}: 3 times {number.name}; finished {finished} times before it came")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESUMED)
+def test_of_two_at_once_in_one_folder_the_second_is_refused_and_the_first_goes_on(wholes, environment, tmp_path, name):
+    whole, out = wholes(name), tmp_path / "run"
+    first = start(whole.words, out, environment)
+    while not (out / ".cimm.holder").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    code, told = ended(start(whole.words, out, environment))
+    assert code == 2
+    assert f"--out: {out} is in use by process {first.pid} on " in told.splitlines()[-1]
+    code, told = ended(first)
+    assert code == 0, told
+    assert results(out) == whole.results
+    assert not [path for path in out.iterdir() if path.name.startswith(".")], "no lock is left behind"
+
+
+@pytest.mark.slow
+def test_two_at_once_on_one_cache_wait_for_each_other(wholes, environment, tmp_path):
+    whole, folders = wholes("training"), [tmp_path / name for name in ("one", "other")]
+    cache = ["--cache", str(tmp_path / "cache")]
+    command = [sys.executable, str(HERE / "run_cimm.py"), *whole.words, *cache]
+    for code, told in map(ended, [started([*command, "--out", str(out)], env=environment) for out in folders]):
+        assert code == 0, told
+    for out in folders:
+        found = json.loads((out / "results.json").read_text())
+        for part in ("measures", "history", "training", "kept", "network"):
+            assert found[part] == whole.results[part]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, and a function that gives it another size; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def resize(size, *more):
+        command = ["mount", *more, "-o", f"size={size}", str(folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if shutil.which("mount") is None or not resize("32k", "-t", "tmpfs", "none"):
+        pytest.skip("needs the right to mount a small disk")
+    yield folder, resize
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORDS)
+def test_a_full_disk_is_one_line_and_costs_nothing_when_there_is_room_again(wholes, environment, small_disk, name):
+    whole, (disk, resize) = wholes(name), small_disk
+    out = disk / "run"
+    code, told = ended(start(whole.words, out, environment))
+    assert code == 2, told
+    lines = [line for line in told.splitlines() if line.startswith("cimm: ")]
+    assert lines == told.splitlines()[-len(lines) :], told
+    assert all("No space left on device" in line for line in lines), told
+    assert "Traceback" not in told, told
+    assert resize("100m", "-o", "remount")
+    code, told = ended(start(whole.words, out, environment))
+    assert code == 0, told
+    assert results(out) == whole.results

@@ -4,12 +4,15 @@ import dataclasses
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from networks.small_networks import NETWORK, filled
+from processes import started
 
 from cimm_jax.data.augmentation import PaddedCrop
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
@@ -238,6 +241,65 @@ def test_rows_that_are_noted_but_not_there_are_computed_again(tmp_path):
     entry.write(0, np.ones((3, 2), np.float32))
     entry.partial.unlink()
     assert entry.rows_done() == 0
+
+
+def test_what_was_noted_of_an_earlier_file_does_not_count_for_a_new_one(tmp_path):
+    """Else a process that dies between making the file and its first rows would leave zeros that count as rows."""
+    entry = Entry(tmp_path, {"model": "m", "rows": 5})
+    entry.begin((5, 2))
+    entry.write(0, np.ones((3, 2), np.float32))
+    entry.partial.unlink()
+    Entry(tmp_path, {"model": "m", "rows": 5}).begin((5, 2))
+    assert Entry(tmp_path, {"model": "m", "rows": 5}).rows_done() == 0
+
+
+BESIDE = """
+import sys, time
+from pathlib import Path
+
+import numpy as np
+from networks.small_networks import NETWORK, filled
+
+from cimm_jax.data.image_set import ArrayPixels, ImageSet
+from cimm_jax.networks.activation_cache import cached_outputs
+
+class Slow(ArrayPixels):
+    def __getitem__(self, index):
+        time.sleep(0.1)
+        return super().__getitem__(index)
+
+pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
+images = ImageSet(Slow(pixels), np.zeros(24, np.int64), ("a",), "a")
+model = filled(NETWORK)
+print("ready", flush=True)
+sys.stdin.readline()
+found = cached_outputs(Path(sys.argv[1]), model, images, weights_sha256="w", batch_rows=8)
+np.save(sys.argv[2], found)
+"""
+
+
+def test_two_processes_at_once_take_turns_and_both_have_every_row(tmp_path):
+    """Before, both wrote one file, and one of them returned rows of zeros."""
+    command = [sys.executable, "-c", BESIDE, str(tmp_path / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    files = [tmp_path / f"{number}.npy" for number in range(2)]
+    processes = [started([*command, str(file)], stdin=subprocess.PIPE, env=environment) for file in files]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    told = [process.communicate("\n", timeout=120)[1] for process in begun_together(processes)]
+    assert [process.returncode for process in processes] == [0, 0], told
+    first, second = map(np.load, files)
+    np.testing.assert_array_equal(first, second)
+    assert (first != 0).any(1).all()
+    assert sum("cimm: waiting for process" in text for text in told) == 1
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
+
+
+def begun_together(processes):
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of mapped files")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks.small_networks import NETWORK, filled
 
-from cimm_jax import InputError, methods
+from cimm_jax import InputError, interruption, methods
 from cimm_jax.networks import functional
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.training import TrainingSettings, train_tail
@@ -109,6 +109,79 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tasks, tmp_p
     from_scratch = []
     train(checkpoint=Checkpoint(tmp_path, {"a": 2}), progress=from_scratch.append)
     assert from_scratch[0] == 1, "another made_by starts anew"
+
+
+def make(tasks, folder, epochs=2, method=methods.ill_only, made_by=None, **more):
+    """A short training that saves in the folder, and the numbers of the steps that it made."""
+    parts, primary, harmful = more.pop("data", tasks)
+    settings = TrainingSettings(epochs=epochs, batch_rows=8, learning_rate=0.01, **more.pop("settings", {}))
+    made = []
+
+    def told(steps):
+        made.append(steps)
+        more.get("progress", int)(steps)
+
+    trained = train_tail(
+        parts,
+        CUT,
+        primary,
+        harmful,
+        penalties=method().penalties,
+        settings=settings,
+        checkpoint=Checkpoint(folder, made_by),
+        progress=told,
+    )
+    return trained, made
+
+
+def test_more_epochs_are_another_training_whoever_made_the_checkpoint(tasks, tmp_path):
+    make(tasks, tmp_path / "two", epochs=1)
+    again, made = make(tasks, tmp_path / "two", epochs=2)
+    fresh, _ = make(tasks, tmp_path / "fresh", epochs=2)
+    assert made == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(again.losses, fresh.losses)
+
+
+def test_what_else_a_state_depends_on_starts_a_training_anew(tasks, tmp_path):
+    parts, primary, harmful = tasks
+    assert make(tasks, tmp_path)[1] == [1, 2, 3, 4, 5, 6]
+    assert make(tasks, tmp_path)[1] == [], "it is finished"
+    moved = parts._replace(head=jax.tree.map(lambda leaf: leaf + 1, parts.head))
+    relabelled = harmful._replace(labels=harmful.labels[::-1].copy())
+    for other in (
+        {"method": methods.algorithm1},
+        {"method": lambda: methods.ill_only(lambda_harmful=2.0)},
+        {"settings": {"strength": 2.0}},
+        {"settings": {"seed": 1}},
+        {"data": (moved, primary, harmful)},
+        {"data": (parts, primary, relabelled)},
+        {"made_by": "something else"},
+    ):
+        assert make(tasks, tmp_path, **other)[1] == [1, 2, 3, 4, 5, 6], other
+
+
+def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_training_ends_as_if_it_had_not_come(
+    tasks, tmp_path, monkeypatch
+):
+    def signal(steps):
+        monkeypatch.setattr(interruption, "_state", interruption._State(waits=steps == 4))
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tasks, tmp_path / "stopped", progress=signal)
+    resumed, made = make(tasks, tmp_path / "stopped")
+    assert made == [6], "the fourth step was told of, and the fifth saved"
+    whole, _ = make(tasks, tmp_path / "whole")
+    for one, other in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[:3]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_whose_loss_is_not_finite_goes_on_too(tasks, tmp_path):
+    settings = {"settings": {"label_smoothing": 0.0}}
+    parts, primary, harmful = tasks
+    broken = (parts, primary._replace(x=primary.x * np.float32(np.nan)), harmful)
+    losses = [make(tasks, tmp_path, data=broken, **settings)[0].losses for _ in range(2)]
+    assert np.isnan(losses[0]).all()
+    np.testing.assert_array_equal(*losses)
 
 
 @pytest.mark.parametrize(
