@@ -21,7 +21,7 @@ import numpy as np
 
 from cimm_jax import interruption
 from cimm_jax.errors import InputError, one_line, printable
-from cimm_jax.files import UnwritableError, read_regular, reason_of, write_whole
+from cimm_jax.files import read_regular, reason_of, write_whole
 from cimm_jax.locks import Hold
 
 __all__ = ["Checkpoint", "MadeBy", "checksum"]
@@ -84,6 +84,7 @@ class Checkpoint:
     def __init__(self, folder: Path, made_by: Any, *, seconds_between_saves: float = 20.0):
         self._folder, self._made_by = folder.absolute(), made_by
         self._seconds, self._last_save = seconds_between_saves, time.monotonic()
+        self._said: set[str] = set()
         self._hold = Hold(self._folder, "checkpoint")
         weakref.finalize(self, self._hold.release)
 
@@ -112,7 +113,7 @@ class Checkpoint:
                 damage.append(f"{slot.state}: {_reason(error)}")
         if damage:
             then = "starts anew" if found is None else "goes on from another saved state"
-            print(f"cimm: a saved state is damaged, {then} ({damage[0]})", file=sys.stderr)
+            self._say(f"a saved state is damaged, {then} ({damage[0]})")
         return found
 
     def offer(self, state: Any, notes: dict[str, Any]) -> None:
@@ -132,8 +133,8 @@ class Checkpoint:
         with interruption.saving():
             try:
                 self._write(slot, state, {"number": number, "layout": _layout(state), "notes": notes})
-            except (OSError, UnwritableError, ValueError) as error:
-                print(f"cimm: {slot.state} could not be saved ({_reason(error)}); the work goes on", file=sys.stderr)
+            except (OSError, RuntimeError, ValueError) as error:  # the last two are Orbax's
+                self._say(f"no state could be saved in {self._folder} ({_reason(error)}); the work goes on")
             self._last_save = time.monotonic()
 
     def remove(self) -> None:
@@ -141,6 +142,12 @@ class Checkpoint:
         with interruption.saving("the work was finished"):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._hold.release()
+
+    def _say(self, line: str) -> None:
+        """Says something on standard error, once."""
+        if line not in self._said:
+            self._said.add(line)
+            print(f"cimm: {line}", file=sys.stderr)
 
     def _slots(self) -> "list[_Slot]":
         """The newest first; those without a whole state are the oldest."""

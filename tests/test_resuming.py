@@ -308,10 +308,10 @@ def test_a_full_disk_costs_a_state_and_not_the_work(tmp_path, monkeypatch, capsy
     checkpoint = saved(tmp_path, {}, 5)
     with monkeypatch.context() as patched:
         patched.setattr(orbax.checkpoint.StandardCheckpointer, "save", full)
-        checkpoint.save(state(6), {"seed": 6})
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cimm: ")
-    assert "could not be saved (No space left on device); the work goes on" in line
+        for seed in (6, 7):
+            checkpoint.save(state(seed), {"seed": seed})
+    told = f"no state could be saved in {tmp_path} (No space left on device); the work goes on"
+    assert capsys.readouterr().err == f"cimm: {told}\n", "it is said once"
     assert restored(checkpoint)[1] == {"seed": 5}
 
 

@@ -23,9 +23,9 @@ from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few, one_line
 from cimm_jax.files import check_name
 
-__all__ = ["HELDOUT", "PREFIX", "RECORDS", "TRAIN", "RecordPixels", "is_tfds", "load_tfds"]
+__all__ = ["FOLDER_MARK", "HELDOUT", "PREFIX", "RECORDS", "TRAIN", "RecordPixels", "is_tfds", "load_tfds"]
 
-PREFIX = "tfds:"
+PREFIX, FOLDER_MARK = "tfds:", "@"
 TRAIN = "train"
 HELDOUT = ("validation", "test")
 """Held-out splits, the preferred one first: the labels of some test splits, such as ImageNet's, are not public."""
@@ -72,7 +72,7 @@ def load_tfds(
       InputError: if the data set is unknown, not prepared as ArrayRecord, or has no images with labels and a split `train`,
         or as `choose` and `usable`.
     """
-    name, _, folder = source.removeprefix(PREFIX).partition("@")
+    name, _, folder = source.removeprefix(PREFIX).partition(FOLDER_MARK)
     check_name(source, "images")
     if not _NAME.fullmatch(name):
         raise InputError(

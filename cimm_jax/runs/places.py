@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from cimm_jax.data.image_tfds import FOLDER_MARK, is_tfds
 from cimm_jax.errors import InputError, few
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.source import NetworkSource, Source
@@ -24,14 +25,18 @@ def moved(source: Source, places: Mapping[str, Any]) -> Source:
       places: by field of the source; None leaves what the record says.
 
     Raises:
-      InputError: if the record names a single class, which would be taken for a file of names.
+      InputError: if the record names a single class, which would be taken for a file of names, or a folder of TensorFlow
+        Datasets that the command line does not name again: what is in it says what is imported to read it.
     """
     if isinstance(source, NetworkSource):
-        for setting in ("primary_classes", "harmful_classes"):
-            if len(names := getattr(source, setting)) == 1:
+        for task in ("primary", "harmful"):
+            if len(names := getattr(source, f"{task}_classes")) == 1:
                 raise InputError(
-                    f"runs: the record has {few(names)} as {setting}, which needs two names; immunize again"
+                    f"runs: the record has {few(names)} as {task}_classes, which needs two; immunize again"
                 )
+            images = getattr(source, task)
+            if places.get(task) is None and is_tfds(images) and FOLDER_MARK in images:
+                raise InputError(f"{task}: the record names {images}; give it again if that folder is to be trusted")
     return replace(source, **{name: place for name, place in places.items() if place is not None})
 
 

@@ -108,8 +108,16 @@ def test_a_record_cannot_have_a_file_of_names_read(inputs, received, tmp_path, c
     (tmp_path / "secret").write_text("one\ntwo\n")
     folder = received(harmful_classes=(str(tmp_path / "secret"),))
     message = refused(inputs, capsys, folder)
-    assert "as harmful_classes, which needs two names" in message
+    assert "as harmful_classes, which needs two" in message
     assert "one" not in message.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("task", ["primary", "harmful"])
+def test_a_record_cannot_have_a_folder_opened_that_says_what_to_import(inputs, received, tmp_path, capsys, task):
+    folder = received(**{task: f"tfds:photos@{tmp_path}"})
+    assert f"{task}: the record names tfds:photos@{tmp_path}; give it again" in refused(inputs, capsys, folder)
+    message = refused(inputs, capsys, folder, f"--{task}", f"tfds:photos@{tmp_path}")
+    assert "TensorFlow Datasets cannot open photos" in message
 
 
 def test_a_record_cannot_have_a_pipe_read(inputs, received, tmp_path, capsys):

@@ -116,7 +116,7 @@ def kill_again_and_again(whole, out, environment, number, times, rng):
     kills = finished = 0
     while kills < times:
         folder = out / str(finished) / "run"
-        if killed(start(whole.words, folder, environment), number, rng.uniform(0.0, 1.1) * whole.seconds):
+        if killed(start(whole.words, folder, environment), number, rng.uniform(0.0, 0.8) * whole.seconds):
             kills += 1
         else:
             assert results(folder) == whole.results
@@ -202,7 +202,8 @@ def test_a_full_disk_is_one_line_and_costs_nothing_when_there_is_room_again(whol
     code, told = ended(start(whole.words, out, environment))
     assert code == 2, told
     lines = [line for line in told.splitlines() if line.startswith("cimm: ")]
-    assert lines == told.splitlines()[-len(lines) :], told
+    assert lines[-1:] == told.splitlines()[-1:], told
+    assert 1 <= len(lines) <= 2, told
     assert all("No space left on device" in line for line in lines), told
     assert "Traceback" not in told, told
     assert resize("100m", "-o", "remount")

@@ -155,6 +155,23 @@ def test_an_interrupted_sweep_continues_to_the_same_result(at_once):
         chex.assert_trees_all_close(continued, whole, rtol=1e-9)
 
 
+def test_without_a_size_the_blocks_stay_as_they_were_and_nothing_is_rounded_differently():
+    settings = {"keys": KEYS, "steps": 4, "chunks": 2}
+    saved, sizes = [], []
+    whole = sweep(
+        CHOSEN,
+        SPLIT,
+        pairs_at_once=2,
+        checkpoint=lambda progress: saved.append(jax.tree.map(lambda leaf: leaf.copy(), progress)),
+        **settings,
+    )
+    continued = sweep(
+        CHOSEN, SPLIT, progress=saved[0], checkpoint=lambda progress: sizes.append(progress.at_once), **settings
+    )
+    assert set(sizes) == {2}, "though memory has room for all"
+    chex.assert_trees_all_equal(continued, whole)
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="methods"):
         sweep({}, SPLIT, keys=KEYS)
