@@ -19,6 +19,7 @@ __all__ = [
     "begin",
     "came",
     "end",
+    "ignore",
     "install",
     "leave",
     "let_through",

@@ -3,7 +3,7 @@
 import cimm_jax
 from cimm_jax.commands.delivery import manifest_of
 from cimm_jax.commands.settings import Report
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, printable
 from cimm_jax.files import write_whole
 from cimm_jax.locks import only_one_in
 from cimm_jax.runs.records import ReportRecord, ShownRun
@@ -43,7 +43,7 @@ def run_report(settings: Report) -> None:
     if settings.json:
         print(written.read_text(), end="")
         return
-    print(together.headline)
+    print(printable(together.headline))
     for part in parts:
-        print(f"{part.title} ({part.folder}): {part.headline}")
+        print(printable(f"{part.title} ({part.folder}): {part.headline}"))
     print(f"\nPage: {files['page']}\nModel card: {files['model_card']}\nFigures: {written}")

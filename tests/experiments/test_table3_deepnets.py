@@ -86,7 +86,7 @@ def test_a_map_of_other_settings_is_made_again(tmp_path, monkeypatch):
     assert [scale(3), scale(3)] == [3, 3]
     assert made == [3], "it is finished"
     assert [scale(4), scale(3), scale(3, "b")] == [4, 3, 3]
-    assert made == [3, 4, 3, 3], "a map of other settings or images is not taken for this one"
+    assert made == [3, 4, 3], "made for other settings or images; the map before the last is still there"
 
 
 def test_what_is_measured_and_who_attacked_is_kept(folder, tmp_path, monkeypatch, capsys):
