@@ -24,6 +24,7 @@ def installed(monkeypatch):
     hook = sys.unraisablehook
     monkeypatch.setattr(interruption, "_state", _State())
     monkeypatch.setattr(os, "_exit", sys.exit)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests in the background has it ignored
     interruption.install()
     interruption.begin()
     yield
@@ -116,6 +117,12 @@ def test_an_interruption_under_way_is_not_raised_twice(installed):
     with pytest.raises(KeyboardInterrupt):
         tidy_up()
     assert done == ["tidied up"]
+
+
+def test_a_program_that_is_through_takes_no_signal(installed):
+    interruption.ignore()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.raise_signal(number)
 
 
 def test_who_is_told_to_ignore_ctrl_c_ignores_it(installed):
