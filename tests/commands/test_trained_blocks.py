@@ -191,7 +191,7 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (["--label-smoothing", "1"], {}, "label_smoothing: needs a number"),
         (["--learning-rate", "-1"], {}, "learning_rate"),
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
-        (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: imma"),
+        (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: is no setting of imma"),
         (
             ["--steps", "7"],
             {},

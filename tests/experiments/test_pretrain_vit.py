@@ -16,6 +16,7 @@ from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.vit import VIT_MINI_CIFAR10, VitConfig
 from cimm_jax.networks.weights import export_weights, load_weights
+from cimm_jax.resuming import Checkpoint
 from experiments import pretrain_vit, table3_deepnets, table3_tails
 from experiments.common import CIFAR
 from experiments.pretrain_vit import Settings, train
@@ -93,6 +94,18 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
         pretrain_vit.main([*arguments, "--seed", "1"])
 
 
+def test_more_epochs_are_another_training_whoever_made_the_checkpoint(folder):
+    images, heldout = load_cifar10(folder / CIFAR)
+
+    def losses(name, epochs):
+        checkpoint = Checkpoint(folder / name, None)
+        settings = dataclasses.replace(QUICK, epochs=epochs)
+        return [epoch["loss"] for epoch in train(SMALL, images, heldout, settings, checkpoint=checkpoint)[1]]
+
+    losses("one", 1)
+    assert losses("one", 2) == losses("fresh", 2)
+
+
 def test_only_matrices_decay_and_the_rate_rises_and_falls():
     params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
     optimizer = pretrain_vit._optimizer(Settings(learning_rate=0.1, weight_decay=0.5), 20)
@@ -116,7 +129,7 @@ def test_only_matrices_decay_and_the_rate_rises_and_falls():
         ("learning-rate", "nan", "learning_rate: needs a positive finite number, got nan"),
         ("weight-decay", "-1", "weight_decay: needs a finite number of at least 0, got -1"),
         ("label-smoothing", "1", "label_smoothing: needs a number from 0 to below 1, got 1"),
-        ("data-dir", "elsewhere", r"images: elsewhere.*cifar10_subset\.npz is no whole \.npz file"),
+        ("data-dir", "elsewhere", r"images: elsewhere.*cifar10_subset\.npz cannot be read"),
     ],
 )
 def test_bad_input_is_refused(folder, setting, value, message):
