@@ -111,11 +111,12 @@ def test_an_interruption_under_way_is_not_raised_twice(installed):
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
-            time.sleep(3 * interruption.LOOK_EVERY)
+            time.sleep(2.5 * interruption.LOOK_EVERY)  # ends between two looks
             done.append("tidied up")
 
     with pytest.raises(KeyboardInterrupt):
         tidy_up()
+    interruption.taken()
     assert done == ["tidied up"]
 
 
