@@ -12,6 +12,7 @@ from pages import Page, undrawn
 from sample_records import attack_record, diagnose_record, one_of_each_command, report_record
 
 from cimm_jax.commands import cli
+from cimm_jax.errors import printable
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import AttackRecord, ReportRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
@@ -65,10 +66,10 @@ def test_it_writes_page_card_and_results_and_leaves_the_runs_alone(tmp_path, fol
     assert {path.name for path in out.iterdir()} == {"report.html", "model-card.md", "results.json"}
     assert before == contents(folders)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == summarise(one_of_each_command()).headline
+    assert lines[0] == printable(summarise(one_of_each_command()).headline)
     for record in one_of_each_command():
         part = part_of(record)
-        assert f"{part.title} ({folders[record.manifest.command]}): {part.headline}" in lines
+        assert printable(f"{part.title} ({folders[record.manifest.command]}): {part.headline}") in lines
     assert lines[-3:] == [
         f"Page: {out / 'report.html'}",
         f"Model card: {out / 'model-card.md'}",

@@ -254,7 +254,7 @@ def test_what_was_noted_of_an_earlier_file_does_not_count_for_a_new_one(tmp_path
 
 
 BESIDE = """
-import sys, time
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -263,17 +263,19 @@ from networks.small_networks import NETWORK, filled
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.networks.activation_cache import cached_outputs
 
-class Slow(ArrayPixels):
+class Held(ArrayPixels):
+    waited = False
+
     def __getitem__(self, index):
-        time.sleep(0.1)
+        if not self.waited:
+            print("computing", flush=True)
+            sys.stdin.readline()
+            self.waited = True
         return super().__getitem__(index)
 
 pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
-images = ImageSet(Slow(pixels), np.zeros(24, np.int64), ("a",), "a")
-model = filled(NETWORK)
-print("ready", flush=True)
-sys.stdin.readline()
-found = cached_outputs(Path(sys.argv[1]), model, images, weights_sha256="w", batch_rows=8)
+images = ImageSet(Held(pixels), np.zeros(24, np.int64), ("a",), "a")
+found = cached_outputs(Path(sys.argv[1]), filled(NETWORK), images, weights_sha256="w", batch_rows=8)
 np.save(sys.argv[2], found)
 """
 
@@ -283,23 +285,17 @@ def test_two_processes_at_once_take_turns_and_both_have_every_row(tmp_path):
     command = [sys.executable, "-c", BESIDE, str(tmp_path / "cache")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     files = [tmp_path / f"{number}.npy" for number in range(2)]
-    processes = [started([*command, str(file)], stdin=subprocess.PIPE, env=environment) for file in files]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    told = [process.communicate("\n", timeout=120)[1] for process in begun_together(processes)]
-    assert [process.returncode for process in processes] == [0, 0], told
-    first, second = map(np.load, files)
-    np.testing.assert_array_equal(first, second)
-    assert (first != 0).any(1).all()
-    assert sum("cimm: waiting for process" in text for text in told) == 1
+    first = started([*command, str(files[0])], stdin=subprocess.PIPE, env=environment)
+    assert first.stdout.readline() == "computing\n"
+    second = started([*command, str(files[1])], stdin=subprocess.PIPE, env=environment)
+    assert second.stderr.readline().startswith(f"cimm: waiting for process {first.pid} on ")
+    told = [process.communicate("\n", timeout=120) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], told
+    assert "computing" not in told[1][0]
+    outputs, others = map(np.load, files)
+    np.testing.assert_array_equal(outputs, others)
+    assert (outputs != 0).any(1).all()
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
-
-
-def begun_together(processes):
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return processes
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of mapped files")
