@@ -1,20 +1,34 @@
-"""Tasks and pairs of tasks: what every immunization method, metric and attacker is given.
+"""Tasks and pairs of tasks: what every immunization method, metric and attacker is given; and which arrays they may hold.
 
 `Task` and `TaskPair` are pytrees of arrays, so `jit`, `vmap` and sharding compose from outside; a leading axis on every
 leaf makes a stack of tasks (`stack_pairs`). Nothing is validated on construction, since traced values pass through
-here: `check_pair` is called by the functions that a person calls, before anything is traced.
+here: `check_pair` is called by the functions that a person calls, before anything is traced. It returns the pair with
+its arrays as `as_floating` makes them.
 """
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from cimm_jax.errors import InputError
 
-__all__ = ["Array", "SplitPair", "SplitTask", "Task", "TaskPair", "check_pair", "check_task", "stack_pairs"]
+__all__ = [
+    "Array",
+    "SplitPair",
+    "SplitTask",
+    "Task",
+    "TaskPair",
+    "as_floating",
+    "as_numbers",
+    "check_pair",
+    "check_task",
+    "stack_pairs",
+]
 
 Array = Any
 """A JAX or a NumPy array, or a tracer of one."""
@@ -59,61 +73,130 @@ class SplitPair(NamedTuple):
         return SplitTask(*(getattr(part, name) for part in self))
 
 
-def check_task(task: Task, name: str, *, needs_labels: bool = False) -> None:
-    """Raises `InputError` unless `task` is usable: 2-D finite float inputs, at least two rows, targets that match."""
-    x = task.x
-    if np.ndim(x) != 2:
-        raise InputError(f"{name}.x: needs shape (rows, features), got {np.shape(x)}; flatten each input to one row")
-    rows, features = np.shape(x)
+def as_numbers(value: Any, name: str) -> Array:
+    """The value as an array of real numbers: an array of JAX or a tracer as it is, anything else as NumPy reads it.
+
+    So lists and tuples of numbers, frames and series of pandas, and tensors of other libraries on the host will do.
+
+    Raises:
+      InputError: if it holds anything but real numbers, or no rectangle of them, or masked entries.
+    """
+    if np.ma.is_masked(value):
+        raise InputError(f"{name}: has masked entries; fill them, or leave their rows out")
+    if isinstance(value, jax.Array):
+        array = value
+    else:
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            kind = type(value).__name__
+            raise InputError(f"{name}: needs an array of numbers, got {kind} that NumPy cannot read as one") from error
+    if array.dtype == object:
+        return _unboxed(array, name)
+    if array.dtype != bool and not _is(array, jnp.floating) and not _is(array, jnp.integer):
+        raise InputError(f"{name}: needs real numbers, got {array.dtype}; convert it to a floating-point dtype")
+    return array
+
+
+def as_floating(value: Any, name: str) -> Array:
+    """The value as float32 or float64, nothing rounded; of JAX if it was, a tracer too, of NumPy on the host if it was not.
+
+    float16, bfloat16 and what is shorter become float32. Booleans and whole numbers become float64, of JAX its widest float.
+
+    Raises:
+      InputError: as `as_numbers`, and for whole numbers that the floating-point type does not hold exactly; of tracers the
+        integer type decides.
+    """
+    array = as_numbers(value, name)
+    if not _is(array, jnp.floating):
+        return _from_whole_numbers(array, name)
+    if isinstance(array, jax.Array):
+        return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
+    with np.errstate(over="ignore"):  # NumPy also has extended precision, the other byte order, and classes of its own
+        return np.asarray(array, np.float32 if array.dtype.itemsize <= 4 else np.float64)
+
+
+def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
+    """The task with its arrays as `as_floating` makes them, if it is usable.
+
+    Args:
+      task: concrete (not traced) inputs and targets.
+      name: what the caller's argument is called, for the message.
+      needs_labels: whether a method will train on the targets.
+
+    Raises:
+      InputError: unless inputs are 2-D, floating point, finite and not all zero, of at least two rows, with targets that match.
+    """
+    if not isinstance(task, Task):
+        raise InputError(f"{name}: needs a Task of inputs and targets, got {type(task).__name__}; give Task(x, y)")
+    x = _finite(task.x, f"{name}.x")
+    if x.ndim != 2:
+        raise InputError(f"{name}.x: needs shape (rows, features), got {x.shape}; flatten each input to one row")
+    rows, features = x.shape
     if rows < 2 or features < 1:
-        raise InputError(f"{name}.x: needs at least 2 rows and 1 feature, got shape {np.shape(x)}; give more data")
-    _check_floating(x, f"{name}.x")
+        raise InputError(f"{name}.x: needs at least 2 rows and 1 feature, got shape {x.shape}; give more data")
     if not np.any(np.asarray(x)):
         raise InputError(f"{name}.x: is zero everywhere, so it has no condition number; check how it was loaded")
     if task.y is None:
         if needs_labels:
             raise InputError(f"{name}.y: is None, but the method trains on it; give targets of shape ({rows},)")
-        return
-    if np.ndim(task.y) not in (1, 2) or np.shape(task.y)[0] != rows:
-        raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {np.shape(task.y)}; match it to x")
-    if np.ndim(task.y) == 2 and np.shape(task.y)[1] > rows:
-        raise InputError(
-            f"{name}.y: has {np.shape(task.y)[1]} classes and only {rows} rows; give more data, or fewer classes"
-        )
+        return Task(x)
     if np.asarray(task.y).dtype.kind in "biu":
         raise InputError(
             f"{name}.y: holds integers, which may be classes or amounts; give cimm_jax.one_hot(y) for classes, or "
             "y.astype(float) for amounts, or for -1 and +1"
         )
-    _check_floating(task.y, f"{name}.y")
+    y = _finite(task.y, f"{name}.y")
+    if y.ndim not in (1, 2) or y.shape[0] != rows:
+        raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {y.shape}; match it to x")
+    if y.ndim == 2 and y.shape[1] > rows:
+        raise InputError(f"{name}.y: has {y.shape[1]} classes and only {rows} rows; give more data, or fewer classes")
+    return Task(x, y)
 
 
-def check_pair(pair: TaskPair, name: str = "pair", *, needs_labels: bool = False) -> None:
-    """Raises `InputError` unless both tasks are usable and share the number of features.
+def check_pair(pair: TaskPair, name: str = "pair", *, needs_labels: bool = False) -> TaskPair:
+    """The pair with its arrays as `as_floating` makes them; both tasks must be usable and share the number of features.
 
     Args:
       pair: concrete (not traced) arrays.
       name: what the caller's argument is called, for the message.
       needs_labels: whether a method will train on the targets of both tasks.
+
+    Raises:
+      InputError: as `check_task`, or if the tasks differ in the number of features.
     """
-    check_task(pair.primary, f"{name}.primary", needs_labels=needs_labels)
-    check_task(pair.harmful, f"{name}.harmful", needs_labels=needs_labels)
-    d_primary, d_harmful = np.shape(pair.primary.x)[1], np.shape(pair.harmful.x)[1]
+    if not isinstance(pair, TaskPair):
+        raise InputError(
+            f"{name}: needs a TaskPair of two tasks, got {type(pair).__name__}; give TaskPair(primary, harmful)"
+        )
+    checked = TaskPair(
+        *(check_task(task, f"{name}.{side}", needs_labels=needs_labels) for side, task in pair._asdict().items())
+    )
+    d_primary, d_harmful = checked.primary.x.shape[1], checked.harmful.x.shape[1]
     if d_primary != d_harmful:
         raise InputError(
             f"{name}.harmful.x: has {d_harmful} features and {name}.primary.x has {d_primary}; "
             "one extractor serves both tasks, so make them equal"
         )
+    return checked
 
 
 def stack_pairs(pairs: Sequence[TaskPair]) -> TaskPair:
     """Stacks equally shaped pairs along a new leading axis, for `vmap`; raises `InputError` if the shapes differ."""
     if not pairs:
         raise InputError("pairs: is empty; give at least one pair")
-    shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(pair)) for pair in pairs}
+    read = [
+        TaskPair(*(_read(task, f"pairs[{number}].{side}") for side, task in pair._asdict().items()))
+        for number, pair in enumerate(pairs)
+    ]
+    shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(pair)) for pair in read}
     if len(shapes) > 1:
         raise InputError(f"pairs: have {len(shapes)} different shapes; give every task the same number of rows")
-    return jax.tree.map(_stack, *pairs)
+    return jax.tree.map(_stack, *read)
+
+
+def _read(task: Task, name: str) -> Task:
+    return Task(as_numbers(task.x, f"{name}.x"), None if task.y is None else as_numbers(task.y, f"{name}.y"))
 
 
 def _stack(*leaves):
@@ -121,10 +204,54 @@ def _stack(*leaves):
     return np.stack(leaves) if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp.stack(leaves)
 
 
-def _check_floating(array, name: str) -> None:
-    dtype = np.asarray(array).dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"{name}: needs a floating-point dtype, got {dtype}; convert it with .astype(float)")
-    bad = int(np.size(array) - np.isfinite(np.asarray(array)).sum())
+def _is(array: Array, kind: Any) -> bool:
+    return jnp.issubdtype(array.dtype, kind)
+
+
+def _finite(value: Any, name: str) -> Array:
+    """A concrete value as floating-point numbers that are all finite."""
+    array = as_numbers(value, name)
+    if not _is(array, jnp.floating):
+        raise InputError(f"{name}: needs a floating-point dtype, got {array.dtype}; convert it with .astype(float)")
+    array = as_floating(array, name)
+    bad = int(array.size - np.isfinite(np.asarray(array)).sum())
     if bad:
         raise InputError(f"{name}: has {bad} NaN or infinite values; remove or impute them first")
+    return array
+
+
+def _unboxed(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of Python's numbers as float64."""
+    entries = array.ravel()
+    strange = [entry for entry in entries if not isinstance(entry, numbers.Real)]
+    if strange:
+        raise InputError(
+            f"{name}: needs an array of numbers, got {type(strange[0]).__name__} among its entries; "
+            "give numbers only, and rows of one length"
+        )
+    if any(isinstance(entry, numbers.Integral) and abs(entry) > 2**53 for entry in entries):
+        raise InputError(
+            f"{name}: has whole numbers beyond 2^53, which float64 would round; convert it to floats yourself"
+        )
+    try:
+        return array.astype(np.float64)
+    except OverflowError as error:
+        raise InputError(f"{name}: has numbers too large for float64") from error
+
+
+def _from_whole_numbers(array: Array, name: str) -> Array:
+    """Booleans and whole numbers as the widest float there is, on the host or of JAX; refused where it would round them."""
+    wide = np.dtype(np.float64)
+    dtype = wide if isinstance(array, np.ndarray) else jax.dtypes.canonicalize_dtype(wide)
+    limit = 2 ** (jnp.finfo(dtype).nmant + 1)
+    if array.dtype != bool and jnp.iinfo(array.dtype).max > limit and array.size:
+        if isinstance(array, Tracer):
+            raise InputError(
+                f"{name}: needs a floating-point dtype, got {array.dtype}, which {dtype} may round; convert it"
+            )
+        host = np.asarray(array)
+        if host.max() > limit or host.min() < -limit:
+            raise InputError(
+                f"{name}: has whole numbers beyond {limit}, which {dtype} would round; convert it to floats yourself"
+            )
+    return array.astype(dtype)

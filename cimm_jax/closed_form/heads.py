@@ -8,7 +8,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.inputs import as_array, check_finite
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised, scaled
 
 __all__ = ["TOLERANCE", "UNCHANGED", "Head", "PrimaryKept", "absorb", "primary_kept"]
 
@@ -26,16 +28,17 @@ def absorb(theta: jax.Array, head: jax.Array) -> jax.Array:
     its own, and this head; a bias of the head stays as it is.
 
     Args:
-      theta: the linear map behind the features, shape (d, d), invertible.
-      head: primary head, shape (d,) or (d, C): outputs are F head. (PyTorch's nn.Linear stores the transpose.)
+      theta: the linear map behind the features, shape (d, d), invertible, as `inputs.as_array` takes it.
+      head: primary head, shape (d,) or (d, C), the same: outputs are F head. (PyTorch's nn.Linear stores the transpose.)
 
     Returns:
       The new head, of the same shape, with ||theta head' - head||_F <= 1e-10 ||head||_F in float64 (1e-3 in float32).
 
     Raises:
-      InputError: if the shapes do not match, or theta is too close to singular for that accuracy. Not traceable.
+      InputError: if the shapes do not match, an entry is not finite, theta is too close to singular for that accuracy, or the
+        new head is out of the range of numbers. Not traceable.
     """
-    theta, head = jnp.asarray(theta), jnp.asarray(head)
+    theta, head = as_array(theta, "theta"), as_array(head, "head")
     if theta.ndim != 2 or theta.shape[0] != theta.shape[1]:
         raise InputError(f"theta: needs shape (d, d), got {theta.shape}; only an invertible map can be absorbed")
     if head.ndim not in (1, 2) or head.shape[0] != theta.shape[0]:
@@ -44,15 +47,24 @@ def absorb(theta: jax.Array, head: jax.Array) -> jax.Array:
         raise InputError(
             f"head: theta has dtype {theta.dtype} and head {head.dtype}; make both float64 or both float32"
         )
+    check_finite(theta, "theta")
+    check_finite(head, "head")
+    (theta, of_theta), (head, of_head) = normalised(theta), normalised(head, tuple(range(-head.ndim, 0)))
     absorbed = jnp.linalg.solve(theta, head)
     # One step of iterative refinement removes what the pivoting let grow.
     absorbed = absorbed + jnp.linalg.solve(theta, head - product(theta, absorbed))
-    error = float(jnp.linalg.norm(product(theta, absorbed) - head) / jnp.maximum(jnp.linalg.norm(head), 1e-30))
+    length = jnp.linalg.norm(head)
+    error = float(jnp.linalg.norm(product(theta, absorbed) - head) / jnp.where(length > 0, length, 1))
     allowed = TOLERANCE[np.dtype(theta.dtype)]
     if not error <= allowed:
         raise InputError(
             f"theta: is too close to singular to be absorbed, primary outputs would be off by {error:.1e} (allowed "
             f"{allowed:.0e}); use float64, a smaller budget or a larger ridge"
+        )
+    absorbed = scaled(absorbed, of_head - of_theta)
+    if not jnp.isfinite(absorbed).all():
+        raise InputError(
+            f"theta: is too small for the head, which leaves the range of {absorbed.dtype}; scale one of them"
         )
     return absorbed
 

@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cimm_jax.closed_form.pencil import (
     Pencil,
-    check_covariance,
     check_rtol,
-    covariance_spectrum,
+    covariance_pencil,
     diagonalise,
     feature_spectrum,
 )
-from cimm_jax.errors import InputError
+from cimm_jax.closed_form.units import own_units
 from cimm_jax.numerics.decompositions import singular_values
+from cimm_jax.numerics.inputs import as_array, as_pair
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised
 from cimm_jax.tasks import TaskPair
 
 __all__ = [
@@ -136,7 +136,7 @@ def seen_in_range(pencil: Pencil) -> SeenInRange:
 
 def share_of_limit(theta: jax.Array, seen: SeenInRange) -> Share:
     """An extractor of shape (d, m) against the limit. Pure."""
-    limit = seen.limit
+    limit, theta = seen.limit, normalised(theta).values
     primary, primary_resolved = _log_kappa(product(seen.primary, theta), limit.rank_primary)
     harmful, harmful_resolved = _log_kappa(product(seen.harmful, theta), limit.rank_harmful)
     log_rir = harmful - primary - jnp.log(limit.kappa_harmful) + jnp.log(limit.kappa_primary)
@@ -148,29 +148,37 @@ def share_of_limit(theta: jax.Array, seen: SeenInRange) -> Share:
 
 
 def share_of_pair(theta: jax.Array, pair: TaskPair) -> Share:
-    """An extractor of shape (d, m) against the limit of a pair's own rows."""
-    return _share_of_pair(theta, pair)
+    """An extractor of shape (d, m) against the limit of a pair's own rows.
+
+    Raises:
+      InputError: if something is no array of real numbers (`inputs.as_array`).
+    """
+    return _share_of_pair(as_array(theta, "theta"), as_pair(pair))
 
 
 @jax.jit
 def _share_of_pair(theta, pair):
-    return share_of_limit(theta, seen_in_range(pair_pencil(pair)))
+    # Of tasks in units of their own: condition numbers have none.
+    return share_of_limit(theta, seen_in_range(pair_pencil(own_units(pair).pair)))
 
 
 def pair_limit(pair: TaskPair, *, rtol: float | None = None) -> Limit:
-    """The limit of a pair of tasks, from their inputs. Pure; arguments as in `pencil.feature_spectrum`."""
+    """The limit of a pair of tasks, from their inputs. Pure.
+
+    Args:
+      pair: the tasks, as `inputs.as_array` takes their arrays; targets are not used.
+      rtol: as in `pencil.feature_spectrum`.
+
+    Raises:
+      InputError: if something is no array of real numbers, or rtol is not in [0, 1).
+    """
     check_rtol(rtol)
-    return seen_in_range(pair_pencil(pair, rtol=rtol)).limit
+    return seen_in_range(pair_pencil(own_units(pair).pair, rtol=rtol)).limit
 
 
 def covariance_limit(k_primary: jax.Array, k_harmful: jax.Array, *, rtol: float | None = None) -> Limit:
     """The limit of two formed covariances of shape (d, d); arguments and errors as in `pencil.pencil_limit`."""
-    k_primary, k_harmful = check_covariance(k_primary, "k_primary"), check_covariance(k_harmful, "k_harmful")
-    if k_primary.shape != k_harmful.shape:
-        raise InputError(f"k_harmful: has shape {np.shape(k_harmful)} and k_primary {np.shape(k_primary)}")
-    check_rtol(rtol)
-    spectra = (covariance_spectrum(k, rtol=rtol) for k in (k_primary, k_harmful))
-    return seen_in_range(diagonalise(*spectra)).limit
+    return seen_in_range(covariance_pencil(k_primary, k_harmful, rtol=rtol)).limit
 
 
 def _log_kappa(factor: jax.Array, rank: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,8 @@ and theta = K_P^{-1/2} Q attains it (docs/theory.md has the proof, and what chan
 Everything here lives in the range of K_P. A direction that only the primary task has (mu = 0) leaves no trace in the harmful
 task and does not count. A direction that only the harmful task has is free: scaling it changes no primary output, and with
 it kappa(H_H) has no limit in the sample. It is reported and set aside, since it is a trap on other primary data.
+
+The limit has no scale, so covariances are first brought to one (`scaling`). `diagonalise` takes them as they are.
 """
 
 from typing import NamedTuple
@@ -18,11 +20,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import right_svd
+from cimm_jax.numerics.inputs import as_matrix, is_concrete
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.spectra import Eigen, eigenpairs, rounding_tolerance
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "TaskSpectrum",
     "check_covariance",
     "check_rtol",
+    "covariance_pencil",
     "covariance_spectrum",
     "diagonalise",
     "feature_spectrum",
@@ -73,10 +77,11 @@ def feature_spectrum(x: jax.Array, *, rtol: float | None = None) -> TaskSpectrum
       x: inputs.
       rtol: as above, for eigenvalues of x^T x; None is (2 sqrt(min(N, d)) eps)^2, as in `feature_condition_number`.
     """
-    sigma, vt = right_svd(x)
+    values, exponent = normalised(x)
+    sigma, vt = right_svd(values)
     noise = (2 * min(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps)) ** 2
     spectrum = _cut(Eigen(sigma**2, vt.T), noise if rtol is None else rtol, None)
-    return spectrum._replace(tilt=noise * _spread(spectrum))
+    return spectrum._replace(sigma=scaled(spectrum.sigma, 2 * exponent), tilt=noise * _spread(spectrum))
 
 
 def _cut(eigen: Eigen, rtol: float, size: int | None) -> TaskSpectrum:
@@ -137,8 +142,17 @@ class Pencil(NamedTuple):
 
     @property
     def largest_ratio(self) -> jax.Array:
-        """mu_max / mu_min over the non-zero mu: the limit of kappa_H / kappa_P in the primary's range."""
-        return self.mu[0] / _safe(self.mu[self.rank_harmful - 1])
+        """mu_max / mu_min over the non-zero mu: the limit of kappa_H / kappa_P in the primary's range; NaN if there is none."""
+        ratio = self.mu[0] / _safe(self.mu[self.rank_harmful - 1])
+        return jnp.where(self.rank_harmful > 0, ratio, jnp.nan)
+
+    def scaled(self, primary: jax.Array, harmful: jax.Array) -> "Pencil":
+        """The pencil of 4^primary K_P and 4^harmful K_H, the exponents whole: of inputs times 2^primary and 2^harmful."""
+        return self._replace(
+            mu=scaled(self.mu, 2 * (harmful - primary)),
+            primary=scaled(self.primary, 2 * primary),
+            whitening=scaled(self.whitening, -primary),
+        )
 
 
 def diagonalise(
@@ -206,27 +220,34 @@ def pencil_limit(k_primary: jax.Array, k_harmful: jax.Array, *, rtol: float | No
     `limits.pair_limit` also gives the limit in the primary's range, and takes data instead of formed covariances.
 
     Args:
-      k_primary: covariance, shape (d, d).
-      k_harmful: covariance, shape (d, d).
+      k_primary: covariance, shape (d, d), as `inputs.as_array` takes it.
+      k_harmful: covariance, shape (d, d), the same.
       rtol: eigenvalues at most this share of a covariance's largest are zero; None is the rounding level d eps.
 
     Returns:
-      A scalar, at least 1.
+      A scalar, at least 1. NaN if a traced covariance is zero or not finite.
 
     Raises:
-      InputError: if a concrete covariance is not square, not symmetric, not positive semi-definite beyond rounding or
-        zero, if the two differ in size, or if rtol is not in [0, 1).
+      InputError: if a covariance is no square of real numbers; if it is concrete and not finite, not symmetric, not positive
+        semi-definite beyond rounding, zero, or nowhere a normal number; if the two differ in size; or if rtol is not in [0, 1).
 
     >>> import jax.numpy as jnp
     >>> round(float(pencil_limit(jnp.diag(jnp.array([4.0, 1.0])), jnp.diag(jnp.array([1.0, 1.0])))), 4)
     4.0
     """
+    pencil = covariance_pencil(k_primary, k_harmful, rtol=rtol)
+    return jnp.where(pencil.harmful_only, jnp.inf, pencil.largest_ratio)
+
+
+def covariance_pencil(k_primary: jax.Array, k_harmful: jax.Array, *, rtol: float | None = None) -> Pencil:
+    """The pencil of two covariances in units of their own; arguments and errors as in `pencil_limit`."""
     k_primary, k_harmful = check_covariance(k_primary, "k_primary"), check_covariance(k_harmful, "k_harmful")
     if k_primary.shape != k_harmful.shape:
         raise InputError(f"k_harmful: has shape {k_harmful.shape} and k_primary {k_primary.shape}; make them equal")
     check_rtol(rtol)
-    pencil = diagonalise(covariance_spectrum(k_primary, rtol=rtol), covariance_spectrum(k_harmful, rtol=rtol))
-    return jnp.where(pencil.harmful_only, jnp.inf, pencil.largest_ratio)
+    dtype = np.promote_types(k_primary.dtype, k_harmful.dtype)
+    spectra = (covariance_spectrum(normalised(k.astype(dtype)).values, rtol=rtol) for k in (k_primary, k_harmful))
+    return diagonalise(*spectra)
 
 
 def check_rtol(rtol: float | None) -> None:
@@ -237,25 +258,29 @@ def check_rtol(rtol: float | None) -> None:
 
 def check_covariance(k, name: str) -> jax.Array:
     """K as an array; raises `InputError` unless it is square and, if concrete, symmetric, PSD within rounding, not zero."""
-    if np.ndim(k) != 2 or np.shape(k)[0] != np.shape(k)[1]:
-        raise InputError(f"{name}: needs shape (d, d), got {np.shape(k)}; give a covariance matrix")
-    k = jnp.asarray(k)
-    if k.dtype not in (jnp.float32, jnp.float64):
-        raise InputError(f"{name}: needs float32 or float64, got {k.dtype}; convert it with .astype(float)")
-    if isinstance(k, Tracer):
+    k = as_matrix(k, name)
+    if k.ndim != 2 or k.shape[0] != k.shape[1]:
+        raise InputError(f"{name}: needs shape (d, d), got {k.shape}; give a covariance matrix")
+    if not is_concrete(k):
         return k
     values = np.asarray(k)
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: has NaN or infinite entries; remove or impute them first")
     largest = np.abs(values).max()
     if largest == 0:
         raise InputError(f"{name}: is zero everywhere, so the task has no directions; check how it was made")
+    smallest = float(jnp.finfo(k.dtype).smallest_normal)
+    if largest < smallest:
+        raise InputError(
+            f"{name}: is below {smallest:.1e} everywhere, which processors count as zero; multiply the inputs"
+        )
+    values = values / largest  # so that no sum overflows
     rounding = 100 * rounding_tolerance(len(values), k.dtype)
-    if np.abs(values - values.T).max() > rounding * largest:
+    if np.abs(values - values.T).max() > rounding:
         raise InputError(f"{name}: is not symmetric; use covariance(x), or (k + k.T) / 2")
     lowest = float(np.linalg.eigvalsh(values)[0])
-    if lowest < -rounding * largest * len(values):
-        raise InputError(f"{name}: is not positive semi-definite, its smallest eigenvalue is {lowest:.3g}")
+    if lowest < -rounding * len(values):
+        raise InputError(
+            f"{name}: is not positive semi-definite, its smallest eigenvalue is {lowest * float(largest):.3g}"
+        )
     return k
 
 

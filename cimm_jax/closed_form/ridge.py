@@ -19,7 +19,9 @@ import jax.numpy as jnp
 
 from cimm_jax.closed_form.pencil import feature_spectrum
 from cimm_jax.numerics.hessian import covariance
+from cimm_jax.numerics.inputs import as_matrix
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised
 from cimm_jax.numerics.spectra import eigenpairs
 
 __all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge"]
@@ -50,8 +52,13 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     """The least ridge that held-out rows allow. Pure.
 
     Args:
-      x: inputs of the primary task, shape (N, d), N at least 2; rows are dealt to min(N, 5) folds in turn.
+      x: inputs of the primary task, shape (N, d), N at least 2, as `inputs.as_array` takes them; rows are dealt to min(N, 5)
+        folds in turn.
+
+    Raises:
+      InputError: if x is no matrix of real numbers or, when it is concrete, not finite.
     """
+    x = normalised(as_matrix(x, "x")).values  # the score has no scale, but the squares that it is made of
     rows, features = x.shape
     folds = min(FOLDS, rows)
     candidates = jnp.asarray(CANDIDATES, x.dtype)

@@ -9,8 +9,10 @@ from cimm_jax.closed_form.allocation import Allocation, LargestKappa, Objective,
 from cimm_jax.closed_form.limits import pair_pencil
 from cimm_jax.closed_form.pencil import Pencil
 from cimm_jax.closed_form.ridge import choose_ridge
+from cimm_jax.closed_form.units import own_units
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import scaled
 from cimm_jax.tasks import TaskPair
 
 __all__ = ["Solution", "check_ridge", "extractor", "solve"]
@@ -41,12 +43,24 @@ class Solution(NamedTuple):
 def solve(
     pair: TaskPair, *, budget: float | str = "keep", objective: Objective = LargestKappa(), ridge: float | None = None
 ) -> Solution:
-    """The closed form with everything it was made from. Pure; arguments as in `pencil`."""
-    x = pair.primary.x
+    """The closed form with everything it was made from. Pure.
+
+    Args:
+      pair: the tasks, as `inputs.as_array` takes their arrays.
+      budget: as in `methods.pencil`, and so are the others.
+      objective: what the budget is spent on.
+      ridge: relative to the mean eigenvalue of K_P; None chooses it.
+
+    Raises:
+      InputError: if something is no array of real numbers, or the objective needs targets that a task lacks.
+    """
+    units = own_units(pair)
+    x = units.pair.primary.x
     chosen = choose_ridge(x).ridge if ridge is None else jnp.asarray(ridge, x.dtype)
-    decomposed = pair_pencil(pair, ridge=chosen)
-    allocation = allocate(decomposed, pair, budget, objective)
-    return Solution(extractor(decomposed, allocation.scale, chosen), chosen, decomposed, allocation)
+    decomposed = pair_pencil(units.pair, ridge=chosen)
+    allocation = allocate(decomposed, units.pair, budget, objective)
+    theta = scaled(extractor(decomposed, allocation.scale, chosen), -units.primary)
+    return Solution(theta, chosen, decomposed.scaled(units.primary, units.harmful), allocation)
 
 
 def extractor(decomposed: Pencil, scale: jax.Array, ridge: jax.Array | float) -> jax.Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
-from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.extraction import Extraction, as_extraction
 from cimm_jax.measures.ratios import immunization_ratio
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.numerics.spectra import Policy, PseudoInverse
@@ -59,6 +59,7 @@ def bootstrap_ratio(
       InputError: if there are too few resamples.
     """
     check_resamples(resamples)
+    extraction = as_extraction(extraction)
     estimates = _figures(extraction, policy)
     drawn = _resampled(jax.random.split(key, resamples), extraction, policy)
     tails = [50 * (1 - COVERAGE), 50 * (1 + COVERAGE)]

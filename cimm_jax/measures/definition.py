@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.extraction import Extraction, as_extraction
 from cimm_jax.measures.ratios import ImmunizationRatio, immunization_ratio
 from cimm_jax.numerics.least_squares import probe_loss
+from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.spectra import Policy, PseudoInverse
+from cimm_jax.tasks import Task
 
 __all__ = ["MUCH_GREATER", "TOLERANCE", "Conditions", "Judgement", "Verdict", "definition_3_1", "judge"]
 
@@ -70,20 +72,36 @@ def judge(
       policy: what counts as a zero singular value.
       much_greater: the factor asked for in (a).
       tolerance: how far the ratio may exceed 1 in (b), and how much of the primary loss may be lost in (c), relative.
+
+    Raises:
+      InputError: as `immunization_ratio` and `least_squares.probe_loss`.
     """
+    extraction = as_extraction(extraction)
     ratio = immunization_ratio(extraction, policy)
-    fitted = extraction if fit_on is None else fit_on
+    fitted = extraction if fit_on is None else as_extraction(fit_on)
     primary = extraction.after.primary
     if primary.y is None:
         before = after = jnp.full((), jnp.nan, primary.x.dtype)
         kept = jnp.ones((), bool)
     else:
-        after = probe_loss(fitted.after.primary, primary, fitted.after_rounding.primary)
-        before = probe_loss(fitted.before.primary, extraction.before.primary, fitted.before_rounding.primary)
-        # The second term lets a loss that is zero but for rounding stay "kept".
-        kept = after <= before * (1 + tolerance) + 1e-9 * jnp.mean(jnp.square(primary.y))
+        before, after, kept = _primary_losses(fitted, extraction, tolerance)
     conditions = Conditions(ratio.harmful_ratio >= much_greater, ratio.primary_ratio <= 1 + tolerance, kept)
     return Judgement(ratio, before, after, conditions)
+
+
+def _primary_losses(fitted: Extraction, judged: Extraction, tolerance: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Squared errors of the best primary probes before and after, and whether (c) holds; compared in units of the targets."""
+    targets, exponent = normalised(judged.after.primary.y, axes=tuple(range(-judged.after.primary.y.ndim, 0)))
+
+    def loss(fit_on: Task, judged_on: Task, rounding: jax.Array | float) -> jax.Array:
+        tasks = (task._replace(y=scaled(task.y, -exponent)) for task in (fit_on, judged_on))
+        return probe_loss(*tasks, rounding)
+
+    before = loss(fitted.before.primary, judged.before.primary, fitted.before_rounding.primary)
+    after = loss(fitted.after.primary, judged.after.primary, fitted.after_rounding.primary)
+    # The second term lets a loss that is zero but for rounding stay "kept".
+    kept = after <= before * (1 + tolerance) + 1e-9 * jnp.mean(jnp.square(targets))
+    return scaled(before, 2 * exponent), scaled(after, 2 * exponent), kept
 
 
 class Verdict(NamedTuple):
@@ -112,7 +130,7 @@ def definition_3_1(
     much_greater: float = MUCH_GREATER,
     tolerance: float = TOLERANCE,
 ) -> Verdict:
-    """Judges an extractor by the paper's definition of an immunized model, and says why; arguments as in `judge`."""
+    """Judges an extractor by the paper's definition of an immunized model, and says why; arguments and errors as in `judge`."""
     judged = judge(extraction, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance)
     ratio = judged.ratio
     harder, as_easy, kept = (bool(condition) for condition in judged.conditions)

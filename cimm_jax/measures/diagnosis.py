@@ -24,10 +24,12 @@ from cimm_jax.closed_form.limits import Limit, pair_pencil, seen_in_range
 from cimm_jax.closed_form.pencil import check_rtol, feature_spectrum
 from cimm_jax.closed_form.ridge import CANDIDATES, RidgePath, choose_ridge
 from cimm_jax.closed_form.solution import check_ridge, extractor
+from cimm_jax.closed_form.units import own_units
 from cimm_jax.errors import InputError
 from cimm_jax.measures.definition import MUCH_GREATER
 from cimm_jax.measures.ratios import ImmunizationRatio, relative_immunization_ratio
 from cimm_jax.numerics.convergence import excess_left
+from cimm_jax.numerics.inputs import as_pair
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import Task, TaskPair, check_pair
@@ -60,7 +62,8 @@ class BudgetRow(NamedTuple):
       kappa_primary: the same as a number.
       best_harmful_ratio: (i) at the limit, in the primary's range.
       best_primary_ratio: (ii) at the limit.
-      train: ratio measured on the training rows with the ridge in force (objective `LargestKappa`).
+      train: ratio measured on the training rows with the ridge in force (objective `LargestKappa`), tasks whose numbers are
+        extreme in units of their own.
       heldout: the same on held-out rows; None without.
       harmful_left: with the budget spent on labels, harmful excess loss left at the horizon; None without targets.
       slow_down: what that costs the primary task, as in `allocation.Candidates`; None without targets.
@@ -167,9 +170,8 @@ def diagnose(
     Raises:
       InputError: if the pair is unusable, a setting out of range, or a task has more classes than rows.
     """
-    check_pair(pair)
-    if heldout is not None:
-        check_pair(heldout, "heldout")
+    given = as_pair(check_pair(pair))
+    others = None if heldout is None else as_pair(check_pair(heldout, "heldout"), "heldout")
     for budget in budgets:
         check_budget(budget)
     if not budgets:
@@ -179,7 +181,8 @@ def diagnose(
     check_ridge(ridge)
     check_rtol(rtol)
     objective = SignalAware(horizon, primary_no_slower_at or (horizon,))
-    pair = jax.tree.map(jnp.asarray, pair)
+    units = own_units(given)  # no verdict depends on the scale of a task
+    pair, heldout = units.pair, None if others is None else units.of_others(others)
     path = choose_ridge(pair.primary.x) if ridge is None else None
     used = jnp.asarray(ridge, pair.primary.x.dtype) if path is None else path.ridge
     limit: Limit = jax.tree.map(np.asarray, _limit(pair, rtol))
@@ -208,7 +211,7 @@ def diagnose(
         ridge_path=path,
         budgets=rows,
         alignment=alignment(pair, top_k=top_k),
-        mu=np.asarray(pencil.mu[:rank]),
+        mu=np.asarray(pencil.scaled(units.primary, units.harmful).mu[:rank]),
         harmful_energy=None if found is None else np.asarray(found.harmful[:rank]),
         primary_energy=None if found is None else np.asarray(found.primary[:rank]),
         undefended=undefended,
@@ -219,7 +222,12 @@ def diagnose(
 
 
 def alignment(pair: TaskPair, *, top_k: int = 10) -> Alignment:
-    """How the top k right singular vectors of both tasks lie to each other; k is cut to the smaller rank."""
+    """How the top k right singular vectors of both tasks lie to each other; k is cut to the smaller rank.
+
+    Raises:
+      InputError: if an input is no array of real numbers (`inputs.as_array`).
+    """
+    pair = as_pair(pair)
     primary, harmful = (_feature_spectrum(task.x) for task in pair)
     k = min(top_k, int(primary.rank), int(harmful.rank))
     cosines = np.asarray(primary.vectors[:, :k].T @ harmful.vectors[:, :k])

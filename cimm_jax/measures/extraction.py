@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.inputs import as_array, as_pair
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import Array, Task, TaskPair
 
-__all__ = ["Extraction", "Rounding", "check_extractor", "extract"]
+__all__ = ["Extraction", "Rounding", "as_extraction", "check_extractor", "extract"]
 
 
 class Rounding(NamedTuple):
@@ -71,21 +72,30 @@ def extract(theta: Array, pair: TaskPair, reference: Array = None) -> Extraction
     """A linear extractor on a pair of tasks. Pure.
 
     Args:
-      theta: extractor, shape (d, m).
-      pair: the tasks, inputs of shape (N, d).
+      theta: extractor, shape (d, m), as `inputs.as_array` takes it.
+      pair: the tasks, inputs of shape (N, d), the same.
       reference: the extractor compared with, shape (d, m'); None is the identity.
 
     Raises:
-      InputError: if an extractor's number of rows is not the tasks' number of features.
+      InputError: if an extractor's number of rows is not the tasks' number of features, or something is no array of numbers.
     """
+    theta, pair = as_array(theta, "theta"), as_pair(pair)
     check_extractor(theta, pair, "theta")
     after = _behind(theta, pair)
     found = Extraction(pair, after, after_rounding=_rounding(pair, theta, after), theta=theta)
     if reference is None:
         return found
+    reference = as_array(reference, "reference")
     check_extractor(reference, pair, "reference")
     before = _behind(reference, pair)
     return found._replace(before=before, before_rounding=_rounding(pair, reference, before), theta=None)
+
+
+def as_extraction(extraction: Extraction) -> Extraction:
+    """The same with arrays as `inputs.as_array` makes them: what features that came from elsewhere need. Pure."""
+    before, after = as_pair(extraction.before, "before"), as_pair(extraction.after, "after")
+    theta = None if extraction.theta is None else as_array(extraction.theta, "theta")
+    return extraction._replace(before=before, after=after, theta=theta)
 
 
 def check_extractor(theta: Array, pair: TaskPair, name: str) -> None:

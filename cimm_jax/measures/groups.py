@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
-from cimm_jax.measures.extraction import Extraction
+from cimm_jax.measures.extraction import Extraction, as_extraction
 from cimm_jax.measures.ratios import POLICIES, immunization_ratio
 from cimm_jax.numerics.decompositions import singular_values
 from cimm_jax.numerics.spectra import Policy, PseudoInverse, ReleasedCode
@@ -66,6 +66,7 @@ def grouped_ratio(
     Raises:
       InputError: if a task has fewer rows than a group, or a number is out of range.
     """
+    extraction = as_extraction(extraction)
     available = min(len(task.x) for task in extraction.after)
     if groups < 1 or not 2 <= rows <= available:
         raise InputError(f"rows: needs 2 to {available} (the rows of the smaller task) in 1 group or more, got {rows}")

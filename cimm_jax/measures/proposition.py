@@ -7,7 +7,9 @@ import jax.numpy as jnp
 
 from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.hessian import probe_hessian
-from cimm_jax.numerics.products import HIGHEST
+from cimm_jax.numerics.inputs import as_matrix
+from cimm_jax.numerics.products import HIGHEST, product
+from cimm_jax.numerics.scaling import normalised, scaled
 
 __all__ = ["Proposition32", "proposition_3_2"]
 
@@ -34,12 +36,16 @@ def proposition_3_2(theta: jax.Array, k: jax.Array) -> Proposition32:
     the largest of them is at most sigma_1(H).
 
     Args:
-      theta: extractor, shape (d, m).
-      k: covariance, shape (d, d).
+      theta: extractor, shape (d, m), as `inputs.as_array` takes it.
+      k: covariance, shape (d, d), the same.
+
+    Raises:
+      InputError: if shapes do not match, or an entry is no real number or, when it is concrete, not finite.
     """
+    (theta, of_theta), (k, of_k) = normalised(as_matrix(theta, "theta")), normalised(as_matrix(k, "k"))
+    h = probe_hessian(theta, k)
     u, sigma, vt = svd(theta)
     values = sigma**2 * jnp.einsum("di,de,ei->i", u, k, u, precision=HIGHEST)
-    h = probe_hessian(theta, k)
-    rotated = vt @ h @ vt.T
+    rotated = product(product(vt, h), vt.T)
     off = rotated - jnp.diag(jnp.diagonal(rotated))
-    return Proposition32(values, jnp.linalg.norm(off) / jnp.linalg.norm(h))
+    return Proposition32(scaled(values, 2 * of_theta + of_k), jnp.linalg.norm(off) / jnp.linalg.norm(h))

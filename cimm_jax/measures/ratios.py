@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from cimm_jax.measures.extraction import Extraction, extract
+from cimm_jax.measures.extraction import Extraction, as_extraction, extract
 from cimm_jax.numerics.spectra import Policy, PseudoInverse, ReleasedCode, Spectrum, feature_condition_number
 from cimm_jax.tasks import TaskPair
 
@@ -48,7 +48,11 @@ def immunization_ratio(extraction: Extraction, policy: Policy = PseudoInverse())
     Args:
       extraction: features before and after.
       policy: what counts as a zero singular value. Ratios under different policies are not comparable.
+
+    Raises:
+      InputError: as `feature_condition_number`, of which this is four.
     """
+    extraction = as_extraction(extraction)
 
     def spectra(pair: TaskPair, rounding) -> tuple[Spectrum, Spectrum]:
         primary, harmful = (
@@ -72,12 +76,12 @@ def relative_immunization_ratio(
 
     Args:
       theta: extractor, shape (d, m), of the pair's dtype; float64 for ratios beyond 1e9.
-      pair: the tasks; targets are not used.
+      pair: the tasks, as `extract` takes them; targets are not used.
       policy: what counts as a zero singular value. Ratios under different policies are not comparable.
       reference: the extractor compared with, shape (d, m'); None is the identity.
 
     Raises:
-      InputError: if an extractor's number of rows is not the tasks' number of features.
+      InputError: as `extract` and `feature_condition_number`.
     """
     return immunization_ratio(extract(theta, pair, reference), policy)
 

@@ -12,6 +12,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods._diverged import diverged
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.stepping import advance, start
+from cimm_jax.numerics.inputs import as_pair
 from cimm_jax.tasks import TaskPair, check_pair
 
 __all__ = ["PROGRESS_CALLS", "Immunized", "check_batch_size", "check_key", "check_method", "check_steps", "immunize"]
@@ -59,12 +60,11 @@ def immunize(
       InputError: if the pair is unusable, a number is out of range, or theta does not stay finite, with the step.
     """
     check_method(method)
-    check_pair(pair, needs_labels=method.needs_targets)
+    pair = as_pair(check_pair(pair, needs_labels=method.needs_targets))
     check_steps(steps, record_every)
     check_batch_size(batch_size, pair)
     key = jax.random.key(0) if key is None else key
     check_key(key)
-    pair = jax.tree.map(jnp.asarray, pair)
     records = 1 if method.closed_form else steps // record_every
     record_every = 1 if method.closed_form else record_every
     length = records if progress is None else -(-records // PROGRESS_CALLS)

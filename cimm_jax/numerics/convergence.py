@@ -5,6 +5,9 @@ each u_i apart: a step of length alpha multiplies it by (1 - alpha h_i). What is
 of the best probe) is therefore sum_i e_i r_i^2 with e_i the label energy ||u_i^T Y||^2, and exact line search, which
 minimises it along the gradient, chooses alpha = sum h e r^2 / sum h^2 e r^2. Several targets (classes) share one alpha, so
 their energies add. No matrix is touched during the steps.
+
+Only ratios of curvatures and of energies matter, so both are in units of their own (`scaling`): no square leaves the range of
+numbers. NaN stays NaN.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,9 @@ import jax.numpy as jnp
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import svd
+from cimm_jax.numerics.inputs import as_array, as_matrix, check_finite
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised
 from cimm_jax.numerics.spectra import above_rounding
 
 __all__ = [
@@ -35,8 +40,8 @@ class ProbeProblem(NamedTuple):
     """A least-squares probe in the eigenbasis of its Hessian.
 
     Attributes:
-      curvature: eigenvalues h of F^T F, shape (..., r); zero for directions that do not count.
-      energy: label energy along each, shape (..., r); zero where the curvature is.
+      curvature: eigenvalues h of F^T F but for a common factor, shape (..., r); zero for directions that do not count.
+      energy: label energy along each but for a common factor, shape (..., r); zero where the curvature is.
     """
 
     curvature: jax.Array
@@ -49,9 +54,9 @@ def probe_problem(features: jax.Array, targets: jax.Array, amplification: float 
     `amplification` is that of `spectra.product_amplification` where the features are a product x theta: the directions that x
     lacks are no features, however much a whitening theta makes of their rounding errors.
     """
-    u, sigma, _ = svd(features)
-    counts = above_rounding(sigma, min(features.shape), amplification)
-    energy = label_energy(product(u.T, targets.reshape(len(targets), -1)))
+    u, sigma, _ = svd(normalised(features).values)
+    counts = above_rounding(sigma, min(features.shape), amplification) | jnp.isnan(sigma)
+    energy = label_energy(normalised(product(u.T, targets.reshape(len(targets), -1))).values)
     return ProbeProblem(jnp.where(counts, sigma**2, 0), jnp.where(counts, energy, 0))
 
 
@@ -126,15 +131,45 @@ def _safe(values: jax.Array) -> jax.Array:
 def excess_left(
     features: jax.Array, targets: jax.Array, horizons: Sequence[int], amplification: float | jax.Array = 1.0
 ) -> jax.Array:
-    """`line_search_left` of a probe on features of shape (N, d) with targets (N,) or (N, C); shape (len(horizons),)."""
-    return _excess_left(jnp.asarray(features), jnp.asarray(targets), tuple(horizons), amplification)
+    """`line_search_left` of a probe on features of shape (N, d) with targets (N,) or (N, C); shape (len(horizons),).
+
+    Args:
+      features: as `inputs.as_array` takes them.
+      targets: the same.
+      horizons: numbers of steps, ascending, at least 1.
+      amplification: as in `probe_problem`.
+
+    Raises:
+      InputError: if shapes do not match, an entry is no real number or, when it is concrete, not finite, or the horizons do
+        not ascend.
+    """
+    horizons = tuple(horizons)
+    if horizons != check_horizons(horizons, "horizons"):
+        raise InputError(f"horizons: need to ascend without repeats, got {horizons}")
+    return _excess_left(*_checked(features, targets), horizons, amplification)
 
 
 def excess_curve(
     features: jax.Array, targets: jax.Array, steps: int, amplification: float | jax.Array = 1.0
 ) -> jax.Array:
-    """`line_search_curve` of a probe on features of shape (N, d); shape (steps + 1,)."""
-    return _excess_curve(jnp.asarray(features), jnp.asarray(targets), steps, amplification)
+    """`line_search_curve` of a probe on features of shape (N, d); shape (steps + 1,); arguments as in `excess_left`.
+
+    Raises:
+      InputError: as `excess_left`, or if the number of steps is negative.
+    """
+    if steps < 0:
+        raise InputError(f"steps: needs at least 0, got {steps}")
+    return _excess_curve(*_checked(features, targets), steps, amplification)
+
+
+def _checked(features: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    features, targets = as_matrix(features, "features"), as_array(targets, "targets")
+    check_finite(targets, "targets")
+    if features.ndim != 2 or targets.ndim not in (1, 2) or len(features) != len(targets) or not targets.size:
+        raise InputError(
+            f"targets: need shape (N,) or (N, C) for features of shape (N, d), got {targets.shape} and {features.shape}"
+        )
+    return features, targets.astype(features.dtype)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -8,10 +8,15 @@ decomposes a primary and a harmful Hessian is exactly such a program.
 So on CPU a batch is decomposed one matrix after another, which never waits; independent batches still run side by side.
 Elsewhere the batched kernels are used. `vmap` adds to the batch instead of reaching into the loop.
 
+Matrices that are sharded over explicit axes of a mesh are copied to every device first, which all of these need whole.
+
 A second trap: the QR step that begins the decomposition of a tall matrix shrinks every further copy of a column by another
 factor of eps. Data with some twenty equal columns (the border pixels of MNIST; six in float32) reach subnormal numbers, and
 LAPACK then returns NaN for finite input. So the columns of a tall matrix are mixed by a fixed orthogonal matrix first, which
 leaves the singular values as they are.
+
+A third: of a matrix with an infinite entry LAPACK's SVD may never return. A matrix that is not finite is not decomposed; all
+of its factors are NaN.
 """
 
 from collections.abc import Callable
@@ -20,6 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cimm_jax.errors import InputError
+from cimm_jax.numerics.meshes import on_every_device
 from cimm_jax.numerics.products import product
 
 __all__ = ["eigh", "mix_columns", "qr", "right_svd", "singular_values", "svd"]
@@ -28,16 +35,25 @@ __all__ = ["eigh", "mix_columns", "qr", "right_svd", "singular_values", "svd"]
 def _unbatched_on_cpu(decompose: Callable) -> Callable:
     """Makes a function of one matrix (m, n) into one of a batch (..., m, n) that loops on CPU, under `vmap` too."""
 
+    def decompose_finite(s: jax.Array):
+        finite = jnp.isfinite(s).all((-2, -1))
+
+        def unless_strange(part: jax.Array, otherwise: float) -> jax.Array:
+            return jnp.where(jnp.expand_dims(finite, tuple(range(finite.ndim, part.ndim))), part, otherwise)
+
+        factors = decompose(unless_strange(s, 0))
+        return jax.tree.map(lambda factor: unless_strange(factor, jnp.nan), factors)
+
     def loop(s: jax.Array):
         batch = s.shape[:-2]
         if not batch:
-            return decompose(s)
-        parts = jax.lax.map(decompose, s.reshape(-1, *s.shape[-2:]))
+            return decompose_finite(s)
+        parts = jax.lax.map(decompose_finite, s.reshape(-1, *s.shape[-2:]))
         return jax.tree.map(lambda part: part.reshape(*batch, *part.shape[1:]), parts)
 
     @jax.custom_batching.custom_vmap
     def batched(s: jax.Array):
-        return jax.lax.platform_dependent(s, cpu=loop, default=decompose)
+        return jax.lax.platform_dependent(on_every_device(s), cpu=loop, default=decompose_finite)
 
     @batched.def_vmap
     def _(axis_size, in_batched, s):
@@ -97,14 +113,37 @@ _eigh = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.eigh(s)))
 _qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
 
 
+@jax.custom_jvp
 def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Thin singular value decomposition (U, sigma descending, V^T), shapes (..., m, p), (..., p), (..., p, n)."""
+    """Thin singular value decomposition (U, sigma descending, V^T), shapes (..., m, p), (..., p), (..., p, n).
+
+    Differentiable. With W = U^T dS V, d sigma = diag(W), and singular vectors turn towards each other by angles that have the
+    differences of their singular values as denominators. Where two are equal, and where one is zero, single vectors have no
+    derivative: that part is left out, rather than infinite.
+    """
     return _svd(s)
 
 
+@svd.defjvp
+def _svd_jvp(primals, tangents):
+    factors = _svd(primals[0])
+    return factors, _svd_derivative(*factors, tangents[0])
+
+
+@jax.custom_jvp
 def right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Singular values and right singular vectors (sigma descending, V^T), shapes (..., p), (..., p, n): `svd` without U."""
+    """Singular values and right singular vectors (sigma descending, V^T), shapes (..., p), (..., p, n): `svd` without U.
+
+    Differentiable as `svd` is.
+    """
     return _right_svd(s)
+
+
+@right_svd.defjvp
+def _right_svd_jvp(primals, tangents):
+    sigma, vt = _right_svd(primals[0])
+    u = product(primals[0], vt.mT) * _inverse(sigma)[..., None, :]
+    return (sigma, vt), _svd_derivative(u, sigma, vt, tangents[0])[1:]
 
 
 @jax.custom_jvp
@@ -122,15 +161,21 @@ def _eigh_jvp(primals, tangents):
     values, vectors = _eigh(primals[0])
     ds = (tangents[0] + tangents[0].mT) / 2
     rotated = product(product(vectors.mT, ds), vectors)
-    differences = values[..., None, :] - values[..., :, None]
-    distinct = differences != 0
-    gaps = jnp.where(distinct, 1 / jnp.where(distinct, differences, 1), 0)
+    gaps = _inverse(values[..., None, :] - values[..., :, None])
     return (values, vectors), (rotated.diagonal(axis1=-2, axis2=-1), product(vectors, gaps * rotated))
 
 
+@jax.custom_jvp
 def qr(s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Thin QR decomposition, shapes (..., m, p) and (..., p, n); not differentiable."""
+    """Thin QR decomposition, shapes (..., m, p) and (..., p, n); raises `InputError` where it is differentiated."""
     return _qr(s)
+
+
+@qr.defjvp
+def _qr_jvp(primals, tangents):
+    raise InputError(
+        "qr: has no derivative; differentiate svd or singular_values, as of Route.SVD, or use stop_gradient"
+    )
 
 
 @jax.custom_jvp
@@ -146,3 +191,23 @@ def singular_values(s: jax.Array) -> jax.Array:
 def _singular_values_jvp(primals, tangents):
     u, sigma, vt = _svd(primals[0])
     return sigma, product(product(u.mT, tangents[0]), vt.mT).diagonal(axis1=-2, axis2=-1)
+
+
+def _svd_derivative(u: jax.Array, sigma: jax.Array, vt: jax.Array, ds: jax.Array) -> tuple[jax.Array, ...]:
+    """How the factors of s change with ds; shapes as of the factors."""
+    v = vt.mT
+    inner = product(product(u.mT, ds), v)
+    # (W_ij sigma_j + W_ji sigma_i) / (sigma_j^2 - sigma_i^2) and its mirror image, without a square that may underflow.
+    apart = (inner + inner.mT) * _inverse(sigma[..., None, :] - sigma[..., :, None]) / 2
+    together = (inner - inner.mT) * _inverse(sigma[..., None, :] + sigma[..., :, None]) / 2
+    # And out of the spaces that thin factors span; zero for the square one.
+    weights = _inverse(sigma)[..., None, :]
+    du = product(u, apart + together) + (product(ds, v) - product(u, inner)) * weights
+    dv = product(v, apart - together) + (product(ds.mT, u) - product(v, inner.mT)) * weights
+    return du, inner.diagonal(axis1=-2, axis2=-1), dv.mT
+
+
+def _inverse(values: jax.Array) -> jax.Array:
+    """1 / values, and 0 where they are zero."""
+    present = values != 0
+    return jnp.where(present, 1 / jnp.where(present, values, 1), 0)

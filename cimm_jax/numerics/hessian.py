@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.inputs import as_array
 from cimm_jax.numerics.products import HIGHEST, product
 
 __all__ = ["covariance", "probe_hessian", "streamed_covariance", "symmetric"]
@@ -23,43 +24,42 @@ def covariance(x: jax.Array) -> jax.Array:
     """K = x^T x, uncentred.
 
     Args:
-      x: inputs, shape (..., N, d); leading axes are a batch. Sharded over rows, under `jit`, each device sums its own
-        rows and one all-reduce adds them.
+      x: inputs, shape (..., N, d), as `inputs.as_array` takes them; leading axes are a batch. Sharded over rows, under `jit`,
+        each device sums its own rows and one all-reduce adds them.
 
     Returns:
-      Shape (..., d, d), exactly symmetric, of x's dtype.
+      Shape (..., d, d), exactly symmetric, of x's dtype; of pixels and other whole numbers, of float16 and of bfloat16 in the
+      type that they are converted to, so that no sum wraps around.
 
     Raises:
-      InputError: if x has fewer than two axes.
+      InputError: if x has fewer than two axes, or entries that are not real numbers.
     """
-    if np.ndim(x) < 2:
-        raise InputError(f"x: needs shape (..., rows, features), got {np.shape(x)}; give a matrix of inputs")
-    x = jnp.asarray(x)
-    sharding = jax.typeof(x).sharding
-    # A mesh of explicit axes, the default of `jax.make_mesh`, wants to be told that the sum goes to every device.
-    summed = PartitionSpec(*sharding.spec[:-2], None, None)
-    out = NamedSharding(sharding.mesh, summed) if sharding.mesh.are_all_axes_explicit else None
-    return symmetric(jnp.matmul(x.mT, x, precision=HIGHEST, out_sharding=out))
+    x = as_array(x, "x", whole=False)
+    if x.ndim < 2:
+        raise InputError(f"x: needs shape (..., rows, features), got {x.shape}; give a matrix of inputs")
+    return _covariance(x)
 
 
 def streamed_covariance(batches: Iterable[jax.Array]) -> jax.Array:
     """K = sum over batches of x^T x, for data that do not fit in memory at once.
 
     Args:
-      batches: arrays of shape (N_i, d) with one common d; the N_i may differ.
+      batches: arrays of shape (N_i, d) with one common d, as `inputs.as_array` takes them; the N_i may differ.
 
     Returns:
-      Shape (d, d), equal to the covariance of the concatenated batches up to rounding.
+      Shape (d, d), equal to the covariance of the concatenated batches up to rounding; the widest of their dtypes.
 
     Raises:
-      InputError: if there is no batch, or a batch has another number of features than the first.
+      InputError: if there is no batch, or one is no matrix of real numbers or has another number of features than the first.
     """
     total = None
-    for number, x in enumerate(batches):
-        if total is not None and np.shape(x)[-1] != total.shape[-1]:
+    for number, batch in enumerate(batches):
+        x = as_array(batch, f"batches[{number}]", whole=False)
+        if x.ndim != 2:
+            raise InputError(f"batches[{number}]: needs shape (rows, features), got {x.shape}; give a matrix of inputs")
+        if total is not None and x.shape[-1] != total.shape[-1]:
             raise InputError(
-                f"batches: batch {number} has {np.shape(x)[-1]} features and the first {total.shape[-1]}; "
-                "make them equal"
+                f"batches[{number}]: has {x.shape[-1]} features and the first {total.shape[-1]}; make them equal"
             )
         total = _jit_covariance(x) if total is None else _accumulate(total, x)
     if total is None:
@@ -71,21 +71,21 @@ def probe_hessian(theta: jax.Array, k: jax.Array) -> jax.Array:
     """H(theta) = theta^T K theta.
 
     Args:
-      theta: extractor, shape (..., d, m).
-      k: covariance, shape (..., d, d), symmetric.
+      theta: extractor, shape (..., d, m), as `inputs.as_array` takes it.
+      k: covariance, shape (..., d, d), symmetric, of theta's dtype.
 
     Returns:
       Shape (..., m, m), exactly symmetric.
 
     Raises:
-      InputError: if the shapes do not match.
+      InputError: if the shapes do not match, or an entry is no real number.
     """
-    if np.ndim(theta) < 2 or np.ndim(k) < 2 or np.shape(k)[-1] != np.shape(k)[-2]:
-        raise InputError(f"theta, k: need shapes (..., d, m) and (..., d, d), got {np.shape(theta)} and {np.shape(k)}")
-    if np.shape(theta)[-2] != np.shape(k)[-1]:
+    theta, k = as_array(theta, "theta"), as_array(k, "k")
+    if theta.ndim < 2 or k.ndim < 2 or k.shape[-1] != k.shape[-2]:
+        raise InputError(f"theta, k: need shapes (..., d, m) and (..., d, d), got {theta.shape} and {k.shape}")
+    if theta.shape[-2] != k.shape[-1]:
         raise InputError(
-            f"theta: has {np.shape(theta)[-2]} rows and k has {np.shape(k)[-1]}; "
-            "both must be the number of input features"
+            f"theta: has {theta.shape[-2]} rows and k has {k.shape[-1]}; both must be the number of input features"
         )
     return symmetric(product(theta.mT, product(k, theta)))
 
@@ -95,9 +95,19 @@ def symmetric(s: jax.Array) -> jax.Array:
     return (s + s.mT) / 2
 
 
-_jit_covariance = jax.jit(covariance)
+def _covariance(x: jax.Array) -> jax.Array:
+    sharding = jax.typeof(x).sharding
+    # Explicit axes of a mesh, the default of `jax.make_mesh`, want to be told that the sum goes to every device.
+    explicit = any(axis is not None for axis in sharding.spec)
+    summed = PartitionSpec(*sharding.spec[:-2], None, None)
+    out = NamedSharding(sharding.mesh, summed) if explicit else None
+    return symmetric(jnp.matmul(x.mT, x, precision=HIGHEST, out_sharding=out))
+
+
+_jit_covariance = jax.jit(_covariance)
 
 
 @jax.jit
 def _accumulate(total: jax.Array, x: jax.Array) -> jax.Array:
-    return total + covariance(x)
+    dtype = np.promote_types(total.dtype, x.dtype)
+    return total.astype(dtype) + _covariance(x).astype(dtype)

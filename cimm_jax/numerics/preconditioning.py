@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.inputs import as_array
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import eigenpairs, rounding_tolerance
 
@@ -45,14 +46,15 @@ def preconditioner(k: jax.Array, *, relative_ridge: float = 0.0) -> Precondition
     """Decomposes K for use in `precondition_gradient`.
 
     Args:
-      k: covariance, shape (d, d), symmetric positive semi-definite.
+      k: covariance, shape (d, d), symmetric positive semi-definite, as `inputs.as_array` takes it.
       relative_ridge: the ridge in units of K's mean eigenvalue; 0 inverts K on its range.
 
     Raises:
       InputError: if k is not a square matrix or the ridge is negative or NaN.
     """
-    if np.ndim(k) != 2 or np.shape(k)[0] != np.shape(k)[1]:
-        raise InputError(f"k: needs shape (d, d), got {np.shape(k)}; give a covariance matrix")
+    k = as_array(k, "k")
+    if k.ndim != 2 or k.shape[0] != k.shape[1] or not k.size:
+        raise InputError(f"k: needs shape (d, d), got {k.shape}; give a covariance matrix")
     if not 0 <= relative_ridge < float("inf"):
         raise InputError(f"relative_ridge: needs a finite number of at least 0, got {relative_ridge}")
     sigma, vectors = eigenpairs(jax.lax.stop_gradient(k))

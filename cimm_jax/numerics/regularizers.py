@@ -26,7 +26,11 @@ Numerics:
     evenly between them: a subgradient that does not depend on which basis the decomposition returned.
   - All non-zero singular values tied makes R_ill infinite. The denominator is then held at eps times its first term, so
     the value is large and finite, and the shared indicator makes the gradient zero, rather than NaN.
-  - Zero singular values are left out of both indicators; k counts the others.
+  - Zero singular values are left out of both indicators; k counts the others. For the zero matrix R_ill is the largest number
+    and its gradient zero.
+  - Nothing is squared or inverted in the units of S, but in its own (`scaling`): R_well goes with the square of S's scale,
+    R_ill with its inverse square, the steps with its inverse and its cube. What then is too large a number is held at the
+    largest. NaN stays NaN.
 """
 
 from functools import partial
@@ -34,9 +38,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import singular_values, svd
 from cimm_jax.numerics.hessian import probe_hessian
+from cimm_jax.numerics.inputs import as_matrix
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import VALUES, normalised, scaled, within_range
 from cimm_jax.numerics.spectra import Eigen, TopPair, eigenpairs, numerical_rank, rounding_tolerance
 
 __all__ = [
@@ -63,16 +70,44 @@ TIE_SIZE = 64
 """Equal singular values come out up to 36 rounding units apart however small the matrix is (measured, sizes 2 to 300)."""
 
 
-@jax.custom_jvp
 def r_well(s: jax.Array) -> jax.Array:
     """R_well(S), shape (...), for S of shape (..., m, n). Zero exactly where all p singular values are equal.
 
     Differentiable once, in either mode, by the closed form: sigma_1 u_1 v_1^T - S / p.
+
+    Args:
+      s: the matrix, as `inputs.as_array` takes it.
+
+    Raises:
+      InputError: if s is no matrix of real numbers, or has no entries.
     """
+    return _r_well(as_matrix(s, "s", finite=False))
+
+
+def r_ill(s: jax.Array, rank: int | None = None) -> jax.Array:
+    """R_ill(S), shape (...), for S of shape (..., m, n).
+
+    Differentiable once, in either mode, by the closed form: (sigma_k u_k v_k^T - S / k) / (1 / R_ill)^2.
+
+    Args:
+      s: the matrix, as `inputs.as_array` takes it.
+      rank: k, if it is known, from 1 to the smaller of m and n; by default the number of singular values above rounding.
+
+    Raises:
+      InputError: if s is no matrix of real numbers or has no entries, or the rank is out of range.
+    """
+    s = as_matrix(s, "s", finite=False)
+    if rank is not None and not 1 <= rank <= min(s.shape[-2:]):
+        raise InputError(f"rank: needs 1 to {min(s.shape[-2:])} for s of shape {s.shape}, got {rank}")
+    return _r_ill(s, rank)
+
+
+@jax.custom_jvp
+def _r_well(s):
     return well_value(singular_values(s))
 
 
-@r_well.defjvp
+@_r_well.defjvp
 def _r_well_jvp(primals, tangents):
     (s,), (ds,) = primals, tangents
     u, sigma, vt = svd(s)
@@ -80,23 +115,15 @@ def _r_well_jvp(primals, tangents):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def r_ill(s: jax.Array, rank: int | None = None) -> jax.Array:
-    """R_ill(S), shape (...), for S of shape (..., m, n).
-
-    Differentiable once, in either mode, by the closed form: (sigma_k u_k v_k^T - S / k) / (1 / R_ill)^2.
-
-    Args:
-      s: the matrix.
-      rank: k, if it is known; by default the number of singular values above rounding.
-    """
+def _r_ill(s, rank):
     return ill_value(singular_values(s), rank)
 
 
-@r_ill.defjvp
+@_r_ill.defjvp
 def _r_ill_jvp(rank, primals, tangents):
     (s,), (ds,) = primals, tangents
     u, sigma, vt = svd(s)
-    return ill_value(sigma, rank), _pair(u, ill_coefficients(sigma, rank) * sigma / 2, vt, ds)
+    return ill_value(sigma, rank), _pair(u, _ill_weights(sigma, rank) / 2, vt, ds)
 
 
 def well_value(sigma: jax.Array, size: int | None = None) -> jax.Array:
@@ -106,12 +133,16 @@ def well_value(sigma: jax.Array, size: int | None = None) -> jax.Array:
       sigma: all p singular values, or only the non-zero ones if `size` says what p is.
       size: p; by default the number of values given.
     """
-    return (sigma[..., 0] ** 2 - (sigma**2).sum(-1) / (size or sigma.shape[-1])) / 2
+    values, exponent = normalised(sigma, VALUES)
+    return scaled((values[..., 0] ** 2 - (values**2).sum(-1) / (size or sigma.shape[-1])) / 2, 2 * exponent)
 
 
 def ill_value(sigma: jax.Array, rank: int | None = None) -> jax.Array:
     """R_ill, shape (...), from singular values in descending order, shape (..., p)."""
-    return 1 / _ill_denominator(sigma, _kept(sigma, rank))
+    values, exponent = normalised(sigma, VALUES)
+    value = scaled(1 / _ill_denominator(values, _kept(values, rank)), -2 * exponent)
+    largest = float(jnp.finfo(sigma.dtype).max)
+    return jnp.where(sigma[..., 0] == 0, largest, jnp.minimum(value, largest))
 
 
 def well_coefficients(sigma: jax.Array, size: int | None = None) -> jax.Array:
@@ -121,10 +152,8 @@ def well_coefficients(sigma: jax.Array, size: int | None = None) -> jax.Array:
 
 def ill_coefficients(sigma: jax.Array, rank: int | None = None) -> jax.Array:
     """The c_i of R_ill, shape (..., p), from singular values in descending order; zero where sigma_i is."""
-    kept = _kept(sigma, rank)
-    lowest = kept & _ties(sigma, _smallest(sigma, kept))
-    pull = _share(lowest, sigma.dtype) - _share(kept, sigma.dtype)
-    return 2 * pull / _ill_denominator(sigma, kept)[..., None] ** 2
+    values, exponent = normalised(sigma, VALUES)
+    return within_range(scaled(_own_ill_coefficients(values, rank), -4 * exponent[..., None]))
 
 
 def well_direction(theta: jax.Array, eigen: Eigen) -> jax.Array:
@@ -134,7 +163,7 @@ def well_direction(theta: jax.Array, eigen: Eigen) -> jax.Array:
       theta: extractor, shape (..., d, m).
       eigen: of H = theta^T K theta: `eigenpairs(h)`, or `feature_eigenpairs(f)` for features f = X theta.
     """
-    return _right_multiply(theta, eigen, well_coefficients(eigen.sigma, theta.shape[-1]))
+    return _right_multiply(theta, eigen, well_coefficients(eigen.sigma, theta.shape[-1]) * eigen.sigma)
 
 
 def well_direction_from_top(theta: jax.Array, h: jax.Array, top: TopPair) -> jax.Array:
@@ -153,7 +182,9 @@ def well_direction_from_top(theta: jax.Array, h: jax.Array, top: TopPair) -> jax
 
 def ill_direction(theta: jax.Array, eigen: Eigen, rank: int | None = None) -> jax.Array:
     """K^{-1} grad_theta R_ill(theta^T K theta) = theta G, shape (..., d, m); arguments as in `well_direction`."""
-    return _right_multiply(theta, eigen, ill_coefficients(eigen.sigma, rank))
+    values, exponent = normalised(eigen.sigma, VALUES)
+    direction = _right_multiply(theta, eigen, _own_ill_coefficients(values, rank) * values)
+    return within_range(scaled(direction, -3 * exponent[..., None, None]))
 
 
 def well_rows(f: jax.Array) -> jax.Array:
@@ -165,14 +196,17 @@ def well_rows(f: jax.Array) -> jax.Array:
     Args:
       f: features, shape (..., B, m), as R.
     """
-    eigen = eigenpairs(product(f, f.mT))
+    units = normalised(f)
+    eigen = eigenpairs(product(units.values, units.values.mT))
     return _combine_rows(f, eigen.vectors, well_coefficients(eigen.sigma, f.shape[-1]))
 
 
 def ill_rows(f: jax.Array) -> jax.Array:
     """R with K^{-1} grad_theta R_ill = theta f^T R; see `well_rows`."""
-    eigen = eigenpairs(product(f, f.mT))
-    return _combine_rows(f, eigen.vectors, ill_coefficients(eigen.sigma))
+    units = normalised(f)
+    eigen = eigenpairs(product(units.values, units.values.mT))
+    rows = _combine_rows(units.values, eigen.vectors, ill_coefficients(eigen.sigma))
+    return within_range(scaled(rows, -7 * units.exponent[..., None, None]))  # c goes with the inverse eighth power of f
 
 
 def well_gradient(theta: jax.Array, k: jax.Array) -> jax.Array:
@@ -205,6 +239,7 @@ def safe_step_well(sigma: jax.Array, size: int | None = None) -> jax.Array:
       size: p, if only the non-zero values are given.
     """
     p = size or sigma.shape[-1]
+    sigma, exponent = normalised(sigma, VALUES)
     kept = _kept(sigma, None)
     tied = _ties(sigma, sigma[..., :1])
     first, last = sigma[..., 0], _smallest(sigma, kept)[..., 0]
@@ -216,7 +251,7 @@ def safe_step_well(sigma: jax.Array, size: int | None = None) -> jax.Array:
     growth = second * root - last
     outgrows = jnp.where(growth > 0, p * (1 - root) / (2 * jnp.where(growth > 0, growth, 1)), jnp.inf)
     distinct = (kept & ~tied).any(-1)
-    return jnp.where(distinct, jnp.minimum(falls, outgrows), 0)
+    return jnp.where(distinct, scaled(jnp.minimum(falls, outgrows), -exponent), 0)
 
 
 def safe_step_ill(sigma: jax.Array, rank: int | None = None) -> jax.Array:
@@ -229,15 +264,29 @@ def safe_step_ill(sigma: jax.Array, rank: int | None = None) -> jax.Array:
       sigma: singular values of H in descending order, shape (..., p).
       rank: k, if it is known.
     """
+    sigma, exponent = normalised(sigma, VALUES)
     kept = _kept(sigma, rank)
     last = _smallest(sigma, kept)
-    rate = (jnp.where(kept & _ties(sigma, last), ill_coefficients(sigma, rank), 0) * last).max(-1)
-    return jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1), 0)
+    rate = (jnp.where(kept & _ties(sigma, last), _own_ill_coefficients(sigma, rank), 0) * last).max(-1)
+    return scaled(jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1), 0), 3 * exponent)
 
 
-def _right_multiply(theta: jax.Array, eigen: Eigen, coefficients: jax.Array) -> jax.Array:
-    """Theta V diag(c sigma) V^T."""
-    weights = coefficients * eigen.sigma
+def _own_ill_coefficients(sigma: jax.Array, rank: int | None) -> jax.Array:
+    """The c_i of R_ill from singular values whose fourth power is a number."""
+    kept = _kept(sigma, rank)
+    lowest = kept & _ties(sigma, _smallest(sigma, kept))
+    pull = _share(lowest, sigma.dtype) - _share(kept, sigma.dtype)
+    return 2 * pull / _ill_denominator(sigma, kept)[..., None] ** 2
+
+
+def _ill_weights(sigma: jax.Array, rank: int | None) -> jax.Array:
+    """c_i sigma_i of R_ill, shape (..., p): a number also where c_i alone is too large to be one."""
+    values, exponent = normalised(sigma, VALUES)
+    return within_range(scaled(_own_ill_coefficients(values, rank) * values, -3 * exponent[..., None]))
+
+
+def _right_multiply(theta: jax.Array, eigen: Eigen, weights: jax.Array) -> jax.Array:
+    """Theta V diag(weights) V^T."""
     return product(product(theta, eigen.vectors) * weights[..., None, :], eigen.vectors.mT)
 
 
@@ -270,7 +319,7 @@ def _ill_denominator(sigma: jax.Array, kept: jax.Array) -> jax.Array:
     mean_square = (_share(kept, sigma.dtype) * sigma**2).sum(-1)
     eps = float(jnp.finfo(sigma.dtype).eps)
     gap = jnp.maximum(mean_square - _smallest(sigma, kept)[..., 0] ** 2, eps * mean_square)
-    return jnp.where(mean_square > 0, gap, 1) / 2
+    return jnp.where(mean_square == 0, 1, gap) / 2
 
 
 def _pair(u: jax.Array, weights: jax.Array, vt: jax.Array, ds: jax.Array) -> jax.Array:

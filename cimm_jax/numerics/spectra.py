@@ -7,6 +7,9 @@ Numbers under different policies are not comparable.
 
 Squaring loses digits: kappa(F^T F) = kappa(F)^2. `feature_condition_number` therefore works on the features themselves,
 and resolves kappa(F^T F) to about 1e9 in float32 where `condition_number(f.T @ f)` stops near 1e5.
+
+Kappa has no scale: every matrix is measured over a power of two (`scaling`), and only the singular values that are reported
+are multiplied by it again.
 """
 
 import enum
@@ -16,12 +19,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from matfree import decomp
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import eigh, mix_columns, qr, singular_values
+from cimm_jax.numerics.inputs import as_matrix, is_concrete
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import normalised, scaled
+from cimm_jax.numerics.structure import largest_possible_rank
 
 __all__ = [
     "FLOOR_WINDOW",
@@ -59,11 +64,13 @@ class Spectrum(NamedTuple):
     """The extreme non-zero singular values of a matrix, as a policy sees them. Every field has the batch shape.
 
     Attributes:
-      kappa: sigma_max / sigma_min; infinity for a zero matrix.
-      sigma_max: the largest singular value (after the policy's ridge, if it has one).
-      sigma_min: the smallest singular value that the policy counts as non-zero.
+      kappa: sigma_max / sigma_min; infinity where no singular value counts, as of a zero matrix; NaN of one with NaN.
+      sigma_max: the largest singular value (after the policy's ridge, if it has one); infinite if it is too large a number.
+      sigma_min: the smallest singular value that the policy counts as non-zero; 0 if none does, or it is too small a number.
       rank: int32, how many singular values the policy counts as non-zero.
-      floored: bool, True if a floor or the arithmetic, not the data, decided sigma_min. See each policy.
+      floored: bool, True if a floor or the arithmetic, not the data, decided sigma_min. See each policy. Also True if nothing
+        counts or something is NaN; if sigma_max or sigma_min leaves the range of numbers, which does kappa no harm; and if the
+        whole matrix is so near to that range's lower end that entries of it may have been lost.
     """
 
     kappa: jax.Array
@@ -79,6 +86,9 @@ class _Accuracy(NamedTuple):
     zero: float | jax.Array  # a value at most this is a rounded zero; shape (..., 1) if an array
     resolution: float | jax.Array  # a value below this may be more than 1 % off; the same
     trusts_zero: bool  # False in float32, where a value that float64 would resolve also looks like zero
+    possible: (
+        jax.Array
+    )  # `largest_possible_rank`, shape (..., 1): values beyond it are zero, whatever rounding makes of them
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,9 @@ class PseudoInverse:
     """Eq. 1: singular values at most `rtol * sigma_max` are zero, the rest count.
 
     `floored` is set when moving the tolerance tenfold either way would change the rank, when sigma_min is too small for
-    the arithmetic to resolve within 2 %, and, below float64, whenever a non-zero value was counted as zero (float64
-    might have resolved it).
+    the arithmetic to resolve within 2 %, and, below float64, whenever a value was counted as zero (float64 might have
+    resolved it, and an exact 0 is what LAPACK sometimes makes of one). Values that rows or columns of zeros leave no rank for
+    are zero, and known to be. An `rtol` below the rounding level leaves the zeros to the arithmetic, as float32 does.
 
     Attributes:
       rtol: relative to sigma_max of the measured matrix, in [0, 1). None: what rounding makes of a zero, which is
@@ -104,23 +115,24 @@ class PseudoInverse:
         """Judges singular values in descending order, shape (..., m)."""
         rtol = accuracy.zero if self.rtol is None else self.rtol
         top = sigma[..., :1]
-        kept = sigma > rtol * top
-        rank = kept.sum(-1, dtype=jnp.int32)
-        near = (sigma > rtol / FLOOR_WINDOW * top) & (sigma <= rtol * FLOOR_WINDOW * top)
+        possible = jax.lax.broadcasted_iota(jnp.int32, sigma.shape, sigma.ndim - 1) < accuracy.possible
+        kept = possible & (sigma > rtol * top)
+        rank = kept.sum(-1, keepdims=True, dtype=jnp.int32)
+        near = possible & (sigma > rtol / FLOOR_WINDOW * top) & (sigma <= rtol * FLOOR_WINDOW * top)
         unresolved = kept & (sigma < accuracy.resolution * top)
-        floored = (near | unresolved).any(-1) | (rank == 0)
-        if not accuracy.trusts_zero:
-            floored |= (~kept & (sigma > 0)).any(-1)
+        doubted = (not accuracy.trusts_zero) | (rtol < accuracy.zero)
+        misjudged = (doubted & (rank < accuracy.possible)) | (rank == 0)
+        floored = (near | unresolved).any(-1) | misjudged[..., 0]
         sigma_min = jnp.where(kept, sigma, top).min(-1)
-        return _spectrum(top[..., 0], sigma_min, rank, floored)
+        return _spectrum(top[..., 0], sigma_min, rank[..., 0], floored)
 
 
 @dataclass(frozen=True)
 class Ridge:
     """Adds `relative` times the mean eigenvalue (trace / d) to every singular value, so that none is zero.
 
-    `floored` is set when the ridge is larger than the smallest singular value: the ridge then decides, not the data.
-    The rank counts the singular values above the ridge.
+    `floored` is set when the ridge is larger than the smallest singular value: the ridge then decides, not the data; and
+    when the two together are too small for the arithmetic to resolve. The rank counts the singular values above the ridge.
     """
 
     relative: float
@@ -131,10 +143,12 @@ class Ridge:
 
     def measure(self, sigma: jax.Array, accuracy: _Accuracy) -> Spectrum:
         """Judges all d singular values of the Hessian in descending order, shape (..., d)."""
-        del accuracy  # the ridge is far above rounding
-        ridge = self.relative * sigma.mean(-1)
-        rank = (sigma > ridge[..., None]).sum(-1, dtype=jnp.int32)
-        return _spectrum(sigma[..., 0] + ridge, sigma[..., -1] + ridge, rank, sigma[..., -1] < ridge)
+        ridge = self.relative * sigma.mean(-1, keepdims=True)
+        rank = (sigma > ridge).sum(-1, dtype=jnp.int32)
+        ridged = sigma + ridge
+        # Comparisons that NaN fails.
+        decided = (sigma >= ridge) & (ridged >= accuracy.resolution * sigma[..., :1]) & (sigma[..., :1] > 0)
+        return _spectrum(ridged[..., 0], ridged[..., -1], rank, ~decided[..., -1])
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,8 @@ class ReleasedCode:
 
     It adds 1e-6 I and takes the smallest eigenvalue above 1e-6. On a rank-deficient matrix rounding lifts a null
     eigenvalue just above the floor, and kappa becomes sigma_max * 1e6. It is not scale-invariant. `floored` is set when
-    sigma_min is below 2e-6. Meant for float64: in float32 the floor itself drowns in rounding.
+    sigma_min is below 2e-6, when the arithmetic does not resolve it, and when no eigenvalue is above the floor. Meant for
+    float64: in float32 the floor itself drowns in rounding.
     """
 
     floor = 1e-6
@@ -153,9 +168,13 @@ class ReleasedCode:
         shift = jnp.broadcast_to(self.floor * jnp.eye(s.shape[-1], dtype=s.dtype), s.shape)
         eigenvalues = eigh(s + shift)[0]
         kept = eigenvalues > self.floor
+        rank = kept.sum(-1, dtype=jnp.int32)
         top = eigenvalues[..., -1]
-        sigma_min = jnp.where(kept, eigenvalues, jnp.inf).min(-1)
-        return _spectrum(top, sigma_min, kept.sum(-1, dtype=jnp.int32), sigma_min < 2 * self.floor)
+        lowest = jnp.where(kept, eigenvalues, jnp.inf).min(-1)
+        sigma_min = jnp.where(rank > 0, lowest, 0 * top)  # NaN stays NaN
+        resolution = RESOLUTION_IN_EPS * float(jnp.finfo(s.dtype).eps)
+        decided = (lowest >= 2 * self.floor) & (lowest >= resolution * top) & (rank > 0)
+        return _spectrum(top, sigma_min, rank, ~decided)
 
 
 Policy = PseudoInverse | Ridge | ReleasedCode
@@ -176,25 +195,23 @@ def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum
     """Condition number of a matrix under a named policy.
 
     Args:
-      s: shape (..., m, n), float32 or float64; leading axes are a batch. `Ridge` and `ReleasedCode` are meant for
-        symmetric positive semi-definite matrices.
+      s: shape (..., m, n), as `inputs.as_array` takes it; leading axes are a batch. `Ridge` and `ReleasedCode` are meant for
+        symmetric positive semi-definite matrices, and `ReleasedCode` for no others than square ones.
       policy: `PseudoInverse`, `Ridge` or `ReleasedCode`.
 
     Returns:
-      A `Spectrum` whose fields have the batch shape.
+      A `Spectrum` whose fields have the batch shape, of s's dtype, or float32 if that is shorter.
 
     Raises:
-      InputError: if s has fewer than two axes or, when it is concrete, is not finite or is zero everywhere.
+      InputError: if s is no matrix of real numbers or has no entries; or when it is concrete and not finite, zero everywhere,
+        or nowhere a normal number.
 
     >>> import jax.numpy as jnp
     >>> spectrum = condition_number(jnp.diag(jnp.array([4.0, 2.0, 0.0])))
     >>> float(spectrum.kappa), int(spectrum.rank)
     (2.0, 2)
     """
-    s = _check_matrix(s, "s")
-    if isinstance(policy, ReleasedCode):
-        return policy.measure_matrix(s)
-    return policy.measure(singular_values(s), _matrix_accuracy(s))
+    return _with_scale(_matrix_spectrum(s, policy))
 
 
 def feature_condition_number(
@@ -207,7 +224,7 @@ def feature_condition_number(
     """Condition number of f^T f, the Hessian of an l2 probe on features f, without squaring f.
 
     Args:
-      f: features, shape (..., N, d), float32 or float64; leading axes are a batch.
+      f: features, shape (..., N, d), as `inputs.as_array` takes them; leading axes are a batch.
       policy: as in `condition_number`; `rtol` is relative to sigma_max of f^T f.
       route: how the singular values are found; ignored by `ReleasedCode`, whose rule is about the formed matrix.
       amplification: how much more than a unit in its last place f is off, a scalar or shape (...): for a product x theta it
@@ -217,22 +234,9 @@ def feature_condition_number(
       The `Spectrum` of f^T f. Within 2 % in float32 up to kappa = 1e9; `floored` beyond.
 
     Raises:
-      InputError: if f has fewer than two axes or, when it is concrete, is not finite or is zero everywhere.
+      InputError: as `condition_number`.
     """
-    f = _check_matrix(f, "f")
-    if isinstance(policy, ReleasedCode):
-        return policy.measure_matrix(product(f.mT, f))
-    if route is Route.GRAM:
-        gram = smaller_gram(f)
-        sigma = singular_values(gram)
-        accuracy = _matrix_accuracy(gram)
-    else:
-        sigma = _feature_singular_values(f, route) ** 2
-        accuracy = _feature_accuracy(f, amplification)
-    if isinstance(policy, Ridge):  # the mean eigenvalue counts the zeros of a wide f too
-        missing = f.shape[-1] - sigma.shape[-1]
-        sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
-    return policy.measure(sigma, accuracy)
+    return _with_scale(_feature_spectrum(f, policy, route, amplification))
 
 
 def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.Array:
@@ -241,27 +245,33 @@ def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.A
     A whitening theta makes large numbers small: the directions that x lacks then come out of the product not as zero but as
     rounding errors of the large ones.
     """
-    norms = [jnp.linalg.norm(part, axis=(-2, -1)) for part in (x, theta, f)]
+    units = [normalised(part) for part in (x, theta, f)]
+    norms = [jnp.linalg.norm(unit.values, axis=(-2, -1)) for unit in units]
     product = norms[0] * norms[1] / theta.shape[-2] ** 0.5
-    return jnp.maximum(product / jnp.where(norms[2] > 0, norms[2], 1), 1)
+    larger = product / jnp.where(norms[2] > 0, norms[2], 1)
+    return jnp.maximum(scaled(larger, units[0].exponent + units[1].exponent - units[2].exponent), 1)
 
 
 def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
     """The logarithm of kappa(s), shape (...), with finite gradients also where singular values repeat or are zero.
 
     The derivative is u_1 v_1^T / sigma_max - u_k v_k^T / sigma_min; among equal singular values it is that of one of
-    them, or a mean of several: a subgradient. Values that the policy counts as zero have no influence on it.
+    them, or a mean of several: a subgradient. Values that the policy counts as zero have no influence on it. Arguments and
+    errors are those of `condition_number`; infinite where kappa is, NaN where s is.
     """
-    return _log_ratio(condition_number(s, policy))
+    return _log_ratio(_matrix_spectrum(s, policy).spectrum)
 
 
 def log_feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
     """The logarithm of kappa(f^T f), differentiable as `log_condition_number` is, without squaring f; shape (...)."""
-    return _log_ratio(feature_condition_number(f, policy))
+    return _log_ratio(_feature_spectrum(f, policy).spectrum)
 
 
 def smaller_gram(f: jax.Array) -> jax.Array:
-    """Whichever of f f^T and f^T f is smaller: both have the non-zero spectrum of f^T f. Shape (..., m, m)."""
+    """Whichever of f f^T and f^T f is smaller: both have the non-zero spectrum of f^T f. Shape (..., m, m).
+
+    It is a square: entries of f beyond the square root of the largest number overflow.
+    """
     rows, features = f.shape[-2:]
     return product(f, f.mT) if rows < features else product(f.mT, f)
 
@@ -290,13 +300,15 @@ def feature_eigenpairs(f: jax.Array) -> Eigen:
     For a minibatch of B < d rows this is a B x B problem: with f f^T = U diag(sigma) U^T, V = f^T U / sqrt(sigma).
     Columns that belong to a zero eigenvalue are zero. The vectors have shape (..., d, min(N, d)).
     """
-    eigen = eigenpairs(smaller_gram(f))
+    units = normalised(f)
+    eigen = eigenpairs(smaller_gram(units.values))
+    sigma = scaled(eigen.sigma, 2 * units.exponent[..., None])
     if f.shape[-2] >= f.shape[-1]:
-        return eigen
+        return Eigen(sigma, eigen.vectors)
     root = jnp.sqrt(eigen.sigma)
     positive = eigen.sigma > rounding_tolerance(f.shape[-2], f.dtype) * eigen.sigma[..., :1]
-    scale = jnp.where(positive, 1 / jnp.where(positive, root, 1), 0)
-    return Eigen(eigen.sigma, product(f.mT, eigen.vectors) * scale[..., None, :])
+    weights = jnp.where(positive, 1 / jnp.where(positive, root, 1), 0)
+    return Eigen(sigma, product(units.values.mT, eigen.vectors) * weights[..., None, :])
 
 
 class TopPair(NamedTuple):
@@ -370,10 +382,61 @@ def numerical_rank(sigma: jax.Array) -> jax.Array:
     return (sigma > rounding_tolerance(sigma.shape[-1], sigma.dtype) * sigma[..., :1]).sum(-1, dtype=jnp.int32)
 
 
+class _Measured(NamedTuple):
+    """A spectrum in units of its own: of matrices that were divided by 2^exponent and then raised to a power, 1 or 2."""
+
+    spectrum: Spectrum
+    exponent: jax.Array | None  # None where the policy has units of its own
+    power: int = 1
+
+
+def _matrix_spectrum(s: jax.Array, policy: Policy) -> _Measured:
+    s = _check_matrix(s, "s")
+    if isinstance(policy, ReleasedCode):
+        if s.shape[-1] != s.shape[-2]:
+            raise InputError(f"s: ReleasedCode needs shape (..., d, d), got {s.shape}; give a symmetric matrix")
+        return _Measured(policy.measure_matrix(s), None)
+    units = normalised(s)
+    return _Measured(policy.measure(singular_values(units.values), _matrix_accuracy(s, s)), units.exponent)
+
+
+def _feature_spectrum(
+    f: jax.Array, policy: Policy, route: Route = Route.SVD, amplification: float | jax.Array = 1.0
+) -> _Measured:
+    f = _check_matrix(f, "f")
+    if isinstance(policy, ReleasedCode):
+        return _Measured(policy.measure_matrix(product(f.mT, f)), None)
+    units = normalised(f)
+    if route is Route.GRAM:
+        gram = smaller_gram(units.values)
+        sigma = singular_values(gram)
+        accuracy = _matrix_accuracy(gram, f)
+    else:
+        sigma = _feature_singular_values(units.values, route) ** 2
+        accuracy = _feature_accuracy(f, amplification)
+    if isinstance(policy, Ridge):  # the mean eigenvalue counts the zeros of a wide f too
+        missing = f.shape[-1] - sigma.shape[-1]
+        sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
+    return _Measured(policy.measure(sigma, accuracy), units.exponent, power=2)
+
+
+def _with_scale(measured: _Measured) -> Spectrum:
+    """The spectrum with its singular values in ordinary units; where they leave the range of numbers, it says so."""
+    spectrum, exponent, power = measured
+    if exponent is None:
+        return spectrum
+    sigma_max, sigma_min = (scaled(sigma, power * exponent) for sigma in (spectrum.sigma_max, spectrum.sigma_min))
+    beyond = jnp.isinf(sigma_max) | ((sigma_min == 0) & (spectrum.sigma_min > 0))
+    # Entries below the smallest normal number count as zero: less than rounding, unless the largest is not far above it.
+    info = jnp.finfo(sigma_max.dtype)
+    lost = exponent < info.minexp + info.nmant
+    return Spectrum(spectrum.kappa, sigma_max, sigma_min, spectrum.rank, spectrum.floored | beyond | lost)
+
+
 def _spectrum(sigma_max, sigma_min, rank, floored) -> Spectrum:
     has_range = sigma_min > 0
     kappa = jnp.where(has_range, sigma_max / jnp.where(has_range, sigma_min, 1), jnp.inf)
-    return Spectrum(kappa, sigma_max, sigma_min, rank, floored)
+    return Spectrum(jnp.where(jnp.isnan(sigma_min), jnp.nan, kappa), sigma_max, sigma_min, rank, floored)
 
 
 def _log_ratio(spectrum: Spectrum) -> jax.Array:
@@ -381,7 +444,8 @@ def _log_ratio(spectrum: Spectrum) -> jax.Array:
     has_range = spectrum.sigma_min > 0
     sigma_max = jnp.where(has_range, spectrum.sigma_max, 1)
     sigma_min = jnp.where(has_range, spectrum.sigma_min, 1)
-    return jnp.where(has_range, jnp.log(sigma_max) - jnp.log(sigma_min), jnp.inf)
+    unknown = jnp.where(jnp.isnan(spectrum.sigma_min), jnp.nan, jnp.inf)
+    return jnp.where(has_range, jnp.log(sigma_max) - jnp.log(sigma_min), unknown)
 
 
 def _feature_singular_values(f: jax.Array, route: Route) -> jax.Array:
@@ -390,9 +454,11 @@ def _feature_singular_values(f: jax.Array, route: Route) -> jax.Array:
     return singular_values(f)
 
 
-def _matrix_accuracy(s: jax.Array) -> _Accuracy:
+def _matrix_accuracy(s: jax.Array, given: jax.Array) -> _Accuracy:
+    """Accuracy of the singular values of s, which was made from the given matrix if it is not that itself."""
     eps = float(jnp.finfo(s.dtype).eps)
-    return _Accuracy(rounding_tolerance(max(s.shape[-2:]), s.dtype), RESOLUTION_IN_EPS * eps, s.dtype == jnp.float64)
+    zero = rounding_tolerance(max(s.shape[-2:]), s.dtype)
+    return _Accuracy(zero, RESOLUTION_IN_EPS * eps, s.dtype == jnp.float64, largest_possible_rank(given)[..., None])
 
 
 def _feature_accuracy(f: jax.Array, amplification: float | jax.Array) -> _Accuracy:
@@ -401,20 +467,19 @@ def _feature_accuracy(f: jax.Array, amplification: float | jax.Array) -> _Accura
         jnp.expand_dims(amplification, -1) if np.ndim(amplification) else amplification
     )
     zero = _feature_rounding(min(f.shape[-2:]), eps) ** 2
-    return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64)
+    return _Accuracy(zero, (RESOLUTION_IN_EPS * eps) ** 2, f.dtype == jnp.float64, largest_possible_rank(f)[..., None])
 
 
 def _check_matrix(s, name: str) -> jax.Array:
-    if np.ndim(s) < 2:
-        raise InputError(f"{name}: needs shape (..., rows, columns), got {np.shape(s)}; give a matrix")
-    s = jnp.asarray(s)
-    if s.dtype not in (jnp.float32, jnp.float64):
-        raise InputError(f"{name}: needs float32 or float64, got {s.dtype}; convert it with .astype(float)")
-    if isinstance(s, Tracer):
-        return s
-    values = np.asarray(s)  # NumPy, since inside somebody's jit even a concrete array's sum is traced
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: has NaN or infinite entries; remove or impute them first")
-    if not values.any((-2, -1)).all():
-        raise InputError(f"{name}: is zero everywhere, so it has no condition number; check how it was made")
+    """`as_matrix` of matrices that have a condition number, as far as is known before they are decomposed."""
+    s = as_matrix(s, name)
+    if is_concrete(s):
+        largest = np.abs(np.asarray(s)).max((-2, -1))
+        if not largest.all():
+            raise InputError(f"{name}: is zero everywhere, so it has no condition number; check how it was made")
+        smallest = float(jnp.finfo(s.dtype).smallest_normal)
+        if (largest < smallest).any():
+            raise InputError(
+                f"{name}: is below {smallest:.1e} everywhere, which processors count as zero; multiply it by a power of two"
+            )
     return s

@@ -45,9 +45,11 @@ def test_float32_keeps_its_dtype_and_its_own_tolerance(rng):
         (np.eye(3), np.ones(2), "head"),
         (np.eye(3), np.ones((3, 1, 1)), "head"),
         (np.eye(3), np.ones(3, np.float32), "dtype"),
-        (np.eye(3, dtype=int), np.ones(3, int), "dtype"),
+        (np.eye(3), 1j * np.ones(3), "real numbers"),
         (np.diag([1.0, 1.0, 0.0]), np.ones(3), "singular"),
-        (np.diag([1.0, 1.0, np.nan]), np.ones(3), "singular"),
+        (np.diag([1.0, 1.0, np.nan]), np.ones(3), "^theta: has NaN"),
+        (np.eye(3), np.array([1.0, np.inf, 1.0]), "^head: has NaN or infinite"),
+        (1e-200 * np.eye(3), 1e200 * np.ones(3), "leaves the range"),
     ],
 )
 def test_what_cannot_be_absorbed_is_an_error(theta, head, named):
@@ -55,10 +57,19 @@ def test_what_cannot_be_absorbed_is_an_error(theta, head, named):
         absorb(theta, head)
 
 
-def test_too_close_to_singular_is_an_error_not_a_wrong_head(rng):
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_too_close_to_singular_is_an_error_not_a_wrong_head(rng, scale):
     theta = prescribed.matrix(rng, prescribed.geometric(1e15, 20))
     with pytest.raises(InputError, match="too close to singular"):
-        absorb(theta, rng.standard_normal(20))
+        absorb(theta, scale * rng.standard_normal(20))
+
+
+def test_maps_and_heads_of_any_scale_and_of_whole_numbers_are_absorbed(rng):
+    theta, head = prescribed.matrix(rng, [3.0, 2.0, 1.0]), rng.standard_normal(3)
+    expected = np.linalg.solve(theta, head)
+    for power in (-700, 700):
+        np.testing.assert_allclose(absorb(np.ldexp(theta, power), np.ldexp(head, power)), expected, rtol=1e-12)
+    np.testing.assert_array_equal(absorb([[2, 0], [0, 4]], [2, 2]), [1, 0.5])
 
 
 # --- a network's head, in float32 as it is shipped ---

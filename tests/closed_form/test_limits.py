@@ -5,7 +5,14 @@ import prescribed
 import pytest
 
 from cimm_jax import InputError, Task, TaskPair
-from cimm_jax.closed_form.limits import covariance_limit, pair_limit, pair_pencil, seen_in_range, share_of_limit
+from cimm_jax.closed_form.limits import (
+    covariance_limit,
+    pair_limit,
+    pair_pencil,
+    seen_in_range,
+    share_of_limit,
+    share_of_pair,
+)
 from cimm_jax.closed_form.pencil import pencil_limit
 from cimm_jax.closed_form.solution import solve
 
@@ -236,6 +243,18 @@ def test_inputs_and_covariances_have_the_same_limit(rng):
             np.testing.assert_allclose(getattr(other, field), value, rtol=1e-8, err_msg=field)
     np.testing.assert_allclose(one.kappa_primary, prescribed.kappa_of(x_primary, ranks[0]) ** 2, rtol=1e-9)
     np.testing.assert_allclose(one.kappa_harmful, prescribed.kappa_of(x_harmful, ranks[1]) ** 2, rtol=1e-9)
+
+
+def test_limit_and_share_have_no_scale(rng):
+    x_primary, x_harmful, _ = deficient_inputs(rng, "harmful within primary")
+    pair, theta = pair_of(x_primary[0], x_harmful[0]), rng.standard_normal((D, D))
+    plain, share = pair_limit(pair), share_of_pair(theta, pair)
+    for of_primary, of_harmful, of_theta in ((-900, 900, 0), (900, -900, 600), (-600, -600, -600)):
+        moved = pair_of(np.ldexp(x_primary[0], of_primary), np.ldexp(x_harmful[0], of_harmful))
+        for field, value in plain._asdict().items():
+            np.testing.assert_allclose(getattr(pair_limit(moved), field), value, rtol=1e-9, atol=1e-20, err_msg=field)
+        for found, expected in zip(share_of_pair(np.ldexp(theta, of_theta), moved), share, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_the_limit_does_not_depend_on_the_ridge_of_the_pencil(rng):

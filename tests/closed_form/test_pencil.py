@@ -114,6 +114,39 @@ def test_rtol_counts_small_eigenvalues_as_zero():
     assert float(pencil_limit(k_primary, k_harmful, rtol=1e-2)) == pytest.approx(2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_limit_has_no_scale(rng, dtype):
+    k_primary, k_harmful = (
+        prescribed.covariance(rng, sigma).astype(dtype) for sigma in ([5.0, 2.0, 1.0], [1.0, 2.0, 3.0])
+    )
+    plain = float(pencil_limit(k_primary, k_harmful))
+    range_ = np.finfo(dtype).maxexp - 8
+    for primary, harmful in ((-range_, 0), (0, range_), (-range_, range_), (range_, -range_), (-range_, -range_)):
+        scaled = pencil_limit(np.ldexp(k_primary, primary), np.ldexp(k_harmful, harmful))
+        assert float(scaled) == pytest.approx(plain, rel=1e-5 if dtype is np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (np.full((2, 2), np.nan), np.eye(2)),
+        (np.eye(2), np.full((2, 2), np.nan)),
+        (np.zeros((2, 2)), np.eye(2)),
+        (np.eye(2), np.zeros((2, 2))),
+        (np.diag([4e-310, 1e-310]), np.eye(2)),
+    ],
+    ids=["primary NaN", "harmful NaN", "primary zero", "harmful zero", "primary too small"],
+)
+def test_what_has_no_limit_is_nan_where_it_cannot_be_refused(pair):
+    assert np.isnan(jax.jit(pencil_limit)(*pair))
+
+
+def test_covariances_of_any_kind_of_numbers_are_taken():
+    expected = float(pencil_limit(np.diag([4.0, 1.0]), np.eye(2)))
+    for k in ([[4, 0], [0, 1]], np.diag([4, 1]).astype(np.float16), jnp.diag(jnp.array([4, 1], jnp.bfloat16))):
+        assert float(pencil_limit(k, jnp.eye(2, dtype=jnp.float32))) == pytest.approx(expected, rel=1e-6)
+
+
 # --- both tasks diagonal at once ---
 
 
@@ -243,7 +276,9 @@ BAD = {
     "not positive semi-definite": np.diag([1.0, -1.0]),
     "zero everywhere": np.zeros((2, 2)),
     "NaN": np.diag([1.0, np.nan]),
-    "needs float": np.diag([2, 1]),
+    "needs real numbers": np.diag([2.0, 1.0j]),
+    "below 2.2e-308 everywhere": np.diag([2e-310, 1e-310]),
+    "no entries": np.ones((0, 0)),
 }
 
 

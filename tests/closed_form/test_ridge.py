@@ -36,6 +36,14 @@ def test_few_rows_need_more_ridge_than_many(rng):
     assert few.min() > many.max()
 
 
+@pytest.mark.parametrize("power", [-1000, 900])
+def test_the_choice_has_no_scale(rng, power):
+    x = rng.standard_normal((20, D)) * SPREAD
+    moved, plain = choose_ridge(np.ldexp(x, power)), choose_ridge(x)
+    assert_same_choice(moved, plain)
+    np.testing.assert_allclose(moved.standard_error, plain.standard_error, rtol=1e-9)
+
+
 def test_equal_directions_need_more_ridge_than_unequal_ones(rng):
     x = rng.standard_normal((20, 20, D))
     unequal, equal = (np.asarray(choose_all(jnp.asarray(x * scales)).ridge) for scales in (SPREAD, np.ones(D)))

@@ -1,12 +1,13 @@
 """The closed form before its rotation: what it does in the primary's range, and outside."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import prescribed
 import pytest
 
 from cimm_jax import InputError, Task, TaskPair
-from cimm_jax.closed_form.allocation import LargestKappa
+from cimm_jax.closed_form.allocation import LargestKappa, SignalAware
 from cimm_jax.closed_form.ridge import choose_ridge
 from cimm_jax.closed_form.solution import check_ridge, extractor, solve
 
@@ -63,6 +64,29 @@ def test_a_ridge_that_nobody_gave_is_chosen_on_held_out_rows(pair):
     found = solve(pair, budget=10.0, objective=LargestKappa())
     assert found.ridge == chosen
     np.testing.assert_allclose(found.theta, solve(pair, budget=10.0, ridge=float(chosen)).theta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [LargestKappa(), SignalAware(horizon=10)])
+@pytest.mark.parametrize(
+    ("of_primary", "of_harmful", "of_targets"), [(-560, 400, 0), (900, -900, 600), (-900, 0, -800)]
+)
+def test_tasks_of_any_scale_have_the_extractor_of_the_inverse_scale(rng, objective, of_primary, of_harmful, of_targets):
+    primary, harmful = (
+        Task(prescribed.features(rng, prescribed.geometric(30, D), (ROWS, D)), rng.standard_normal(ROWS))
+        for _ in range(2)
+    )
+
+    def moved(task, power):
+        return Task(jnp.asarray(np.ldexp(task.x, power)), jnp.asarray(np.ldexp(task.y, of_targets)))
+
+    plain = jax.jit(lambda pair: solve(pair, budget=5.0, objective=objective, ridge=0.01))
+    found = plain(TaskPair(moved(primary, of_primary), moved(harmful, of_harmful)))
+    expected = plain(TaskPair(primary, harmful))
+    np.testing.assert_allclose(np.ldexp(found.theta, of_primary), expected.theta, rtol=1e-9, atol=1e-12)
+    with np.errstate(over="ignore", under="ignore"):
+        mu = np.ldexp(expected.pencil.mu, 2 * (of_harmful - of_primary))
+    np.testing.assert_allclose(found.pencil.mu, mu, rtol=1e-9)
+    np.testing.assert_allclose(found.allocation.scale, expected.allocation.scale, rtol=1e-9)
 
 
 @pytest.mark.parametrize("ridge", [None, 0, 0.0, 1e9])

@@ -7,7 +7,7 @@ import pytest
 from measures.extracted import THETA, blown_up, forgotten, whitening
 from pairs import D, make_pair
 
-from cimm_jax import Ridge, definition_3_1, extract, judge
+from cimm_jax import Ridge, Task, definition_3_1, extract, judge
 from cimm_jax.numerics.least_squares import probe_loss
 
 
@@ -118,6 +118,39 @@ def test_a_loss_of_nothing_but_rounding_stays_kept():
     judged = judge(extract(THETA, pair))
     assert judged.loss_before < 1e-20
     assert judged.conditions.primary_kept
+
+
+@pytest.mark.parametrize("power", [-600, 600])
+def test_c_does_not_depend_on_the_units_of_the_targets(power):
+    """Their squares are no numbers: infinity is not kept because it is no more than infinity, nor zero than zero."""
+    pair, collapse = make_pair(), jnp.eye(D)[:, :2]
+    moved = pair._replace(primary=Task(pair.primary.x, jnp.ldexp(pair.primary.y, power)))
+    assert not judge(extract(collapse, moved)).conditions.primary_kept
+    assert judge(extract(THETA, moved)).conditions.primary_kept
+    judged, plain = judge(extract(THETA, moved)), judge(extract(THETA, pair))
+    np.testing.assert_array_equal(judged.loss_before, np.inf if power > 0 else 0)
+    half = pair._replace(primary=Task(pair.primary.x, jnp.ldexp(pair.primary.y, power // 2)))
+    np.testing.assert_allclose(judge(extract(THETA, half)).loss_after, jnp.ldexp(plain.loss_after, power), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("of_inputs", "of_map"), [(-400, -500), (300, 600), (-1000, 900)])
+def test_the_judgement_does_not_depend_on_the_units_of_inputs_or_map(of_inputs, of_map):
+    pair = make_pair()
+    moved = jax.tree.map(
+        lambda task: Task(jnp.ldexp(task.x, of_inputs), task.y), pair, is_leaf=lambda t: isinstance(t, Task)
+    )
+    judged, plain = judge(extract(jnp.ldexp(THETA, of_map), moved)), judge(extract(THETA, pair))
+    for found, expected in ((judged.ratio[:3], plain.ratio[:3]), (judged.conditions, plain.conditions)):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        [judged.loss_before, judged.loss_after], [plain.loss_before, plain.loss_after], rtol=1e-9
+    )
+
+
+def test_an_extractor_of_nan_is_not_immunized_where_it_cannot_be_refused():
+    judged = jax.jit(lambda theta: judge(extract(theta, make_pair())))(jnp.full((D, D), jnp.nan))
+    assert not any(judged.conditions)
+    assert judged.ratio.floored
 
 
 def test_a_floor_that_decides_is_confessed():

@@ -112,6 +112,35 @@ def test_alignment_of_prescribed_vectors(rng):
     np.testing.assert_allclose(found.angles, angles, rtol=1e-6)
 
 
+def test_nothing_but_mu_depends_on_the_units_of_the_tasks(rng):
+    pair, heldout = apart(rng), apart(rng)
+
+    def moved(pair, *powers):
+        return TaskPair(
+            *(
+                Task(jnp.ldexp(task.x, power), jnp.ldexp(task.y, -power))
+                for task, power in zip(pair, powers, strict=True)
+            )
+        )
+
+    settings = {"budgets": (10.0, "keep"), "ridge": 1e-3, "horizon": 50, "primary_no_slower_at": (10,)}
+    plain = diagnose(pair, heldout=heldout, **settings)
+    found = diagnose(moved(pair, -700, 400), heldout=moved(heldout, -700, 400), **settings)
+    assert found.verdict == plain.verdict
+    assert found.reasons == plain.reasons
+    np.testing.assert_array_equal(found.mu, np.inf)
+    near = diagnose(moved(pair, -300, 100), **settings)
+    np.testing.assert_allclose(near.mu, np.ldexp(plain.mu, 800), rtol=1e-9)
+    for row, expected in zip(found.budgets, plain.budgets, strict=True):
+        np.testing.assert_allclose(
+            [row.train.rir, row.heldout.rir, row.harmful_left, row.slow_down],
+            [expected.train.rir, expected.heldout.rir, expected.harmful_left, expected.slow_down],
+            rtol=1e-9,
+        )
+    np.testing.assert_allclose(found.undefended, plain.undefended, rtol=1e-9)
+    np.testing.assert_allclose(found.alignment.score, plain.alignment.score, rtol=1e-9)
+
+
 def test_several_classes_are_diagnosed(rng):
     pair = apart(rng)
     classes = jnp.asarray(np.eye(3)[rng.integers(0, 3, ROWS)] * 2 - 1)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from pairs import D, make_pair
 
 from cimm_jax import covariance, probe_hessian
@@ -17,6 +18,15 @@ def test_it_is_exact_when_theta_and_k_share_eigenvectors():
     exact = jnp.linalg.svd(probe_hessian(theta, k), compute_uv=False)
     assert result.off_diagonal < 1e-12
     np.testing.assert_allclose(np.sort(result.values)[::-1], exact, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("of_theta", "of_k"), [(-600, 900), (600, -1000), (-300, 0)])
+def test_it_has_the_units_of_its_arguments(of_theta, of_k):
+    rng = np.random.default_rng(0)
+    k, theta = covariance(make_pair().primary.x), jnp.asarray(rng.standard_normal((D, D)))
+    plain, moved = proposition_3_2(theta, k), proposition_3_2(jnp.ldexp(theta, of_theta), jnp.ldexp(k, of_k))
+    np.testing.assert_allclose(moved.off_diagonal, plain.off_diagonal, rtol=1e-9)
+    np.testing.assert_allclose(moved.values, np.ldexp(plain.values, 2 * of_theta + of_k), rtol=1e-9)
 
 
 def test_it_is_a_diagonal_otherwise():

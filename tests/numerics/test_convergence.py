@@ -6,7 +6,14 @@ import pytest
 
 from cimm_jax import InputError, Task
 from cimm_jax.attacks import behind
-from cimm_jax.numerics.convergence import ProbeProblem, check_horizons, excess_left, line_search_left, probe_problem
+from cimm_jax.numerics.convergence import (
+    ProbeProblem,
+    check_horizons,
+    excess_curve,
+    excess_left,
+    line_search_left,
+    probe_problem,
+)
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import SplitTask
 
@@ -74,6 +81,60 @@ def test_units_do_not_matter(rng):
     expected = excess_left(features, y, HORIZONS)
     np.testing.assert_allclose(excess_left(1e3 * features, y, HORIZONS), expected, rtol=1e-9)
     np.testing.assert_allclose(excess_left(features, 1e3 * y, HORIZONS), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_features", "of_targets"),
+    [
+        (np.float64, 1e-160, 1.0),
+        (np.float64, 1e-300, 1e300),
+        (np.float64, 1e300, 1e-300),
+        (np.float32, 1e19, 1.0),
+        (np.float32, 1e-25, 1e25),
+        (np.float32, 1e25, 1e-25),
+    ],
+)
+def test_units_do_not_matter_at_the_ends_of_the_range(rng, dtype, of_features, of_targets):
+    features = prescribed.features(rng, prescribed.geometric(100, 5), (20, 5))
+    y = rng.standard_normal(20)
+    expected = excess_left(features, y, HORIZONS)
+    found = excess_left((of_features * features).astype(dtype), (of_targets * y).astype(dtype), HORIZONS)
+    np.testing.assert_allclose(found, expected, rtol=1e-9 if dtype is np.float64 else 1e-2)
+    curve = excess_curve((of_features * features).astype(dtype), (of_targets * y).astype(dtype), 5)
+    np.testing.assert_allclose(
+        np.asarray(curve)[[0, 1, 2, 5]], [1, *expected[:3]], rtol=1e-9 if dtype is np.float64 else 1e-2
+    )
+
+
+def test_nan_stays_nan_where_it_cannot_be_refused():
+    bad, good, y = np.array([[np.nan, 1.0], [1.0, 2.0]]), np.array([[3.0, 1.0], [1.0, 2.0]]), np.array([1.0, 2.0])
+    left = jax.jit(lambda features, targets: excess_left(features, targets, (1, 2)))
+    np.testing.assert_array_equal(left(bad, y), np.nan)
+    np.testing.assert_array_equal(left(good, np.array([np.nan, 1.0])), np.nan)
+    assert np.isfinite(left(good, y)).all()
+    with pytest.raises(InputError, match=r"^features: has NaN"):
+        excess_left(bad, y, (1, 2))
+    with pytest.raises(InputError, match=r"^targets: has NaN"):
+        excess_curve(good, np.array([np.nan, 1.0]), 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: excess_left(np.ones((3, 2)), np.ones(2), (1,)), r"^targets: need shape \(N,\) or \(N, C\)"),
+        (lambda: excess_left(np.ones((3, 2)), np.ones((3, 0)), (1,)), r"^targets: need shape"),
+        (lambda: excess_left(np.ones((2, 3, 2)), np.ones(2), (1,)), r"^targets: need shape"),
+        (
+            lambda: excess_left(np.eye(2), np.ones(2), (5, 1)),
+            r"^horizons: need to ascend without repeats, got \(5, 1\)",
+        ),
+        (lambda: excess_left(np.eye(2), np.ones(2), (0,)), r"^horizons: needs numbers of steps of at least 1"),
+        (lambda: excess_curve(np.eye(2), np.ones(2), -1), r"^steps: needs at least 0, got -1"),
+    ],
+)
+def test_what_cannot_be_simulated_is_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
 
 
 def test_no_label_energy_leaves_nothing():

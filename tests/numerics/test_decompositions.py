@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cimm_jax import InputError
 from cimm_jax.numerics import decompositions
+from cimm_jax.numerics.spectra import Route, feature_condition_number
 
 
 @pytest.fixture
@@ -44,6 +46,58 @@ def test_singular_values_differentiate_under_vmap_and_where_they_repeat():
     gradients = jax.vmap(jax.grad(lambda s: decompositions.singular_values(s).sum()))(matrices)
     np.testing.assert_allclose(gradients[0], np.eye(2), atol=1e-12)
     assert np.isfinite(gradients).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (2, 6, 4)])
+@pytest.mark.parametrize(("decompose", "factors"), [(decompositions.svd, 3), (decompositions.right_svd, 2)])
+def test_svd_differentiates_as_finite_differences_do(shape, decompose, factors):
+    rng = np.random.default_rng(2)
+    s, ds = (jnp.asarray(rng.standard_normal(shape)) for _ in range(2))
+    values, derivatives = jax.jvp(decompose, (s,), (ds,))
+    for value, plain in zip(values, decompose(s), strict=True):
+        np.testing.assert_array_equal(value, plain)
+    higher, lower = decompose(s + 1e-6 * ds), decompose(s - 1e-6 * ds)
+    assert len(derivatives) == factors
+    for found, high, low in zip(derivatives, higher, lower, strict=True):
+        np.testing.assert_allclose(found, (high - low) / 2e-6, atol=1e-7)
+
+
+def test_svd_differentiates_in_reverse_under_vmap_and_at_every_scale():
+    rng = np.random.default_rng(3)
+    s, weights = jnp.asarray(rng.standard_normal((3, 6, 4))), jnp.asarray(rng.standard_normal((6, 4)))
+
+    def projector(decompose):
+        def value(s):
+            u, sigma, vt = decompose(s)
+            return jnp.sum(weights * (u[:, :2] @ vt[:2])) + sigma[1]
+
+        return jax.vmap(jax.grad(value))
+
+    expected = projector(lambda s: jnp.linalg.svd(s, full_matrices=False))(s)
+    np.testing.assert_allclose(projector(decompositions.svd)(s), expected, rtol=1e-8, atol=1e-10)
+
+    def first_directions(s):
+        u, _, vt = decompositions.svd(s)
+        return jnp.sum(weights * (u[:, :2] @ vt[:2]))
+
+    plain = jax.grad(first_directions)(s[0])
+    for power in (-600, 600):
+        np.testing.assert_allclose(
+            np.ldexp(jax.grad(first_directions)(jnp.ldexp(s[0], power)), power), plain, rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("s", [jnp.eye(3), jnp.zeros((3, 3)), jnp.ones((4, 3)), jnp.diag(jnp.array([2.0, 2.0, 0.0]))])
+def test_svd_has_finite_derivatives_where_values_repeat_or_vanish(s):
+    for factor in range(3):
+        assert np.isfinite(jax.grad(lambda s, factor=factor: decompositions.svd(s)[factor].sum())(s)).all()
+
+
+def test_qr_says_that_it_has_no_derivative():
+    with pytest.raises(InputError, match=r"^qr: has no derivative; differentiate svd"):
+        jax.grad(lambda s: decompositions.qr(s)[1].sum())(jnp.eye(3))
+    with pytest.raises(InputError, match=r"Route\.SVD"):
+        jax.grad(lambda f: feature_condition_number(f, route=Route.QR).kappa)(jnp.eye(3))
 
 
 def test_eigh_differentiates_as_jax_s_own_under_vmap_and_stays_finite_where_eigenvalues_repeat():
@@ -100,3 +154,27 @@ def test_many_equal_columns_do_not_give_nan(dtype, transposed):
     np.testing.assert_allclose(alone, expected, atol=tolerance)
     np.testing.assert_allclose(right @ right.T, np.eye(len(alone)), atol=100 * tolerance / expected[0])
     assert sigma.dtype == dtype
+
+
+FOR_EVER = """
+import jax, jax.numpy as jnp, numpy as np
+from cimm_jax.numerics.decompositions import {decompose}
+for strange in (np.inf, -np.inf, np.nan):
+    for shape in ((3, 3), (6, 4), (4, 6)):
+        if {decompose!r} == "eigh" and shape != (3, 3):
+            continue
+        matrices = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+        matrices[1, 0, 0] = strange
+        for wrap in (lambda function: function, jax.jit, jax.vmap, lambda function: jax.jit(jax.vmap(function))):
+            factors = jax.tree.leaves(wrap({decompose})(matrices))
+            alone = jax.tree.leaves({decompose}(matrices[0]))
+            for factor, known in zip(factors, alone):
+                assert np.array_equal(factor[0], known) and np.isnan(factor[1]).all()
+"""
+
+
+@pytest.mark.parametrize("decompose", ["svd", "right_svd", "singular_values", "eigh", "qr"])
+def test_a_matrix_that_is_not_finite_has_factors_of_nan(decompose):
+    """LAPACK never returned from the SVD of one with an infinite entry; in a process of its own, that can be killed."""
+    code = textwrap.dedent(FOR_EVER.format(decompose=decompose))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

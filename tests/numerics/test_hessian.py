@@ -32,6 +32,34 @@ def test_dtype_is_kept(dtype):
     assert covariance(x).dtype == streamed_covariance([x, x]).dtype == probe_hessian(x.T, covariance(x.T)[:2, :2]).dtype
 
 
+WHOLE = {
+    "pixels": (np.full((10, 2), 200, np.uint8), 400_000.0),
+    "negative": (np.full((10, 2), -100, np.int8), 100_000.0),
+    "booleans": (np.ones((10, 2), bool), 10.0),
+    "many": (np.full((10, 2), 3_000_000, np.int32), 9e13),
+    "float16": (np.full((10, 2), 2048, np.float16), 10 * 2048.0**2),
+    "bfloat16": (jnp.full((10, 2), 3, jnp.bfloat16), 90.0),
+    "a list": ([[7, 7]] * 10, 490.0),
+    "no rows": (np.ones((0, 2)), 0.0),
+}
+
+
+@pytest.mark.parametrize(("x", "entry"), WHOLE.values(), ids=WHOLE)
+def test_no_sum_wraps_around(x, entry):
+    expected = np.full((2, 2), entry)
+    np.testing.assert_array_equal(covariance(x), expected)
+    np.testing.assert_array_equal(streamed_covariance([x, x]), 2 * expected)
+    if not isinstance(x, list):
+        np.testing.assert_array_equal(jax.jit(covariance)(jnp.asarray(x)), expected)
+
+
+def test_batches_of_several_dtypes_are_added_in_the_widest(rng):
+    x = rng.standard_normal((4, 3))
+    k = streamed_covariance([x.astype(np.float16), jnp.asarray(x, jnp.float32), x])
+    assert k.dtype == jnp.float64
+    np.testing.assert_allclose(k, 3 * x.T @ x, rtol=1e-2)
+
+
 @pytest.mark.parametrize("cuts", [[], [7], [1, 2, 19], [5, 10, 15]])
 def test_streamed_covariance_is_the_dense_one(rng, cuts):
     x = rng.standard_normal((20, 5))
@@ -71,8 +99,8 @@ SHARDED = textwrap.dedent("""
     jax.config.update("jax_enable_x64", True)
     assert len(jax.devices()) == 8
     dense = jnp.asarray(np.random.default_rng(0).standard_normal((64, 5)))
-    for axis_type in (AxisType.Auto, AxisType.Explicit):
-        mesh = jax.make_mesh((8,), ("rows",), axis_types=(axis_type,))
+    for axis_types in ((AxisType.Auto,) * 2, (AxisType.Explicit,) * 2, (AxisType.Explicit, AxisType.Auto)):
+        mesh = jax.make_mesh((8, 1), ("rows", "columns"), axis_types=axis_types)
         x = jax.device_put(dense, NamedSharding(mesh, PartitionSpec("rows")))
         assert len(x.sharding.device_set) == 8, x.sharding
         assert {shard.data.shape for shard in x.addressable_shards} == {(8, 5)}
@@ -98,8 +126,14 @@ def test_covariance_of_rows_sharded_over_devices_is_the_dense_one():
     [
         (lambda: covariance(jnp.ones(3)), r"^x: needs shape \(\.\.\., rows, features\), got \(3,\)"),
         (lambda: streamed_covariance([]), "^batches: is empty"),
-        (lambda: streamed_covariance([jnp.ones((2, 3)), jnp.ones((2, 4))]), "^batches: batch 1 has 4 features .* 3"),
-        (lambda: streamed_covariance([jnp.ones(3)]), r"^x: needs shape"),
+        (lambda: streamed_covariance([jnp.ones((2, 3)), jnp.ones((2, 4))]), r"^batches\[1\]: has 4 features .* 3"),
+        (lambda: streamed_covariance([jnp.ones(3)]), r"^batches\[0\]: needs shape"),
+        (lambda: streamed_covariance([jnp.ones(())]), r"^batches\[0\]: needs shape"),
+        (lambda: streamed_covariance([jnp.ones((2, 3)), 1j * np.ones((2, 3))]), r"^batches\[1\]: needs real numbers"),
+        (lambda: covariance(1j * np.ones((2, 2))), "^x: needs real numbers, got complex128"),
+        (lambda: covariance([[1, 2], [3]]), "^x: needs an array of numbers, got list"),
+        (lambda: covariance([[2**60, 1]]), "^x: has whole numbers beyond"),
+        (lambda: jax.jit(covariance)(np.array([[2**60, 1]])), "^x: needs a floating-point dtype, got int64"),
         (lambda: probe_hessian(jnp.ones(3), jnp.eye(3)), r"^theta, k: need shapes .* got \(3,\) and \(3, 3\)"),
         (lambda: probe_hessian(jnp.eye(3), jnp.ones((3, 2))), r"^theta, k: need shapes .* got \(3, 3\) and \(3, 2\)"),
         (lambda: probe_hessian(jnp.ones((2, 2)), jnp.eye(3)), "^theta: has 2 rows and k has 3"),

@@ -1,11 +1,12 @@
 """The loss of the best probe, against NumPy's least squares."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from pairs import D, make_pair
 
-from cimm_jax import Task
+from cimm_jax import InputError, Task
 from cimm_jax.numerics.least_squares import probe_loss
 from cimm_jax.numerics.spectra import product_amplification
 
@@ -22,6 +23,40 @@ def test_fewer_rows_than_features_are_fitted_by_the_shortest_probe():
     w = np.linalg.pinv(np.asarray(fit.x)) @ np.asarray(fit.y)
     np.testing.assert_allclose(probe_loss(fit, fit), 0, atol=1e-20)
     np.testing.assert_allclose(probe_loss(fit, other), np.mean((other.x @ w - other.y) ** 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "power"), [(np.float32, -110), (np.float32, 100), (np.float64, -1000), (np.float64, 900)]
+)
+def test_features_of_any_scale_leave_the_same_error(dtype, power):
+    fit, other = (jax.tree.map(lambda leaf: leaf.astype(dtype), make_pair(seed).primary) for seed in (0, 1))
+    moved = [Task(jnp.ldexp(task.x, power), task.y) for task in (fit, other)]
+    np.testing.assert_allclose(probe_loss(*moved), probe_loss(fit, other), rtol=1e-4)
+
+
+def test_the_error_is_differentiable():
+    fit, other = make_pair(0).primary, make_pair(1).primary
+    direction = jnp.asarray(np.random.default_rng(0).standard_normal(fit.x.shape))
+
+    def loss(x):
+        return probe_loss(Task(x, fit.y), other)
+
+    difference = (loss(fit.x + 1e-6 * direction) - loss(fit.x - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(jnp.vdot(jax.grad(loss)(fit.x), direction), difference, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fit_on", "judged_on", "message"),
+    [
+        (Task(np.eye(2)), Task(np.eye(2), np.ones(2)), r"^fit_on\.y: is None"),
+        (Task(np.eye(2), np.ones(2)), Task(np.eye(3), np.ones(3)), r"^judged_on: has inputs \(3, 3\)"),
+        (Task(np.eye(2), np.ones(3)), Task(np.eye(2), np.ones(2)), r"^fit_on: needs inputs"),
+        (Task(np.ones((0, 2)), np.ones(0)), Task(np.eye(2), np.ones(2)), r"^fit_on: needs inputs"),
+    ],
+)
+def test_tasks_that_do_not_match_are_named(fit_on, judged_on, message):
+    with pytest.raises(InputError, match=message):
+        probe_loss(fit_on, judged_on)
 
 
 def test_rounding_errors_that_a_map_blows_up_are_not_fitted(rng):

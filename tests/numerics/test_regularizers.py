@@ -4,6 +4,7 @@ import numpy as np
 import prescribed
 import pytest
 
+from cimm_jax.errors import InputError
 from cimm_jax.numerics.hessian import covariance, probe_hessian
 from cimm_jax.numerics.preconditioning import apply_preconditioner, preconditioner
 from cimm_jax.numerics.regularizers import (
@@ -274,6 +275,89 @@ def test_given_rank_reaches_coefficients_directions_and_gradients(rng):
     assert prescribed.relative_error(ill_direction(theta, kept, 3), ill_direction(theta, dropped)) < 1e-12
     assert prescribed.relative_error(ill_gradient(theta, k, 3), k @ ill_direction(theta, dropped)) < 1e-12
     assert float(safe_step_ill(kept.sigma, 3)) == pytest.approx(float(safe_step_ill(dropped.sigma)), rel=1e-12)
+
+
+# --- scale ---
+
+SCALES = [
+    (np.float32, 2.0**-120),
+    (np.float32, 2.0**-30),
+    (np.float32, 2.0**90),
+    (np.float64, 2.0**-990),
+    (np.float64, 2.0**900),
+]
+scales = pytest.mark.parametrize(("dtype", "scale"), SCALES, ids=str)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e-6), (np.float64, 1e-140), *SCALES], ids=str)
+def test_equal_values_have_gradient_zero_at_every_scale(dtype, scale):
+    s = jnp.asarray(scale * np.eye(3), dtype)
+    value, gradient = jax.jit(jax.value_and_grad(r_ill))(s)
+    np.testing.assert_array_equal(gradient, 0)
+    np.testing.assert_array_equal(ill_direction(s, eigenpairs(s)), 0)
+    assert np.isfinite(value)
+    assert float(r_well(s)) == 0
+    np.testing.assert_allclose(jax.grad(r_well)(s), 0, atol=1e-6 * scale)
+
+
+@scales
+def test_values_gradients_and_steps_go_with_powers_of_the_scale(dtype, scale):
+    """At a distance where every power is a number they are what they are at 1; beyond, they are held, and never NaN."""
+    s = jnp.diag(jnp.asarray([3.0, 2.0, 1.0], dtype))
+    smallest, largest = float(jnp.finfo(dtype).smallest_normal), float(jnp.finfo(dtype).max)
+
+    def held(expected, power):
+        with np.errstate(over="ignore", under="ignore"):
+            return np.clip(np.asarray(expected) * np.float64(scale) ** power, -largest, largest)
+
+    moved = jnp.asarray(scale, dtype) * s
+    np.testing.assert_allclose(r_ill(moved), held(r_ill(s), -2), rtol=1e-5, atol=smallest)
+    gradient, expected = jax.grad(r_ill)(moved), np.asarray(jax.grad(r_ill)(s))
+    assert np.isfinite(gradient).all()
+    if np.all(np.abs(held(expected[expected != 0], -3)) < largest / 3):
+        atol = smallest + 1e-4 * float(np.abs(gradient).max())
+        np.testing.assert_allclose(gradient, held(expected, -3), rtol=1e-4, atol=atol)
+    else:
+        np.testing.assert_array_equal(np.sign(np.diag(gradient)), np.sign(np.diag(expected)))
+    np.testing.assert_allclose(jax.grad(r_well)(moved), scale * jax.grad(r_well)(s), rtol=1e-5, atol=1e-6 * scale)
+    sigma = jnp.diagonal(moved)
+    np.testing.assert_allclose(safe_step_well(sigma), held(safe_step_well(jnp.diagonal(s)), -1), rtol=1e-5)
+    assert not np.isnan(safe_step_ill(sigma))
+    assert np.isfinite(ill_coefficients(sigma)).all()
+    assert np.isfinite(ill_direction(s, eigenpairs(moved))).all()
+    assert np.isfinite(ill_rows(moved)).all()
+    np.testing.assert_allclose(well_rows(moved), scale * well_rows(s), rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("dtype", "power"), [(np.float32, -20), (np.float64, -180), (np.float64, 170)])
+def test_within_the_range_every_power_of_two_is_exact(rng, dtype, power):
+    s = prescribed.covariance(rng, [5.0, 3.0, 2.0, 0.5]).astype(dtype)
+    f = prescribed.features(rng, [5.0, 3.0, 2.0, 0.5], (4, 9)).astype(dtype)
+    moved, plain = eigenpairs(jnp.ldexp(s, power)).sigma, eigenpairs(jnp.asarray(s)).sigma
+    for function, exponent in ((ill_coefficients, -4), (safe_step_ill, 3), (safe_step_well, -1)):
+        np.testing.assert_allclose(np.ldexp(function(moved), -exponent * power), function(plain), rtol=1e-3)
+    for function, exponent in ((r_ill, -2), (r_well, 2)):
+        np.testing.assert_allclose(np.ldexp(function(jnp.ldexp(s, power)), -exponent * power), function(s), rtol=1e-3)
+    if dtype is np.float64:
+        rows, expected = ill_rows(jnp.ldexp(f, power // 2)), np.asarray(ill_rows(jnp.asarray(f)))
+        np.testing.assert_allclose(np.ldexp(rows, 7 * (power // 2)), expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("r", [r_well, r_ill])
+def test_nan_stays_nan(r):
+    for s in (np.full((2, 2), np.nan), np.array([[1.0, np.nan], [0.0, 1.0]])):
+        assert np.isnan(r(s))
+        assert np.isnan(jax.jit(jax.grad(r))(s)).any()
+
+
+def test_r_ill_of_zero_is_the_largest_number():
+    assert float(r_ill(jnp.zeros((3, 3)))) == float(jnp.finfo(jnp.float64).max)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 4])
+def test_a_rank_out_of_range_is_refused(rank):
+    with pytest.raises(InputError, match=rf"^rank: needs 1 to 3 for s of shape \(3, 5\), got {rank}"):
+        r_ill(jnp.ones((3, 5)), rank)
 
 
 # --- steps ---

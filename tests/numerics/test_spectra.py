@@ -18,6 +18,7 @@ from cimm_jax.numerics.spectra import (
     log_condition_number,
     log_feature_condition_number,
     numerical_rank,
+    product_amplification,
     smaller_gram,
 )
 
@@ -234,6 +235,173 @@ def test_float32_matrix_is_right_to_1e4_and_says_so_beyond(rng, make_spectrum):
         assert bool(spectrum.floored) == (kappa > 1e4)
 
 
+# LAPACK's exact 0 for the smallest value of a matrix of full rank.
+LOST = np.array([[-0.1, 6e-10, 0.1], [-0.5, 4e-10, 1.3], [0.9, -7e-10, -1.3]], np.float32)
+
+
+def test_a_zero_is_not_trusted_where_float64_might_resolve_it():
+    exact = np.linalg.svd(LOST.astype(float), compute_uv=False)
+    assert exact[0] / exact[2] == pytest.approx(4.07e9, rel=1e-2)
+    for s in (LOST, LOST.T, jnp.stack([LOST, LOST])):
+        spectrum = jax.jit(condition_number)(s)
+        assert (spectrum.rank == 2).all()
+        assert spectrum.floored.all()
+    assert feature_condition_number(LOST).floored
+
+
+STRUCTURED = {
+    "a zero row and column": np.diag([4.0, 2.0, 0.0]),
+    "zero columns": np.array([[1.0, 0.0, 2.0], [3.0, 0.0, -4.0], [5.0, 0.0, 6.0], [7.0, 0.0, -9.0]]),
+    "one number": np.array([[3.0, 0.0], [0.0, 0.0]]),
+    "wide": np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]),
+}
+
+
+@pytest.mark.parametrize("s", STRUCTURED.values(), ids=STRUCTURED)
+@pytest.mark.parametrize("policy", [PseudoInverse(), PseudoInverse(1e-3), PseudoInverse(0.0)], ids=repr)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_zero_that_rows_or_columns_of_zeros_make_is_trusted(s, policy, dtype):
+    s = jnp.asarray(s, dtype)
+    for measure in (condition_number, feature_condition_number):
+        spectrum = measure(s, policy)
+        assert int(spectrum.rank) == np.linalg.matrix_rank(s)
+        assert not spectrum.floored
+
+
+def test_a_tolerance_below_rounding_leaves_the_zeros_to_the_arithmetic(rng):
+    deficient = prescribed.matrix(rng, [3.0, 2.0, 0.0])
+    assert not condition_number(deficient, PseudoInverse(1e-9)).floored
+    assert condition_number(deficient, PseudoInverse(0.0)).floored
+    lost = np.diag([1.0, 1e-200])  # whose square is zero
+    assert feature_condition_number(lost, PseudoInverse(0.0)).floored
+
+
+# --- kappa has no scale ---
+
+EXTREMES = {
+    "float32, small": (np.diag([1e-15, 1e-19]).astype(np.float32), 1e4),
+    "float64, small": (np.diag([1e-150, 1e-155]), 1e5),
+    "float32, large": (np.diag([1e22, 1e20]).astype(np.float32), 1e2),
+    "float64, large": (np.diag([1e300, 1e292]), 1e8),
+}
+extremes = pytest.mark.parametrize(("s", "kappa"), EXTREMES.values(), ids=EXTREMES)
+
+
+def everything(s):
+    features = {route.name: feature_condition_number(s, route=route) for route in Route}
+    gradient = jax.grad(log_feature_condition_number)(s)
+    return features, condition_number(s), log_condition_number(s), log_feature_condition_number(s), gradient
+
+
+@extremes
+@pytest.mark.parametrize("make", [lambda function: function, jax.jit], ids=["eager", "jit"])
+def test_kappa_is_right_at_every_scale(s, kappa, make):
+    tolerance = {"rel": 1e-5 if s.dtype == np.float32 else 1e-12}
+    features, matrix, log_kappa, log_feature_kappa, gradient = make(everything)(s)
+    for route, measured in features.items():
+        # What the singular values of f^T f themselves are is out of range, and that is flagged.
+        assert measured.floored
+        if route != "GRAM":
+            assert int(measured.rank) == 2
+            assert float(measured.kappa) == pytest.approx(kappa**2, **tolerance)
+    assert float(matrix.kappa) == pytest.approx(kappa, **tolerance)
+    assert not matrix.floored
+    assert float(log_kappa) == pytest.approx(np.log(kappa), **tolerance)
+    assert float(log_feature_kappa) == pytest.approx(2 * np.log(kappa), **tolerance)
+    np.testing.assert_allclose(gradient * s, np.diag([2.0, -2.0]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", [PseudoInverse(), PseudoInverse(1e-3), Ridge(1e-3)], ids=repr)
+@pytest.mark.parametrize(("dtype", "power"), [(np.float32, 95), (np.float64, 960)])
+def test_a_power_of_two_changes_nothing_but_the_units(rng, policy, dtype, power):
+    f = prescribed.features(rng, [5.0, 2.0, 1.0], (9, 3)).astype(dtype)
+    for measure in (condition_number, feature_condition_number):
+        plain = measure(f, policy)
+        for exponent in (-power, power):
+            scaled = measure(np.ldexp(f, exponent), policy)
+            assert float(scaled.kappa) == pytest.approx(float(plain.kappa), rel=1e-6)
+            assert int(scaled.rank) == int(plain.rank)
+            if measure is condition_number:
+                np.testing.assert_allclose(scaled.sigma_min, np.ldexp(plain.sigma_min, exponent), rtol=1e-6)
+                np.testing.assert_allclose(scaled.sigma_max, np.ldexp(plain.sigma_max, exponent), rtol=1e-6)
+                assert not scaled.floored
+            else:
+                assert scaled.floored, "sigma_max of f^T f is no number"
+
+
+def test_a_matrix_near_the_end_of_the_range_is_flagged():
+    """What stands beside its largest entry may have been too small to be computed with."""
+    lost = np.diag([1e-300, 1e-314])
+    assert feature_condition_number(lost).floored
+    assert condition_number(lost).floored
+    assert not condition_number(np.diag([1e-290, 1e-300])).floored
+
+
+@pytest.mark.parametrize("route", Route)
+def test_features_of_moderate_scale_are_not_flagged(rng, route):
+    f = prescribed.features(rng, [5.0, 2.0, 1.0], (9, 3))
+    for scale in (1e-100, 1e100):
+        assert not feature_condition_number(scale * f, route=route).floored
+
+
+def test_amplification_has_no_scale(rng):
+    x, theta = rng.standard_normal((9, 4)), prescribed.matrix(rng, [1e3, 10.0, 1.0, 0.1])
+    plain = float(product_amplification(*map(jnp.asarray, (x, theta, x @ theta))))
+    assert plain > 1
+    for of_x, of_theta in ((600, 300), (-600, -300), (900, -900)):
+        scaled = [np.ldexp(x, of_x), np.ldexp(theta, of_theta), np.ldexp(x @ theta, of_x + of_theta)]
+        assert float(product_amplification(*map(jnp.asarray, scaled))) == pytest.approx(plain, rel=1e-12)
+
+
+# --- what is no number ---
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("measure", [condition_number, feature_condition_number])
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_what_is_no_number_is_flagged_where_it_cannot_be_refused(policy, measure, strange):
+    s = np.array([[1.0, 0.0], [0.0, strange]])
+    spectrum = jax.jit(lambda s: measure(s, policy))(s)
+    assert spectrum.floored
+    assert np.isnan(spectrum.kappa)
+    assert np.isnan(jax.jit(lambda s: log_condition_number(s, policy))(s))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("measure", [condition_number, feature_condition_number])
+def test_a_traced_zero_is_flagged(policy, measure):
+    spectrum = jax.jit(lambda s: measure(s, policy))(jnp.zeros((3, 3)))
+    assert spectrum.floored
+    assert np.isposinf(spectrum.kappa)
+    assert int(spectrum.rank) == 0
+    assert float(spectrum.sigma_min) == 0
+
+
+@pytest.mark.parametrize("sigma", [[1e-23, 1e-24], [1e-7, 1e-30], [1e-300, 1e-301]])
+def test_released_code_says_that_nothing_stands_above_its_floor(sigma):
+    below = condition_number(np.diag(sigma), ReleasedCode())
+    assert below.floored
+    assert np.isposinf(below.kappa) or float(below.kappa) < 2
+    assert np.isfinite(below.sigma_min)
+
+
+def test_released_code_says_what_the_arithmetic_does_not_resolve():
+    """The second eigenvalue is far above the floor, and drowns in the rounding errors of the first."""
+    assert condition_number(np.diag([1e12, 1e-4]), ReleasedCode()).floored
+    assert not condition_number(np.diag([1e8, 1e-4]), ReleasedCode()).floored
+
+
+def test_released_code_needs_a_square():
+    with pytest.raises(InputError, match=r"^s: ReleasedCode needs shape \(\.\.\., d, d\), got \(3, 2\)"):
+        condition_number(np.ones((3, 2)), ReleasedCode())
+
+
+def test_a_ridge_below_the_rounding_level_is_flagged(rng):
+    deficient = prescribed.covariance(rng, [3.0, 2.0, 0.0])
+    assert condition_number(deficient, Ridge(1e-20)).floored
+    assert not condition_number(prescribed.covariance(rng, [3.0, 2.0, 1.0]), Ridge(1e-20)).floored
+
+
 # --- gradients of log kappa ---
 
 
@@ -316,6 +484,17 @@ def test_feature_eigenpairs_are_those_of_the_formed_matrix(rng, shape, sigma):
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (8, 3)])
+@pytest.mark.parametrize("power", [-600, 600])
+def test_feature_eigenpairs_have_directions_at_every_scale(rng, shape, power):
+    f = prescribed.features(rng, [5.0, 2.0, 1.0], shape)
+    plain, scaled = feature_eigenpairs(jnp.asarray(f)), feature_eigenpairs(jnp.asarray(np.ldexp(f, power)))
+    np.testing.assert_allclose(np.abs(scaled.vectors), np.abs(plain.vectors), atol=1e-12)
+    np.testing.assert_array_equal(scaled.sigma, np.inf if power > 0 else 0)
+    near = feature_eigenpairs(jnp.asarray(np.ldexp(f, power // 2)))
+    np.testing.assert_allclose(near.sigma, np.ldexp(plain.sigma, power), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (8, 3)])
 def test_smaller_gram_is_the_smaller_one(rng, shape):
     f = prescribed.features(rng, [3.0, 2.0, 1.0], shape)
     assert smaller_gram(f).shape == (3, 3)
@@ -378,14 +557,16 @@ def test_residual_tells_that_the_krylov_space_was_too_short(rng):
     ("bad", "message"),
     [
         (jnp.ones(3), r"needs shape \(\.\.\., rows, columns\), got \(3,\)"),
-        (jnp.ones((2, 2), jnp.int32), "needs float32 or float64, got int32"),
-        (jnp.ones((2, 2), jnp.bfloat16), "needs float32 or float64, got bfloat16"),
+        (1j * np.ones((2, 2)), "needs real numbers, got complex128"),
+        ([["one", "two"]], "needs real numbers, got <U3"),
+        (np.ones((2, 0)), r"has no entries, its shape is \(2, 0\)"),
+        (np.diag([1e-310, 1e-312]), "is below 2.2e-308 everywhere"),
         (jnp.array([[1.0, jnp.nan], [0.0, 1.0]]), "NaN or infinite"),
         (jnp.array([[1.0, jnp.inf], [0.0, 1.0]]), "NaN or infinite"),
         (jnp.zeros((3, 3)), "zero everywhere"),
         (jnp.stack([jnp.eye(2), jnp.zeros((2, 2))]), "zero everywhere"),
     ],
-    ids=["1-D", "ints", "bfloat16", "NaN", "infinite", "zero", "one zero in a batch"],
+    ids=["1-D", "complex", "words", "empty", "too small", "NaN", "infinite", "zero", "one zero in a batch"],
 )
 @pytest.mark.parametrize(
     ("measure", "argument"),

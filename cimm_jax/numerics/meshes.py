@@ -1,0 +1,28 @@
+"""Arrays that are spread over the devices of a mesh with explicit axes, as `jax.make_mesh` makes them."""
+
+import jax
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+__all__ = ["on_every_device", "on_one_device"]
+
+
+def on_one_device(x: jax.Array) -> jax.Array:
+    """The array, or a copy on the first of its devices of one on a mesh of explicit axes; traced, on every device.
+
+    What a person hands over is measured on one device: nothing then waits for another, and results go with those of other
+    arrays. Sharding over automatic axes is the compiler's business, and left to it.
+    """
+    if isinstance(x, Tracer) or not x.is_fully_addressable:
+        return on_every_device(x)
+    if len(x.devices()) == 1 or not jax.typeof(x).sharding.mesh.explicit_axes:
+        return x
+    return jax.device_put(x, SingleDeviceSharding(min(x.devices(), key=lambda device: device.id)))
+
+
+def on_every_device(x: jax.Array) -> jax.Array:
+    """The array, or a copy on every device of one that is sharded over explicit axes; traceable."""
+    sharding = jax.typeof(x).sharding
+    if all(axis is None for axis in sharding.spec):
+        return x
+    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim)))
