@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from cimm_jax import attacks, methods
 from cimm_jax.attacks import relative_finetuning_deviation
+from cimm_jax.class_targets import one_hot
 from cimm_jax.closed_form.heads import absorb
 from cimm_jax.closed_form.pencil import pencil_limit
 from cimm_jax.errors import InputError
@@ -13,7 +14,6 @@ from cimm_jax.measures.extraction import Extraction, extract
 from cimm_jax.measures.ratios import immunization_ratio, relative_immunization_ratio
 from cimm_jax.methods import immunize
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.class_targets import one_hot
 from cimm_jax.numerics.hessian import covariance, probe_hessian, streamed_covariance
 from cimm_jax.numerics.regularizers import r_ill, r_well
 from cimm_jax.numerics.spectra import (

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from cimm_jax.class_targets import of_whole_numbers
 from cimm_jax.errors import InputError
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TaskPair",
     "as_floating",
     "as_numbers",
+    "as_targets",
     "check_pair",
     "check_task",
     "stack_pairs",
@@ -39,9 +41,10 @@ class Task(NamedTuple):
 
     Attributes:
       x: inputs, shape (N, d), floating point.
-      y: targets, shape (N,) or (N, C), floating point; -1 and +1 for a two-class task, any real number for regression,
-        `cimm_jax.one_hot(labels)` for classes by number. Integers are refused: they may be classes or amounts, and a class
-        number is no amount. None where only the covariance is known: methods that train a primary head then refuse the task.
+      y: targets, shape (N,) or (N, C): -1 and +1 for a two-class task, any real number for regression, for many classes
+        `cimm_jax.one_hot(labels)`. Whole numbers 0, 1, ... and booleans are taken for classes, as many as the highest
+        says; give amounts that are whole as floats. None where only the covariance is known: methods that train a
+        primary head then refuse the task.
     """
 
     x: Array
@@ -91,7 +94,7 @@ def as_numbers(value: Any, name: str) -> Array:
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             kind = type(value).__name__
             raise InputError(f"{name}: needs an array of numbers, got {kind} that NumPy cannot read as one") from error
-    if array.dtype == object:
+    if isinstance(array, np.ndarray) and array.dtype == object:
         return _unboxed(array, name)
     if array.dtype != bool and not _is(array, jnp.floating) and not _is(array, jnp.integer):
         raise InputError(f"{name}: needs real numbers, got {array.dtype}; convert it to a floating-point dtype")
@@ -114,6 +117,20 @@ def as_floating(value: Any, name: str) -> Array:
         return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
     with np.errstate(over="ignore"):  # NumPy also has extended precision, the other byte order, and classes of its own
         return np.asarray(array, np.float32 if array.dtype.itemsize <= 4 else np.float64)
+
+
+def as_targets(value: Any, name: str, dtype: Any) -> Array:
+    """Targets as numbers; whole ones are classes (`class_targets.of_whole_numbers`), coded in a floating-point dtype.
+
+    Raises:
+      InputError: as `as_numbers`, or for whole numbers that are no classes; traced ones are not known to be.
+    """
+    array = as_numbers(value, name)
+    if _is(array, jnp.floating):
+        return array
+    if isinstance(array, Tracer):
+        raise InputError(f"{name}: holds {array.dtype} under jit; give cimm_jax.one_hot(y) for classes, or floats")
+    return of_whole_numbers(np.asarray(array), name).astype(dtype)
 
 
 def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
@@ -141,12 +158,7 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
         if needs_labels:
             raise InputError(f"{name}.y: is None, but the method trains on it; give targets of shape ({rows},)")
         return Task(x)
-    if np.asarray(task.y).dtype.kind in "biu":
-        raise InputError(
-            f"{name}.y: holds integers, which may be classes or amounts; give cimm_jax.one_hot(y) for classes, or "
-            "y.astype(float) for amounts, or for -1 and +1"
-        )
-    y = _finite(task.y, f"{name}.y")
+    y = _finite(as_targets(task.y, f"{name}.y", x.dtype), f"{name}.y")
     if y.ndim not in (1, 2) or y.shape[0] != rows:
         raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {y.shape}; match it to x")
     if y.ndim == 2 and y.shape[1] > rows:
@@ -229,7 +241,7 @@ def _unboxed(array: np.ndarray, name: str) -> np.ndarray:
             f"{name}: needs an array of numbers, got {type(strange[0]).__name__} among its entries; "
             "give numbers only, and rows of one length"
         )
-    if any(isinstance(entry, numbers.Integral) and abs(entry) > 2**53 for entry in entries):
+    if any(isinstance(entry, numbers.Integral) and abs(int(entry)) > 2**53 for entry in entries):
         raise InputError(
             f"{name}: has whole numbers beyond 2^53, which float64 would round; convert it to floats yourself"
         )

@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cimm_jax import definition_3_1, extract, immunize, methods
+from cimm_jax.attacks.protocol import Target, check_target
+from cimm_jax.class_targets import one_hot
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.inputs import as_pair
+from cimm_jax.numerics.least_squares import probe_loss
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair, check_task, stack_pairs
 
 X = np.arange(12.0).reshape(4, 3)
@@ -39,9 +44,12 @@ def test_usable_tasks_pass(task):
         (Task(X, Y[:3]), r"y: needs shape \(4,\) or \(4, C\), got \(3,\)"),
         (Task(X, Y.reshape(4, 1, 1)), r"y: needs shape \(4,\) or \(4, C\), got \(4, 1, 1\)"),
         (Task(X, np.array(1.0)), r"y: needs shape \(4,\) or \(4, C\), got \(\)"),
-        (Task(X, np.arange(4)), r"y: holds integers, which may be classes .* give cimm_jax\.one_hot\(y\) for classes"),
-        (Task(X, jnp.arange(4)[:, None]), r"y: holds integers"),
-        (Task(X, Y > 0), r"y: holds integers"),
+        (
+            Task(X, np.array([208, 31, 5, 77])),
+            r"y: holds whole numbers that are no classes .*cimm_jax\.one_hot.*amounts",
+        ),
+        (Task(X, jnp.array([-2, 0, 1, 3])), r"y: holds whole numbers"),
+        (Task(X, np.array([[0, 2], [1, 0], [1, 1], [0, 0]])), r"y: holds whole numbers"),
         (Task(X, with_entry(Y, np.nan)), r"y: has 1 NaN or infinite values"),
         (Task(X, np.ones((4, 5))), r"y: has 5 classes and only 4 rows"),
     ],
@@ -54,6 +62,64 @@ def test_errors_name_the_array(task, message):
         check_pair(TaskPair(task, good))
     with pytest.raises(InputError, match=r"^digits\.harmful\." + message):
         check_pair(TaskPair(good, task), "digits")
+
+
+@pytest.mark.parametrize("array", [np.array, jnp.array, list], ids=["NumPy", "JAX", "list"])
+@pytest.mark.parametrize(
+    ("labels", "meant"),
+    [
+        ([2, 0, 1, 2], one_hot([2, 0, 1, 2])),
+        ([1, 0, 0, 1], one_hot([1, 0, 0, 1])),
+        ([[1], [0], [2], [2]], one_hot([1, 0, 2, 2])),
+        ([True, False, False, True], one_hot([1, 0, 0, 1])),
+        ([-1, 1, 1, -1], np.array([-1.0, 1.0, 1.0, -1.0])),
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])),
+    ],
+    ids=str,
+)
+def test_whole_numbers_are_classes(labels, meant, array):
+    """Class numbers were once refused with the advice to make floats of them, which then were amounts."""
+    y = array(labels)
+    for x in (X, X.astype(np.float32)):
+        checked = check_task(Task(x, y), "task")
+        assert checked.y.dtype == x.dtype
+        np.testing.assert_array_equal(checked.y, meant)
+        np.testing.assert_array_equal(as_pair(TaskPair(Task(x, y), Task(x, y))).harmful.y, meant)
+
+
+def test_a_class_number_gives_the_same_results_as_its_code():
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((30, 4)), rng.integers(0, 3, 30)
+    other = Task(rng.standard_normal((20, 4)), np.ones(20))
+    pairs = [TaskPair(Task(x, y), other) for y in (labels, one_hot(labels))]
+    for method in (methods.algorithm1(), methods.pencil(objective=methods.SignalAware())):
+        by_number, by_code = (immunize(method, pair, steps=3).theta for pair in pairs)
+        np.testing.assert_array_equal(by_number, by_code)
+    by_number, by_code = (definition_3_1(extract(by_code, pair)).reasons for pair in pairs)
+    assert by_number == by_code
+
+
+def test_class_numbers_of_a_part_that_lacks_classes_are_refused_where_parts_meet():
+    fitted, judged = Task(X, np.array([0, 1, 2, 0])), Task(X, np.array([0, 1, 1, 0]))
+    with pytest.raises(InputError, match=r"judged_on: .*the same features and classes"):
+        probe_loss(fitted, judged)
+    with pytest.raises(
+        InputError, match=r"target\.heldout\.y: has shape \(4, 1\) .*the same classes, as cimm_jax\.one_hot"
+    ):
+        check_target(Target(fitted, judged, None, None))
+
+
+def test_whole_numbers_under_jit_are_refused():
+    with pytest.raises(InputError, match=r"pair\.primary\.y: holds int64 under jit; give cimm_jax\.one_hot"):
+        jax.jit(as_pair)(TaskPair(Task(X, np.arange(4)), Task(X, Y)))
+
+
+def test_stacks_of_class_numbers_are_refused(rng):
+    stack = TaskPair(*[Task(rng.standard_normal((2, 6, 3)), np.array([[0, 1, 2] * 2] * 2))] * 2)
+    with pytest.raises(
+        InputError, match=r"primary\.y: needs floating-point targets, got int64; give cimm_jax\.one_hot"
+    ):
+        methods.sweep({"a": methods.algorithm1()}, SplitPair(stack, stack), keys=jax.random.split(jax.random.key(0), 1))
 
 
 def test_labels_are_needed_only_by_methods_that_train_on_them():

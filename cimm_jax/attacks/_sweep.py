@@ -84,7 +84,7 @@ def sweep(
       InputError: if there is no operator, target or key, names repeat, the operators' losses differ, or the targets are
         unusable, differ in shape or are not of one task.
     """
-    _check(operators, targets, keys)
+    targets = _checked(operators, targets, keys)
     traces = {operator.name: done[operator.name] for operator in operators if operator.name in done}
     stacked = _stack(targets.values()) if len(traces) < len(operators) else None
     for number, operator in enumerate(operators):
@@ -138,7 +138,7 @@ def best_so_far(final: np.ndarray) -> np.ndarray:
     return np.asarray(expected)
 
 
-def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: jax.Array) -> None:
+def _checked(operators: Sequence[Operator], targets: Mapping[str, Target], keys: jax.Array) -> dict[str, Target]:
     if not operators:
         raise InputError("operators: is empty; give at least one")
     if len({operator.name for operator in operators}) < len(operators):
@@ -149,19 +149,18 @@ def _check(operators: Sequence[Operator], targets: Mapping[str, Target], keys: j
         raise InputError("targets: is empty; give at least one")
     if np.ndim(keys) != 1 or not len(keys):
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
-    shapes = set()
-    for name, target in targets.items():
-        check_target(target, f"targets[{name!r}]")
-        shapes.add(tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)))
+    checked = {name: check_target(target, f"targets[{name!r}]") for name, target in targets.items()}
+    shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)) for target in checked.values()}
     if len(shapes) > 1:
         raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
-    first = next(iter(targets.values()))
-    for name, target in targets.items():
+    first = next(iter(checked.values()))
+    for name, target in checked.items():
         for part, task, same in (("fit", target.fit, first.fit), ("heldout", target.heldout, first.heldout)):
             if not np.array_equal(task.y, same.y):
                 raise InputError(
                     f"targets[{name!r}].{part}.y: differs from the first target's; attack one task at a time"
                 )
+    return checked
 
 
 _decompose_each = jax.jit(jax.vmap(Target.decomposed))

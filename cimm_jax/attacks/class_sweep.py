@@ -15,8 +15,8 @@ import numpy as np
 from cimm_jax.attacks._sweep import Swept, sweep
 from cimm_jax.attacks.catalogue import Operator
 from cimm_jax.attacks.protocol import Target, Trace
+from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.numerics.least_squares import probe_loss
 from cimm_jax.tasks import SplitTask, Task
 

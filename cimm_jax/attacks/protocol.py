@@ -121,17 +121,30 @@ def log_spaced_steps(steps: int, records: int = 40) -> tuple[int, ...]:
     return tuple(sorted(powers | spaced))
 
 
-def check_target(target: Target, name: str = "target") -> None:
-    """Raises `InputError` unless both parts are usable, have targets not all zero and share their number of features."""
-    for part, task in (("fit", target.fit), ("heldout", target.heldout)):
-        check_task(task, f"{name}.{part}", needs_labels=True)
+def check_target(target: Target, name: str = "target") -> Target:
+    """The target with its arrays as `check_task` makes them.
+
+    Raises:
+      InputError: unless both parts are usable, have targets not all zero and share their numbers of features and classes.
+    """
+    fit, heldout = (
+        check_task(getattr(target, part), f"{name}.{part}", needs_labels=True) for part in ("fit", "heldout")
+    )
+    target = target._replace(fit=fit, heldout=heldout)
+    for part, task in (("fit", fit), ("heldout", heldout)):
         if not np.any(np.asarray(task.y)):
             raise InputError(f"{name}.{part}.y: is zero everywhere, so there is nothing to learn; check the targets")
     fitted, judged = (np.shape(task.x)[1] for task in (target.fit, target.heldout))
     if fitted != judged:
         raise InputError(f"{name}.heldout.x: has {judged} features and {name}.fit.x {fitted}; make them equal")
+    if fit.y.shape[1:] != heldout.y.shape[1:]:
+        raise InputError(
+            f"{name}.heldout.y: has shape {heldout.y.shape} and {name}.fit.y {fit.y.shape}; give both the same classes, as "
+            "cimm_jax.one_hot(y, classes)"
+        )
     if target.mapping is not None and (np.ndim(target.mapping) != 2 or np.shape(target.mapping)[1] != fitted):
         raise InputError(f"{name}.mapping: needs shape (inputs, {fitted}), got {np.shape(target.mapping)}")
+    return target
 
 
 def check_records(record_at: Sequence[int] | None, steps: int) -> tuple[int, ...]:

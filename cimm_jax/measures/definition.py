@@ -94,8 +94,8 @@ def _primary_losses(fitted: Extraction, judged: Extraction, tolerance: float) ->
     targets, exponent = normalised(judged.after.primary.y, axes=tuple(range(-judged.after.primary.y.ndim, 0)))
 
     def loss(fit_on: Task, judged_on: Task, rounding: jax.Array | float) -> jax.Array:
-        tasks = (task._replace(y=scaled(task.y, -exponent)) for task in (fit_on, judged_on))
-        return probe_loss(*tasks, rounding)
+        fit, other = (task._replace(y=scaled(task.y, -exponent)) for task in (fit_on, judged_on))
+        return probe_loss(fit, other, rounding)
 
     before = loss(fitted.before.primary, judged.before.primary, fitted.before_rounding.primary)
     after = loss(fitted.after.primary, judged.after.primary, fitted.after_rounding.primary)

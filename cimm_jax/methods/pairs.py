@@ -85,6 +85,10 @@ def check_pairs(pairs: Pairs, name: str, *, needs_labels: bool) -> None:
 
 def _check_stack(task: Task, name: str, side: str, needs_labels: bool) -> None:
     host = jax.tree.map(np.asarray, task)
+    if host.y is not None and not jnp.issubdtype(host.y.dtype, jnp.floating):
+        raise InputError(
+            f"{name}.{side}.y: needs floating-point targets, got {host.y.dtype}; give cimm_jax.one_hot(y, classes) for classes"
+        )
     for index in range(len(host.x)):
         one = jax.tree.map(lambda leaf, index=index: leaf[index], host)
         check_task(one, f"{name}[{index}].{side}", needs_labels=needs_labels)

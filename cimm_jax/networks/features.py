@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.errors import InputError
 from cimm_jax.networks.activation_cache import BATCH_ROWS, cached_outputs
 from cimm_jax.networks.backbone import FEATURES, Backbone
-from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.tasks import SplitPair, Task, TaskPair
 
 __all__ = ["DeepFeatures", "FeatureSet", "Labelled", "feature_set"]

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cimm_jax.class_targets import one_hot
 from cimm_jax.errors import InputError
 from cimm_jax.networks import functional
 from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.functional import Split
-from cimm_jax.numerics.class_targets import one_hot
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.resuming import Checkpoint, checksum
 from cimm_jax.tasks import Task, TaskPair

@@ -126,8 +126,8 @@ def svd(s: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @svd.defjvp
 def _svd_jvp(primals, tangents):
-    factors = _svd(primals[0])
-    return factors, _svd_derivative(*factors, tangents[0])
+    u, sigma, vt = factors = _svd(primals[0])
+    return factors, _svd_derivative(u, sigma, vt, tangents[0])
 
 
 @jax.custom_jvp
@@ -143,7 +143,8 @@ def right_svd(s: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _right_svd_jvp(primals, tangents):
     sigma, vt = _right_svd(primals[0])
     u = product(primals[0], vt.mT) * _inverse(sigma)[..., None, :]
-    return (sigma, vt), _svd_derivative(u, sigma, vt, tangents[0])[1:]
+    _, dsigma, dvt = _svd_derivative(u, sigma, vt, tangents[0])
+    return (sigma, vt), (dsigma, dvt)
 
 
 @jax.custom_jvp
@@ -193,7 +194,9 @@ def _singular_values_jvp(primals, tangents):
     return sigma, product(product(u.mT, tangents[0]), vt.mT).diagonal(axis1=-2, axis2=-1)
 
 
-def _svd_derivative(u: jax.Array, sigma: jax.Array, vt: jax.Array, ds: jax.Array) -> tuple[jax.Array, ...]:
+def _svd_derivative(
+    u: jax.Array, sigma: jax.Array, vt: jax.Array, ds: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """How the factors of s change with ds; shapes as of the factors."""
     v = vt.mT
     inner = product(product(u.mT, ds), v)

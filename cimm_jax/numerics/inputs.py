@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.meshes import on_one_device
-from cimm_jax.tasks import Task, TaskPair, as_floating, as_numbers
+from cimm_jax.tasks import Task, TaskPair, as_floating, as_numbers, as_targets
 
 __all__ = ["PrecisionWarning", "as_array", "as_matrix", "as_pair", "as_task", "check_finite", "is_concrete"]
 
@@ -61,9 +61,11 @@ def as_matrix(value: Any, name: str, *, finite: bool = True, whole: bool = True)
 
 
 def as_task(task: Task, name: str) -> Task:
-    """A task with inputs and targets as `as_array` makes them, in the dtype of the inputs; they may be traced."""
+    """A task with inputs as `as_array` makes them and targets of their dtype, whole ones as classes; they may be traced."""
     x = as_array(task.x, f"{name}.x")
-    return Task(x, None if task.y is None else as_array(task.y, f"{name}.y").astype(x.dtype))
+    if task.y is None:
+        return Task(x)
+    return Task(x, as_array(as_targets(task.y, f"{name}.y", x.dtype), f"{name}.y").astype(x.dtype))
 
 
 def as_pair(pair: TaskPair, name: str = "pair") -> TaskPair:

@@ -8,7 +8,7 @@ import pytest
 
 from cimm_jax import losses
 from cimm_jax.attacks import Target, behind, class_task, standard_operators, sweep_classes
-from cimm_jax.numerics.class_targets import one_hot
+from cimm_jax.class_targets import one_hot
 
 KEYS = jax.random.split(jax.random.key(0), 1)
 SOLVER = "whiten + line_search"

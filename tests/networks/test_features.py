@@ -5,10 +5,10 @@ import pytest
 from networks.small_networks import NETWORK, filled
 
 from cimm_jax import InputError, SplitPair
+from cimm_jax.class_targets import one_hot
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
 from cimm_jax.networks.head import head_of
-from cimm_jax.numerics.class_targets import one_hot
 
 
 def labelled(rng, rows, classes, d=4):

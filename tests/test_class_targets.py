@@ -7,9 +7,9 @@ import pytest
 
 import cimm_jax
 from cimm_jax import methods
+from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.closed_form.solution import solve
 from cimm_jax.errors import InputError
-from cimm_jax.numerics.class_targets import centred, one_hot
 from cimm_jax.tasks import Task, TaskPair, check_task
 
 

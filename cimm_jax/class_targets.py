@@ -12,7 +12,7 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
-__all__ = ["centred", "one_hot"]
+__all__ = ["centred", "of_whole_numbers", "one_hot"]
 
 
 def one_hot(labels: Any, classes: int | None = None) -> np.ndarray:
@@ -48,6 +48,30 @@ def one_hot(labels: Any, classes: int | None = None) -> np.ndarray:
     targets = np.full((len(labels), classes), -1.0)
     targets[np.arange(len(labels)), labels] = 1
     return targets
+
+
+def of_whole_numbers(y: np.ndarray, name: str) -> np.ndarray:
+    """What whole numbers and booleans mean as targets, float64: class numbers as `one_hot` codes them; codes as they are.
+
+    Codes are -1 and +1, and in several columns 0 too.
+
+    Args:
+      y: shape (N,), (N, 1) or (N, C), integers or booleans.
+      name: what the caller's argument is called, for the message.
+
+    Raises:
+      InputError: if they are neither, as most amounts are not.
+    """
+    several = y.ndim > 1 and y.shape[-1] > 1
+    if np.isin(y, (-1, 0, 1) if several else (-1, 1)).all():
+        return y.astype(np.float64)
+    try:
+        return one_hot(y[:, 0] if y.ndim == 2 and not several else y)
+    except InputError as error:
+        raise InputError(
+            f"{name}: holds whole numbers that are no classes 0, 1, ... ({error}); give cimm_jax.one_hot(y, classes), or "
+            "y.astype(float) if they are amounts"
+        ) from error
 
 
 def centred(targets: np.ndarray, mean_of: np.ndarray | None = None) -> np.ndarray:
