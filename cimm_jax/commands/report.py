@@ -9,7 +9,7 @@ from cimm_jax.locks import only_one_in
 from cimm_jax.runs.records import ReportRecord, ShownRun
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
 from cimm_jax.views.card import model_card
-from cimm_jax.views.registry import claims_of, part_of
+from cimm_jax.views.registry import claims_of, part_of, refusing_contradictions
 from cimm_jax.views.render.html import to_html
 from cimm_jax.views.summary import summarise
 
@@ -26,18 +26,23 @@ def run_report(settings: Report) -> None:
         raise InputError(
             f"--out: {existing} is not of an earlier report, and would be overwritten; choose another folder"
         )
-    parts = [part_of(record, str(folder)) for record, folder in zip(records, settings.runs, strict=True)]
-    together = summarise(records)
-    card = model_card(records, together, parts)
-    page = to_html(together, parts, card, cimm_jax.__version__)
+    parts, claims = [], []
+    for record, folder in zip(records, settings.runs, strict=True):
+        with refusing_contradictions(str(folder)):
+            parts.append(part_of(record, str(folder)))
+            claims.append(tuple(claims_of(record)))
+    with refusing_contradictions(" and ".join(map(str, settings.runs))):
+        together = summarise(records)
+        card = model_card(records, together, parts)
+        page = to_html(together, parts, card, cimm_jax.__version__)
     with only_one_in(settings.out) as folder:
         files = {
             "page": str(write_whole(folder / "report.html", page)),
             "model_card": str(write_whole(folder / "model-card.md", card)),
         }
         runs = tuple(
-            ShownRun(part.folder, record.manifest, part.headline, tuple(claims_of(record)))
-            for record, part in zip(records, parts, strict=True)
+            ShownRun(part.folder, record.manifest, part.headline, said)
+            for record, part, said in zip(records, parts, claims, strict=True)
         )
         written = write_record(folder, ReportRecord(manifest_of(settings), together.headline, files, runs))
     if settings.json:

@@ -1,14 +1,15 @@
 """Which view shows which record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, one_line
 from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, Record, SweepRecord
 from cimm_jax.views import attack, diagnose, immunize, sweep
 from cimm_jax.views.blocks import Part
 
-__all__ = ["HIDDEN", "VIEWS", "claims_of", "part_of"]
+__all__ = ["HIDDEN", "VIEWS", "claims_of", "part_of", "refusing_contradictions"]
 
 VIEWS: dict[type[Record], Callable[[Any, str], Part]] = {
     AttackRecord: attack.attack_part,
@@ -28,6 +29,21 @@ HIDDEN = {
     "Verdict.primary_kept": "the reason (c) begins with it",
 }
 """Fields of records that no view shows, by type and name, each with the reason; pictures show what their texts say."""
+
+
+@contextmanager
+def refusing_contradictions(folders: str) -> Iterator[None]:
+    """Raises `InputError` for records of these folders that contradict themselves, as of a task that has no outcomes.
+
+    `read_record` has checked every type, but not what one figure says of another; what a view cannot show is that.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"runs: figures of {folders} contradict each other ({what}); make the run again") from error
 
 
 def part_of(record: Record, folder: str = "") -> Part:

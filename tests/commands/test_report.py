@@ -118,6 +118,8 @@ def damaged(tmp_path, kind):
         content["manifest"]["command"] = "<unknown>"
     elif kind == "incomplete":
         del content["tasks"]["harmful"]["pencil"]["adam"]["steps"]
+    elif kind == "contradiction":
+        del content["tasks"]["harmful"]["undefended"]
     elif kind == "no_tasks":
         del content["tasks"]
     elif kind == "wrong_type":
@@ -138,6 +140,7 @@ def damaged(tmp_path, kind):
         ("report", "written by cimm report, which has nothing to show"),
         ("unknown", "was not written by cimm"),
         ("incomplete", "lacks steps @ $.tasks['harmful']['pencil']['adam']"),
+        ("contradiction", "contradict each other (KeyError: 'undefended'); make the run again"),
         ("no_tasks", "lacks tasks"),
         ("wrong_type", "damaged or incomplete"),
     ],

@@ -24,6 +24,7 @@ from fuzz.damage import (
     with_other_numbers,
 )
 from networks.small_networks import NETWORK, SMALL, filled
+from pages import page_and_card, undrawn
 from PIL import Image
 from safetensors.numpy import save
 from sample_records import report_record, shown_records
@@ -35,7 +36,9 @@ from cimm_jax.data.mnist import FILES, load_mnist
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import MapDefence
+from cimm_jax.runs.records import ReportRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
+from cimm_jax.views.registry import claims_of, refusing_contradictions
 
 IMAGES = ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm")
 
@@ -190,7 +193,12 @@ def records(folder: Path, number: int) -> Loader:
 
     def load() -> Any:
         command_of(folder)
-        return read_record(folder)
+        found = read_record(folder)
+        if not isinstance(found, ReportRecord):
+            with refusing_contradictions("run"), undrawn():
+                page_and_card(found)
+                claims_of(found)
+        return found
 
     def check(found: Any, _: Any) -> None:
         write_record(folder, found)

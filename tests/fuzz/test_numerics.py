@@ -114,9 +114,11 @@ def check_matrix(case: Case):
         assert np.isnan(found["logs"]).all()
         assert np.isnan(found["regularizers"][1])
         return
-    for gradient in found["gradients"]:  # in float16 if the matrix is, where a large one is infinite
+    for gradient in found["gradients"]:
         assert not np.isnan(gradient).any()
-        assert np.isfinite(gradient).all() or gradient.dtype == np.float16
+        assert (
+            np.isfinite(gradient).all() or gradient.dtype.itemsize == 2
+        )  # of the matrix's dtype, too short for a large one
     if largest < info.smallest_normal:
         assert all(spectrum.floored for spectrum in spectra.values())
         return
@@ -171,10 +173,9 @@ def check_regularizers(values, array, sigma):
     eps = float(info.eps)
     well, ill = (float(value) for value in values)
     expected = exact.well(sigma)
-    if expected > 0.9 * float(info.max):
-        assert well > 0.8 * float(info.max)
-    else:
-        assert abs(well - expected) <= 50 * eps * sigma[0] ** 2 + float(info.smallest_normal)
+    rounding = 50 * eps * sigma[0] ** 2 + float(info.smallest_normal)
+    held = float(info.max) if well > 0.8 * float(info.max) else np.inf  # what is too large for a number
+    assert abs(well - expected) <= rounding or expected + rounding >= 0.9 * held
     noise = len(sigma) * eps * sigma[0]
     if any(noise / 30 < value < 30 * noise for value in sigma):
         return  # which of them count is rounding's choice
