@@ -15,7 +15,7 @@ class OwnUnits(NamedTuple):
     """A pair over powers of two.
 
     Attributes:
-      pair: the tasks, the largest entry of inputs and targets below 1; inputs were multiplied by 2^-exponent.
+      pair: the tasks, inputs and targets as `normalised` makes them; inputs were multiplied by 2^-exponent.
       primary: the exponent of the primary task's inputs, int32, a scalar.
       harmful: the same of the harmful task's.
     """

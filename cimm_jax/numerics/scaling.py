@@ -23,7 +23,6 @@ VALUES = (-1,)
 _STEPS = 3
 """How many powers of two a factor is made of: three that are numbers take the smallest beyond the largest, or back."""
 
-
 _ORDINARY = 16
 """Arrays whose largest entry is this root of the largest number, or of the smallest, are of ordinary size: 2^64, or 2^8 in
 float32. Eighth powers are then far from either, and R_ill's gradient in features has none higher."""

@@ -81,14 +81,19 @@ class Spectrum(NamedTuple):
 
 
 class _Accuracy(NamedTuple):
-    """How well the values at hand were computed, all relative to the largest."""
+    """How well the values at hand were computed, all relative to the largest.
 
-    zero: float | jax.Array  # a value at most this is a rounded zero; shape (..., 1) if an array
-    resolution: float | jax.Array  # a value below this may be more than 1 % off; the same
-    trusts_zero: bool  # False in float32, where a value that float64 would resolve also looks like zero
-    possible: (
-        jax.Array
-    )  # `largest_possible_rank`, shape (..., 1): values beyond it are zero, whatever rounding makes of them
+    Attributes:
+      zero: a value at most this is a rounded zero; shape (..., 1) if an array.
+      resolution: a value below this may be more than 1 % off; the same.
+      trusts_zero: False in float32, where a value that float64 would resolve also looks like zero.
+      possible: `largest_possible_rank`, shape (..., 1): values beyond it are zero, whatever rounding makes of them.
+    """
+
+    zero: float | jax.Array
+    resolution: float | jax.Array
+    trusts_zero: bool
+    possible: jax.Array
 
 
 @dataclass(frozen=True)
