@@ -249,7 +249,7 @@ def test_limit_and_share_have_no_scale(rng):
     x_primary, x_harmful, _ = deficient_inputs(rng, "harmful within primary")
     pair, theta = pair_of(x_primary[0], x_harmful[0]), rng.standard_normal((D, D))
     plain, share = pair_limit(pair), share_of_pair(theta, pair)
-    for of_primary, of_harmful, of_theta in ((-900, 900, 0), (900, -900, 600), (-600, -600, -600)):
+    for of_primary, of_harmful, of_theta in ((-900, 900, 0), (900, -900, 600), (-600, -600, -600), (0, 0, 1020)):
         moved = pair_of(np.ldexp(x_primary[0], of_primary), np.ldexp(x_harmful[0], of_harmful))
         for field, value in plain._asdict().items():
             np.testing.assert_allclose(getattr(pair_limit(moved), field), value, rtol=1e-9, atol=1e-20, err_msg=field)

@@ -124,6 +124,8 @@ def test_a_loss_of_nothing_but_rounding_stays_kept():
 def test_c_does_not_depend_on_the_units_of_the_targets(power):
     """Their squares are no numbers: infinity is not kept because it is no more than infinity, nor zero than zero."""
     pair, collapse = make_pair(), jnp.eye(D)[:, :2]
+    small = pair._replace(primary=Task(pair.primary.x, jnp.ldexp(pair.primary.y, -30)))  # 1e-18 more is not nothing
+    assert not judge(extract(collapse, small)).conditions.primary_kept
     moved = pair._replace(primary=Task(pair.primary.x, jnp.ldexp(pair.primary.y, power)))
     assert not judge(extract(collapse, moved)).conditions.primary_kept
     assert judge(extract(THETA, moved)).conditions.primary_kept

@@ -30,8 +30,10 @@ def test_fewer_rows_than_features_are_fitted_by_the_shortest_probe():
 )
 def test_features_of_any_scale_leave_the_same_error(dtype, power):
     fit, other = (jax.tree.map(lambda leaf: leaf.astype(dtype), make_pair(seed).primary) for seed in (0, 1))
-    moved = [Task(jnp.ldexp(task.x, power), task.y) for task in (fit, other)]
-    np.testing.assert_allclose(probe_loss(*moved), probe_loss(fit, other), rtol=1e-4)
+    expected = probe_loss(fit, other)
+    for of_targets in (0, 50):
+        moved = [Task(jnp.ldexp(task.x, power), jnp.ldexp(task.y, of_targets)) for task in (fit, other)]
+        np.testing.assert_allclose(probe_loss(*moved), jnp.ldexp(expected, 2 * of_targets), rtol=1e-4)
 
 
 def test_the_error_is_differentiable():

@@ -281,6 +281,7 @@ def test_given_rank_reaches_coefficients_directions_and_gradients(rng):
 
 SCALES = [
     (np.float32, 2.0**-120),
+    (np.float32, 2.0**-40),
     (np.float32, 2.0**-30),
     (np.float32, 2.0**90),
     (np.float64, 2.0**-990),
