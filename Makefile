@@ -20,7 +20,7 @@ demo: .venv-demo/.stamp
 	.venv-demo/bin/cimm report $(DEMO_OUT)/attack $(DEMO_OUT)/sweep --out $(DEMO_OUT)/report
 
 test: .venv-dev/.stamp
-	.venv-dev/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	.venv-dev/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv-dev/.stamp
 	.venv-dev/bin/ruff check .

@@ -20,9 +20,6 @@ MATRIX = (-2, -1)
 VALUES = (-1,)
 """The axis of eigenvalues or singular values in a batch."""
 
-_STEPS = 3
-"""How many powers of two a factor is made of: three that are numbers take the smallest beyond the largest, or back."""
-
 _ORDINARY = 16
 """Arrays whose largest entry is this root of the largest number, or of the smallest, are of ordinary size: 2^64, or 2^8 in
 float32. Eighth powers are then far from either, and R_ill's gradient in features has none higher."""
@@ -48,10 +45,13 @@ def normalised(array: jax.Array, axes: tuple[int, ...] = MATRIX) -> Normalised:
       array: shape (..., *axes): the axes that one power is for come last.
       axes: `MATRIX` or `VALUES`.
     """
+    info = jnp.finfo(array.dtype)
     largest = jnp.abs(jax.lax.stop_gradient(array)).max(axes)
-    usable = (largest > 0) & (largest < jnp.inf)
-    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1]
-    exponent = jnp.where(jnp.abs(exponent) > jnp.finfo(array.dtype).maxexp // _ORDINARY, exponent, 0)
+    # Of its bits, without the sign, those before the fraction: all 0 of zero and all 1 of what is not finite.
+    biased = (jax.lax.bitcast_convert_type(largest, _unsigned(info)) >> info.nmant).astype(jnp.int32)
+    exponent = biased - (info.maxexp - 2)
+    usable = (biased > 0) & (biased < 2 * info.maxexp - 1)
+    exponent = jnp.where(usable & (jnp.abs(exponent) > info.maxexp // _ORDINARY), exponent, 0)
     return Normalised(scaled(array, -jnp.expand_dims(exponent, axes)), exponent)
 
 
@@ -63,12 +63,14 @@ def scaled(array: jax.Array, exponent: jax.Array) -> jax.Array:
       array: any shape.
       exponent: int32, of a shape that broadcasts with it.
     """
-    limit = -int(jnp.finfo(array.dtype).minexp)
-    for _ in range(_STEPS):  # in steps that are numbers themselves, each nearer to the end
-        step = jnp.clip(exponent, -limit, limit)
-        array = array * _power_of_two(step, array.dtype)
-        exponent = exponent - step
-    return array
+    info = jnp.finfo(array.dtype)
+    # Three factors, since two may not take the smallest number beyond the largest; nearly equal, so that each is a normal
+    # number and brings the array nearer to the end.
+    far = 3 * -info.minexp - 2
+    exponent = jnp.clip(exponent, -far, far)
+    third = jax.lax.div(exponent, jnp.int32(3))
+    factor = _power_of_two(third, info)
+    return array * factor * factor * _power_of_two(exponent - 2 * third, info)
 
 
 def within_range(array: jax.Array) -> jax.Array:
@@ -77,9 +79,11 @@ def within_range(array: jax.Array) -> jax.Array:
     return jnp.clip(array, -largest, largest)
 
 
-def _power_of_two(exponent: jax.Array, dtype) -> jax.Array:
+def _power_of_two(exponent: jax.Array, info: jnp.finfo) -> jax.Array:
     """2^exponent by its bits, since no power function promises the last one."""
-    info = jnp.finfo(dtype)
-    whole = jnp.int32 if info.bits == 32 else jnp.int64
-    biased = exponent.astype(whole) + (info.maxexp - 1)
-    return jax.lax.bitcast_convert_type(biased << info.nmant, dtype)
+    biased = (exponent + (info.maxexp - 1)).astype(_unsigned(info))
+    return jax.lax.bitcast_convert_type(biased << info.nmant, info.dtype)
+
+
+def _unsigned(info: jnp.finfo):
+    return jnp.uint32 if info.bits == 32 else jnp.uint64

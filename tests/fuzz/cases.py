@@ -7,8 +7,8 @@ import numpy as np
 import prescribed
 from hypothesis import strategies as st
 
-SHAPES = [(3, 3), (5, 3), (2, 4)]
-MORE_SHAPES = [*SHAPES, (1, 1), (1, 4), (4, 1), (2, 2), (6, 5)]
+SHAPES = [(3, 3), (2, 4)]
+MORE_SHAPES = [*SHAPES, (5, 3), (1, 1), (1, 4), (4, 1), (2, 2), (6, 5)]
 
 FLOATS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 DECADES = {"float16": (-5, 3), "bfloat16": (-36, 36), "float32": (-36, 36), "float64": (-300, 300)}
