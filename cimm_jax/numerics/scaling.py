@@ -7,6 +7,7 @@ of two first (`normalised`), and what has a scale is multiplied by one in the en
 Arrays of ordinary size stay as they are, so that logarithms of what is made of them keep their last bit too.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,7 @@ class Normalised(NamedTuple):
     exponent: jax.Array
 
 
+@partial(jax.jit, static_argnames="axes")
 def normalised(array: jax.Array, axes: tuple[int, ...] = MATRIX) -> Normalised:
     """The array, float32 or float64, over a power of two for each member of a batch; for derivatives a constant.
 
@@ -73,6 +75,7 @@ def scaled(array: jax.Array, exponent: jax.Array) -> jax.Array:
     return array * factor * factor * _power_of_two(exponent - 2 * third, info)
 
 
+@jax.jit
 def within_range(array: jax.Array) -> jax.Array:
     """The array with what overflowed held at the largest number over the length of the last axis, so that sums are finite."""
     largest = float(jnp.finfo(array.dtype).max) / array.shape[-1]

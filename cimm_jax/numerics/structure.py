@@ -6,6 +6,7 @@ import jax.numpy as jnp
 __all__ = ["largest_possible_rank"]
 
 
+@jax.jit
 def largest_possible_rank(s: jax.Array) -> jax.Array:
     """The smaller number of rows and of columns that are not zero, int32, shape (...), for s of shape (..., m, n).
 

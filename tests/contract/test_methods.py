@@ -54,9 +54,14 @@ def test_jit_changes_nothing_and_compiles_once(name):
 def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
     method = methods.BY_NAME[name]()
     pairs, keys = [make_pair(seed) for seed in range(3)], jax.random.split(jax.random.key(1), 3)
-    together = jax.vmap(lambda key, pair: method.step(method.init(key, pair), pair))(keys, stack_pairs(pairs))
+
+    @jax.jit
+    def first_step(key, pair):
+        return method.step(method.init(key, pair), pair)
+
+    together = jax.jit(jax.vmap(first_step))(keys, stack_pairs(pairs))
     for index, (key, pair) in enumerate(zip(keys, pairs, strict=True)):
-        alone = method.step(method.init(key, pair), pair)
+        alone = first_step(key, pair)
         one = jax.tree.map(lambda leaf, index=index: leaf[index], together)
         chex.assert_trees_all_close(one, alone, rtol=1e-8, atol=1e-10)
 
