@@ -50,7 +50,7 @@ def normalised(array: jax.Array, axes: tuple[int, ...] = MATRIX) -> Normalised:
     info = jnp.finfo(array.dtype)
     largest = jnp.abs(jax.lax.stop_gradient(array)).max(axes)
     # Of its bits, without the sign, those before the fraction: all 0 of zero and all 1 of what is not finite.
-    biased = (jax.lax.bitcast_convert_type(largest, _unsigned(info)) >> info.nmant).astype(jnp.int32)
+    biased = (jax.lax.bitcast_convert_type(largest, _unsigned(array.dtype)) >> info.nmant).astype(jnp.int32)
     exponent = biased - (info.maxexp - 2)
     usable = (biased > 0) & (biased < 2 * info.maxexp - 1)
     exponent = jnp.where(usable & (jnp.abs(exponent) > info.maxexp // _ORDINARY), exponent, 0)
@@ -71,8 +71,8 @@ def scaled(array: jax.Array, exponent: jax.Array) -> jax.Array:
     far = 3 * -info.minexp - 2
     exponent = jnp.clip(exponent, -far, far)
     third = jax.lax.div(exponent, jnp.int32(3))
-    factor = _power_of_two(third, info)
-    return array * factor * factor * _power_of_two(exponent - 2 * third, info)
+    factor = _power_of_two(third, array.dtype)
+    return array * factor * factor * _power_of_two(exponent - 2 * third, array.dtype)
 
 
 @jax.jit
@@ -82,11 +82,12 @@ def within_range(array: jax.Array) -> jax.Array:
     return jnp.clip(array, -largest, largest)
 
 
-def _power_of_two(exponent: jax.Array, info: jnp.finfo) -> jax.Array:
+def _power_of_two(exponent: jax.Array, dtype) -> jax.Array:
     """2^exponent by its bits, since no power function promises the last one."""
-    biased = (exponent + (info.maxexp - 1)).astype(_unsigned(info))
-    return jax.lax.bitcast_convert_type(biased << info.nmant, info.dtype)
+    info = jnp.finfo(dtype)
+    biased = (exponent + (info.maxexp - 1)).astype(_unsigned(dtype))
+    return jax.lax.bitcast_convert_type(biased << info.nmant, dtype)
 
 
-def _unsigned(info: jnp.finfo):
-    return jnp.uint32 if info.bits == 32 else jnp.uint64
+def _unsigned(dtype):
+    return jnp.uint32 if dtype == jnp.float32 else jnp.uint64
