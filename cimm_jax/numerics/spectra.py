@@ -162,8 +162,8 @@ class ReleasedCode:
 
     It adds 1e-6 I and takes the smallest eigenvalue above 1e-6. On a rank-deficient matrix rounding lifts a null
     eigenvalue just above the floor, and kappa becomes sigma_max * 1e6. It is not scale-invariant. `floored` is set when
-    sigma_min is below 2e-6, when the arithmetic does not resolve it, and when no eigenvalue is above the floor. Meant for
-    float64: in float32 the floor itself drowns in rounding.
+    sigma_min is below 2e-6, when the arithmetic does not resolve it, when no eigenvalue is above the floor, and when the
+    largest is no number. Meant for float64: in float32 the floor itself drowns in rounding.
     """
 
     floor = 1e-6
@@ -178,7 +178,7 @@ class ReleasedCode:
         lowest = jnp.where(kept, eigenvalues, jnp.inf).min(-1)
         sigma_min = jnp.where(rank > 0, lowest, 0 * top)  # NaN stays NaN
         resolution = RESOLUTION_IN_EPS * float(jnp.finfo(s.dtype).eps)
-        decided = (lowest >= 2 * self.floor) & (lowest >= resolution * top) & (rank > 0)
+        decided = (lowest >= 2 * self.floor) & (lowest >= resolution * top) & (rank > 0) & jnp.isfinite(top)
         return _spectrum(top, sigma_min, rank, ~decided)
 
 

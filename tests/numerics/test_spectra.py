@@ -276,6 +276,11 @@ def test_a_tolerance_below_rounding_leaves_the_zeros_to_the_arithmetic(rng):
     assert feature_condition_number(lost, PseudoInverse(0.0)).floored
 
 
+def test_the_released_rule_flags_squares_that_are_no_numbers():
+    for f in (np.float32([[1.8446e19]]), np.float32([[1e19], [1e19], [1e19], [0.6e19]]), np.array([[1.3e154]])):
+        assert feature_condition_number(f, ReleasedCode()).floored
+
+
 # --- kappa has no scale ---
 
 EXTREMES = {
