@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.inputs import as_array
+from cimm_jax.numerics.meshes import is_spread
 from cimm_jax.numerics.products import HIGHEST, product
 
 __all__ = ["covariance", "probe_hessian", "streamed_covariance", "symmetric"]
@@ -98,9 +99,8 @@ def symmetric(s: jax.Array) -> jax.Array:
 def _covariance(x: jax.Array) -> jax.Array:
     sharding = jax.typeof(x).sharding
     # Explicit axes of a mesh, the default of `jax.make_mesh`, want to be told that the sum goes to every device.
-    explicit = any(axis is not None for axis in sharding.spec)
     summed = PartitionSpec(*sharding.spec[:-2], None, None)
-    out = NamedSharding(sharding.mesh, summed) if explicit else None
+    out = NamedSharding(sharding.mesh, summed) if is_spread(x) else None
     return symmetric(jnp.matmul(x.mT, x, precision=HIGHEST, out_sharding=out))
 
 

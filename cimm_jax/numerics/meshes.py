@@ -4,7 +4,12 @@ import jax
 from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-__all__ = ["on_every_device", "on_one_device"]
+__all__ = ["is_spread", "on_every_device", "on_one_device"]
+
+
+def is_spread(x: jax.Array) -> bool:
+    """Whether it is sharded over explicit axes of a mesh; traceable."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def on_one_device(x: jax.Array) -> jax.Array:
@@ -22,7 +27,6 @@ def on_one_device(x: jax.Array) -> jax.Array:
 
 def on_every_device(x: jax.Array) -> jax.Array:
     """The array, or a copy on every device of one that is sharded over explicit axes; traceable."""
-    sharding = jax.typeof(x).sharding
-    if all(axis is None for axis in sharding.spec):
+    if not is_spread(x):
         return x
-    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim)))
+    return jax.sharding.reshard(x, NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*[None] * x.ndim)))
