@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cimm_jax.attacks import Outcome
+from cimm_jax.attacks import HeldOut, Outcome
+from cimm_jax.attacks.ladder.findings import RungFinding
+from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
 from cimm_jax.measures.diagnosis import Diagnosis
@@ -25,6 +27,9 @@ __all__ = [
     "DigitPair",
     "History",
     "ImmunizeRecord",
+    "LadderBudget",
+    "LadderNetwork",
+    "LadderRecord",
     "Manifest",
     "Record",
     "ReportRecord",
@@ -228,6 +233,70 @@ class AttackRecord(Record):
 
 
 @dataclass(frozen=True)
+class LadderBudget:
+    """Images that attackers of a ladder have.
+
+    Attributes:
+      a_class: of each class; None for all there are.
+      images: how many that are.
+    """
+
+    a_class: int | None
+    images: int
+
+
+@dataclass(frozen=True)
+class LadderNetwork:
+    """What was attacked.
+
+    Attributes:
+      kind: "none" for the undefended one, "map", "blocks", or "random" for the same network before any training.
+      primary: share of held-out primary images that its published head classifies rightly; None if there is no head.
+      outputs: the best head on what the published head says of the harmful images, with all images, by what is looked at:
+        "features", "logits", "softmax", "classes". Whoever keeps an output leaks as much. Empty if there is no head.
+    """
+
+    kind: str
+    primary: float | None
+    outputs: dict[str, Reached]
+
+
+@dataclass(frozen=True, eq=False)
+class LadderRecord(Record):
+    """Every family of attackers against every defence, the undefended network and random weights.
+
+    Attributes:
+      source: of the subject.
+      names: of its tasks.
+      classes: of the harmful task.
+      judged: the images that decide.
+      budgets: images that attackers have, ascending.
+      seeds: draws of these images, and of whatever else is random.
+      own_images: whether no defence saw the attackers' images.
+      networks: by name: the undefended one, the defences, random weights.
+      absent: rungs that do not exist here, by name, each with the reason.
+      rungs: what was found, by defence.
+      tried: all that it was found from.
+      peak_bytes: most memory that the process has held.
+      network: what features were made from; None if there is no network.
+    """
+
+    source: DataSource | NetworkSource
+    names: TaskNames
+    classes: int
+    judged: HeldOut
+    budgets: tuple[LadderBudget, ...]
+    seeds: int
+    own_images: bool
+    networks: dict[str, LadderNetwork]
+    absent: dict[str, str]
+    rungs: dict[str, tuple[RungFinding, ...]]
+    tried: tuple[Tried, ...]
+    peak_bytes: int
+    network: NetworkData | None
+
+
+@dataclass(frozen=True)
 class DigitPair:
     """Numbers of a pair in a sweep."""
 
@@ -294,7 +363,8 @@ RECORDS: dict[str, type[Record]] = {
     "attack": AttackRecord,
     "diagnose": DiagnoseRecord,
     "immunize": ImmunizeRecord,
+    "ladder": LadderRecord,
     "report": ReportRecord,
     "sweep": SweepRecord,
 }
-"""The type of record by the command that writes it."""
+"""The type of record by what the manifest calls the command; `cimm attack --ladder` is "ladder"."""
