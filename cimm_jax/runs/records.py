@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cimm_jax.attacks import HeldOut, Outcome
-from cimm_jax.attacks.ladder.findings import RungFinding
+from cimm_jax.attacks.ladder.by_rung import RungFinding
 from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
