@@ -12,7 +12,7 @@ import numpy as np
 
 from cimm_jax.errors import InputError
 
-__all__ = ["centred", "of_whole_numbers", "one_hot"]
+__all__ = ["centred", "labels_of", "of_whole_numbers", "one_hot"]
 
 
 def one_hot(labels: Any, classes: int | None = None) -> np.ndarray:
@@ -72,6 +72,17 @@ def of_whole_numbers(y: np.ndarray, name: str) -> np.ndarray:
             f"{name}: holds whole numbers that are no classes 0, 1, ... ({error}); give cimm_jax.one_hot(y, classes), or "
             "y.astype(float) if they are amounts"
         ) from error
+
+
+def labels_of(targets: Any) -> np.ndarray:
+    """Class numbers of targets of -1 and +1, the inverse of `one_hot`: shape (N,), int64.
+
+    Args:
+      targets: shape (N,), (N, 1), where +1 is class 1, or (N, C).
+    """
+    y = np.asarray(targets)
+    y = y.reshape(len(y), -1)
+    return (y[:, 0] > 0).astype(np.int64) if y.shape[1] == 1 else y.argmax(1)
 
 
 def centred(targets: np.ndarray, mean_of: np.ndarray | None = None) -> np.ndarray:

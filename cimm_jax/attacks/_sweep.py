@@ -130,8 +130,8 @@ def best_so_far(final: np.ndarray) -> np.ndarray:
     count = len(values)
     expected = []
     for drawn in range(1, count + 1):
-        # The i-th smallest is the least of `drawn` with probability C(count - i - 1, drawn - 1) / C(count, drawn), which is that
-        # of the one before times the share of ways that are left.
+        # The i-th smallest is the least of `drawn` with probability C(count - i - 1, drawn - 1) / C(count, drawn): that of the
+        # one before times the share of ways that are left.
         later = count - 1 - np.arange(count - 1)
         chance = drawn / count * np.cumprod([1.0, *(np.maximum(later - drawn + 1, 0) / later)])
         expected.append(float(chance @ values))

@@ -9,6 +9,7 @@ import numpy as np
 from cimm_jax.attacks._sweep import Best, Swept, best
 from cimm_jax.attacks.measures import Deviation, relative_finetuning_deviation, steps_to_reach
 from cimm_jax.attacks.protocol import are_classes
+from cimm_jax.class_targets import labels_of
 from cimm_jax.numerics.interval import Interval
 
 __all__ = ["BROKEN_AT", "THRESHOLDS", "HeldOut", "Outcome", "outcomes", "slow_down", "wilson"]
@@ -38,9 +39,8 @@ class HeldOut(NamedTuple):
         """Of held-out targets of shape (N,) or (N, C), -1 and +1; None if they are no classes."""
         if not are_classes(targets):
             return None
-        y = np.asarray(targets).reshape(len(targets), -1)
-        labels = (y[:, 0] > 0).astype(int) if y.shape[1] == 1 else y.argmax(1)
-        return cls(len(y), float(np.bincount(labels).max() / len(y)))
+        labels = labels_of(targets)
+        return cls(len(labels), float(np.bincount(labels).max() / len(labels)))
 
 
 def wilson(share: float, rows: int) -> Interval:

@@ -97,7 +97,8 @@ def _with_network_defaults(settings: Immunize) -> Immunize:
 def _subject(settings: Immunize) -> Subject:
     """What is protected; raises `InputError` for what is missing or cannot be used."""
     if settings.model is None:
-        return DataSubject(DataSource(settings.data or "digits", settings.data_dir, settings.primary, settings.harmful))
+        data, reserved = settings.data or "digits", settings.reserve
+        return DataSubject(DataSource(data, settings.data_dir, settings.primary, settings.harmful, reserved=reserved))
     from cimm_jax.networks import by_name
     from cimm_jax.runs.network_subject import NetworkSubject
 
@@ -116,6 +117,7 @@ def _subject(settings: Immunize) -> Subject:
         image_rows=settings.image_rows,
         views=1 if settings.views is None else settings.views,
         strict=settings.strict,
+        reserved=settings.reserve,
     )
     subject = NetworkSubject(source, settings.cache)
     if settings.train_from is not None:

@@ -95,6 +95,10 @@ def _elsewhere(what: str) -> str:
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 DataName = Annotated[str | None, _help(f"Data set: {_listed(known.name for known in DATA_SETS)}; digits if left out.")]
+RESERVE = (
+    "Share of each harmful class's training rows that the method never sees: attackers of cimm attack --ladder then have "
+    "their own; 0 if left out."
+)
 DATA_DIR = "Folder with the data set's files; without it they are downloaded."
 PRIMARY = "Primary digit task: 3 (images of one digit), 0v1 (one digit against another), 3vrest; 0v1 if left out."
 HARMFUL = "Harmful digit task, in the same form; 2v3 if left out."
@@ -160,6 +164,7 @@ class Immunize(PencilSettings, Common):
     primary: Annotated[str | None, _help(f"{PRIMARY} {IMAGES}")] = None
     harmful: Annotated[str | None, _help(f"{HARMFUL} With --model: images, in the same forms as --primary.")] = None
     method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
+    reserve: Annotated[float, _help(RESERVE)] = 0.0
     steps: int | None = only(DATA, MAP)
     """Optimizer steps; 300 if left out. The closed form makes one."""
     batch_size: Annotated[int | None, _help(f"{BATCH} {BLOCKS_BATCH} with --train-from.")] = None

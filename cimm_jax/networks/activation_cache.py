@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.data.image_set import ImageSet
@@ -26,9 +27,12 @@ from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.networks.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.resuming import MadeBy
 
-__all__ = ["BATCH_ROWS", "Entry", "cached_outputs", "weights_checksum"]
+__all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs", "weights_checksum"]
 
 BATCH_ROWS = 32
+
+EVERY_PART = "every part, pooled"
+"""In the place of a cut: `Backbone.pooled`, side by side in the order of the parts; `places.pooled_outputs` tells them apart."""
 
 _CURE = "make room, or choose a folder that is yours"
 
@@ -52,7 +56,7 @@ def cached_outputs(
       model: the network.
       images: what to run it on; of an image set with views (`image_views`), each view has its row.
       weights_sha256: checksum of its weights (`weights_checksum`).
-      cut: where the trunk ends; "features" runs the whole network up to its head.
+      cut: where the trunk ends; "features" runs the whole network up to its head; or `EVERY_PART`.
       batch_rows: images a batch.
       progress: called with the number of images done.
 
@@ -62,7 +66,7 @@ def cached_outputs(
     Raises:
       InputError: if there is no such cut, the batch is out of range, or the folder cannot be written.
     """
-    if cut not in model.cuts:
+    if cut not in (*model.cuts, EVERY_PART):
         raise InputError(f"cut: {cut!r} is unknown; choose one of {', '.join(model.cuts)}")
     if not 1 <= batch_rows <= len(images):
         raise InputError(f"batch_rows: needs 1 to {len(images)} (the images there are), got {batch_rows}")
@@ -176,6 +180,12 @@ def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) 
     return json.loads(json.dumps(described))
 
 
+def _outputs(parts: functional.Split, x: jax.Array, cut: str) -> jax.Array:
+    if cut != EVERY_PART:
+        return functional.trunk(parts, x, cut)
+    return jnp.concatenate(list(functional.pooled(parts, x).values()), axis=1)
+
+
 def _compute(
     entry: Entry,
     model: Backbone,
@@ -184,7 +194,7 @@ def _compute(
     batch_rows: int,
     progress: Callable[[int], None] | None,
 ) -> None:
-    parts, run = functional.split(model), jax.jit(functional.trunk, static_argnames="cut")
+    parts, run = functional.split(model), jax.jit(_outputs, static_argnames="cut")
     done = entry.rows_done()
     for pixels in images.batches(batch_rows, start=done):
         # The last batch is filled up, so that one program serves all.

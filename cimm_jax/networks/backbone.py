@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from cimm_jax.errors import InputError
@@ -61,6 +62,12 @@ class Part(Protocol):
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """The next activations; `training` normalises by the batch and updates the stored statistics."""
         ...
+
+
+def _pooled(x: jax.Array) -> jax.Array:
+    if x.ndim == 4:
+        return jnp.mean(x, axis=(1, 2))
+    return jnp.concatenate([x[:, 0], jnp.mean(x, axis=1)], axis=1) if x.ndim == 3 else x
 
 
 class Backbone(nnx.Module):
@@ -118,6 +125,25 @@ class Backbone(nnx.Module):
         start = self._position(cut)
         self._check_dtype(activations, "activations")
         return self._run(activations, self.cuts[start:-1], training)
+
+    def pooled(self, x: jax.Array) -> dict[str, jax.Array]:
+        """What every part makes of x, pooled to rows, by part in order; the last are the features.
+
+        Maps of shape (N, height, width, C) become their means, (N, C); tokens of shape (N, T, D), the first of which is that of
+        the class, become the first and the mean, (N, 2 D); rows stay what they are.
+
+        Args:
+          x: as in `features`.
+
+        Raises:
+          InputError: as `features`.
+        """
+        self._check_inputs(x)
+        found = {}
+        for name in self.cuts[:-1]:
+            x = self._run(x, (name,), False)
+            found[name] = _pooled(x)
+        return found
 
     def in_tail(self, cut: str) -> Callable[[tuple[Any, ...], Any], bool]:
         """A filter for `nnx.split`, `nnx.state` or `nnx.Optimizer(wrt=...)`: (path, value) -> is it in the tail?

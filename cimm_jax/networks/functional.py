@@ -18,7 +18,7 @@ from flax import nnx
 
 from cimm_jax.networks.backbone import Backbone
 
-__all__ = ["Split", "features", "logits", "merge", "split", "tail", "train_tail", "trunk"]
+__all__ = ["Split", "features", "logits", "merge", "pooled", "split", "tail", "train_tail", "trunk"]
 
 
 class Split(NamedTuple):
@@ -70,6 +70,11 @@ def logits(parts: Split, x: jax.Array) -> jax.Array:
 def trunk(parts: Split, x: jax.Array, cut: str) -> jax.Array:
     """`Backbone.trunk`, with stored statistics."""
     return merge(parts).trunk(x, cut)
+
+
+def pooled(parts: Split, x: jax.Array) -> dict[str, jax.Array]:
+    """`Backbone.pooled`, with stored statistics."""
+    return merge(parts).pooled(x)
 
 
 def tail(parts: Split, activations: jax.Array, cut: str) -> jax.Array:

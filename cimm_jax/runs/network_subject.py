@@ -14,10 +14,11 @@ from cimm_jax.attacks import class_task
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data.augmentation import augmentation_for
 from cimm_jax.data.class_list import ClassList, read_class_list
-from cimm_jax.data.image_set import SplitImages
+from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
+from cimm_jax.data.reserved import check_share, chosen_images, reserved_rows
 from cimm_jax.errors import InputError, naming
 from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.activation_cache import weights_checksum
@@ -42,7 +43,8 @@ class NetworkSubject:
       source: what opened it, with the names of classes where a file of them was given.
       names: what people call the tasks.
       network: with its published weights.
-      images: of the primary and the harmful task.
+      images: of the primary and the harmful task, as defences see them.
+      reserved: training images of the harmful task that no defence sees; None if there are none.
       network_data: what features are made from.
       cut: where the activations that features are computed from are cached; "features" caches these themselves.
 
@@ -61,6 +63,7 @@ class NetworkSubject:
         self._cache = default_cache() if cache is None else cache
         config = by_name(source.model)
         check_views(source.views)
+        check_share(source.reserved)
         only = {
             task: read_class_list(getattr(source, f"{task}_classes"), renumbered=renumbered, setting=f"{task}_classes")
             for task, renumbered in (("primary", False), ("harmful", True))
@@ -76,6 +79,7 @@ class NetworkSubject:
                 f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
                 "images that it was trained for"
             )
+        images["harmful"], self.reserved = _reserved(images["harmful"], source.reserved)
         self.images = {task: _with_views(split, source.views, config.preprocess) for task, split in images.items()}
         self.names = TaskNames(*(_name(getattr(source, task), listed) for task, listed in only.items()))
         self.network_data = NetworkData(
@@ -203,6 +207,14 @@ def _images(source: NetworkSource, task: str, listed: ClassList | None, size: in
         return load_images(
             getattr(source, task), size=size, only=listed, image_rows=source.image_rows, strict=source.strict
         )
+
+
+def _reserved(images: SplitImages, share: float) -> tuple[SplitImages, ImageSet | None]:
+    """Images without those that no defence sees, and these."""
+    left, taken = reserved_rows(images.train.labels, share, "harmful images")
+    if not len(taken):
+        return images, None
+    return images._replace(train=chosen_images(images.train, left)), chosen_images(images.train, taken)
 
 
 def _with_views(split: SplitImages, views: int, preprocess) -> SplitImages:

@@ -38,7 +38,7 @@ __all__ = [
     "Training",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """Layout of results.json; a folder with another one is not read."""
 
 

@@ -20,6 +20,7 @@ class DataSource:
       harmful: harmful digit task.
       benign: benign digit task.
       rows: rows a side of each digit task; None is all.
+      reserved: share of each harmful class's training rows that no defence sees, so that attackers have their own.
     """
 
     data: str
@@ -28,6 +29,7 @@ class DataSource:
     harmful: str | None = None
     benign: str | None = None
     rows: int | None = None
+    reserved: float = 0.0
 
     @property
     def title(self) -> str:
@@ -49,6 +51,7 @@ class NetworkSource:
       image_rows: of all but folders of images, at most how many images of each part.
       views: of each training image: as it is, and augmented ones, the same for every seed.
       strict: refuse images that cannot be decoded.
+      reserved: share of each harmful class's training images that no defence sees, so that attackers have their own.
     """
 
     model: str
@@ -60,6 +63,7 @@ class NetworkSource:
     image_rows: int | None = None
     views: int = 1
     strict: bool = False
+    reserved: float = 0.0
 
     @property
     def title(self) -> str:

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cimm_jax.attacks import are_classes
+from cimm_jax.class_targets import labels_of
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data import TaskNames, checksums, load_benign, load_pair, task_names
+from cimm_jax.data.reserved import reserved_rows
 from cimm_jax.errors import InputError
 from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
 from cimm_jax.runs.network_data import NetworkData
 from cimm_jax.runs.source import DataSource, Source
-from cimm_jax.tasks import SplitPair, SplitTask, TaskPair, check_pair
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
 if TYPE_CHECKING:
     from cimm_jax.networks.features import Labelled
@@ -92,7 +95,15 @@ class Subject(Protocol):
 
 
 class DataSubject:
-    """A pair of tasks of a data set, with nothing before the extractor; raises `InputError` as `data.load_pair`."""
+    """A pair of tasks of a data set, with nothing before the extractor.
+
+    Attributes:
+      split: both parts, as defences see them.
+      reserved: training rows of the harmful task that no defence sees; None if there are none.
+
+    Raises:
+      InputError: as `data.load_pair` and `data.reserved.reserved_rows`.
+    """
 
     network_data = None
     head = None
@@ -106,7 +117,8 @@ class DataSubject:
         )
         check_pair(pair.heldout, "heldout")
         self._loaded = pair
-        self.split: SplitPair = jax.tree.map(jnp.asarray, pair)
+        train, self.reserved = _without_reserved(pair.train, source.reserved)
+        self.split: SplitPair = jax.tree.map(jnp.asarray, pair._replace(train=train))
 
     @property
     def title(self) -> str:
@@ -157,6 +169,13 @@ class DataSubject:
         )
         tasks = {name: self.split.task(name) for name in ("harmful", "primary")}
         return tasks if benign is None else {**tasks, "benign": jax.tree.map(jnp.asarray, benign)}
+
+
+def _without_reserved(pair: TaskPair, share: float) -> tuple[TaskPair, Task | None]:
+    """The pair without the harmful rows that no defence sees, and these; of amounts, any rows."""
+    x, y = pair.harmful
+    left, taken = reserved_rows(labels_of(y) if are_classes(y) else np.zeros(len(x), np.int64), share, "harmful task")
+    return pair._replace(harmful=Task(x[left], y[left])), Task(x[taken], y[taken]) if len(taken) else None
 
 
 def _check_loss(name: str, task: SplitTask, loss: losses.Loss) -> None:

@@ -1,0 +1,77 @@
+"""Rows that are kept from the defence, so that attackers have their own: a share of each class, drawn once and for all."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from cimm_jax.data.image_set import ImageSet, Pixels
+from cimm_jax.errors import InputError
+
+__all__ = ["check_share", "chosen_images", "reserved_rows", "rows_of_each_class"]
+
+_SEED = 0
+
+
+def check_share(share: float) -> None:
+    """Raises `InputError` unless the share is from 0 to below 1."""
+    if not 0 <= share < 1:
+        raise InputError(f"reserve: needs a share from 0 to below 1, got {share}")
+
+
+def reserved_rows(labels: np.ndarray, share: float, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are left and rows that are reserved, both ascending: of each class, `share` of its rows, at least one.
+
+    Args:
+      labels: class of each row, shape (N,), integers.
+      share: from 0, which reserves nothing, to below 1.
+      name: what the rows are of, for the message.
+
+    Raises:
+      InputError: for another share, or if a class has a single row.
+    """
+    check_share(share)
+    if not share:
+        return np.arange(len(labels)), np.arange(0)
+    reserved = []
+    for label, rows in rows_of_each_class(labels, np.random.default_rng(_SEED)).items():
+        if len(rows) < 2:
+            raise InputError(f"reserve: class {label} of the {name} has one training row, which cannot be shared")
+        reserved.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
+    taken = np.sort(np.concatenate(reserved))
+    return np.setdiff1d(np.arange(len(labels)), taken), taken
+
+
+def rows_of_each_class(labels: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    """By class, its rows in an order of their own."""
+    return {int(label): rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)}
+
+
+def chosen_images(images: ImageSet, rows: np.ndarray) -> ImageSet:
+    """The images at these places, in this order; their checksum is of both."""
+    if np.array_equal(rows, np.arange(len(images))):
+        return images
+    digest = hashlib.sha256(f"{images.sha256} ".encode())
+    digest.update(np.asarray(rows, np.int64).tobytes())
+    return dataclasses.replace(
+        images, pixels=_Chosen(images.pixels, rows), labels=images.labels[rows], sha256=digest.hexdigest()
+    )
+
+
+class _Chosen:
+    """Some of other pixels."""
+
+    def __init__(self, pixels: Pixels, rows: Sequence[int] | np.ndarray):
+        self._pixels, self._rows = pixels, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._pixels[int(self._rows[index])]
+
+    def original(self, index: int) -> AbstractContextManager[np.ndarray]:
+        """As the pixels have it."""
+        return self._pixels.original(int(self._rows[index]))
