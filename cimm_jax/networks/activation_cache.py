@@ -32,7 +32,7 @@ __all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs", "weights_check
 BATCH_ROWS = 32
 
 EVERY_PART = "every part, pooled"
-"""In the place of a cut: `Backbone.pooled`, side by side in the order of the parts; `places.pooled_outputs` tells them apart."""
+"""In the place of a cut: `Backbone.pooled`, side by side in the order of the parts (see `places.pooled_outputs`)."""
 
 _CURE = "make room, or choose a folder that is yours"
 
@@ -180,9 +180,8 @@ def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) 
     return json.loads(json.dumps(described))
 
 
-def _outputs(parts: functional.Split, x: jax.Array, cut: str) -> jax.Array:
-    if cut != EVERY_PART:
-        return functional.trunk(parts, x, cut)
+def _every_part(parts: functional.Split, x: jax.Array, cut: str) -> jax.Array:
+    del cut
     return jnp.concatenate(list(functional.pooled(parts, x).values()), axis=1)
 
 
@@ -194,7 +193,8 @@ def _compute(
     batch_rows: int,
     progress: Callable[[int], None] | None,
 ) -> None:
-    parts, run = functional.split(model), jax.jit(_outputs, static_argnames="cut")
+    outputs = _every_part if cut == EVERY_PART else functional.trunk
+    parts, run = functional.split(model), jax.jit(outputs, static_argnames="cut")
     done = entry.rows_done()
     for pixels in images.batches(batch_rows, start=done):
         # The last batch is filled up, so that one program serves all.

@@ -1,6 +1,6 @@
 """What a network makes of images at every place where somebody could put a head, pooled to rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -8,14 +8,10 @@ import numpy as np
 from flax import nnx
 
 from cimm_jax.data.image_set import ImageSet
-from cimm_jax.errors import InputError
 from cimm_jax.networks.activation_cache import BATCH_ROWS, EVERY_PART, cached_outputs
 from cimm_jax.networks.backbone import FEATURES, Backbone
 
-__all__ = ["EVERYWHERE", "chosen_places", "pooled_outputs", "together"]
-
-EVERYWHERE = "all layers"
-"""The place that is all of them side by side."""
+__all__ = ["pooled_outputs"]
 
 
 def pooled_outputs(
@@ -50,20 +46,6 @@ def pooled_outputs(
     }
     *_, last = found
     return {**{name: of for name, of in found.items() if name != last}, FEATURES: found[last]}
-
-
-def chosen_places(model: Backbone, asked: Sequence[str]) -> tuple[str, ...]:
-    """The places asked for, or all but the features if none is; raises `InputError` with the known ones for another name."""
-    known = model.cuts[:-2]  # the outputs of the last part are the features
-    for name in asked:
-        if name not in known:
-            raise InputError(f"layers: {name!r} is unknown; choose among {', '.join(known)}")
-    return tuple(asked) or known
-
-
-def together(outputs: Mapping[str, np.ndarray], places: Sequence[str]) -> np.ndarray:
-    """The outputs at several places side by side, shape (N, ...)."""
-    return np.concatenate([outputs[place] for place in places], axis=1)
 
 
 def _widths(model: Backbone) -> dict[str, int]:

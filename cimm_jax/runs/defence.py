@@ -18,6 +18,7 @@ from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
 from cimm_jax.networks.tensor_file import FLOATS, open_tensors
 from cimm_jax.numerics import losses
+from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
@@ -63,6 +64,10 @@ class Defence(Protocol):
 
     def kept(self, subject: Subject) -> dict[str, PrimaryKept] | None:
         """What the primary task as published lost, by part; None if there is no network."""
+        ...
+
+    def published(self, subject: Subject) -> Published | None:
+        """What somebody downloads; None if there is no network."""
         ...
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
@@ -121,6 +126,15 @@ class MapDefence:
             )
             for part, plain in subject.published_primary().items()
         }
+
+    def published(self, subject: Subject) -> Published | None:
+        """The published network, the map behind it, and the head that absorbs it."""
+        if subject.network is None or subject.head is None:
+            return None
+        theta = np.asarray(self.theta)
+        if np.array_equal(theta, np.eye(len(theta))):
+            return Published(subject.network, None, subject.head)
+        return Published(subject.network, theta.astype(np.float32), subject.head.absorbed(theta))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
         """The map and, for a network, the head that absorbs it."""

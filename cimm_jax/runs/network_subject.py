@@ -44,8 +44,11 @@ class NetworkSubject:
       names: what people call the tasks.
       network: with its published weights.
       images: of the primary and the harmful task, as defences see them.
-      reserved: training images of the harmful task that no defence sees; None if there are none.
+      own_images: whether attackers have images that no defence sees.
+      attackers_images: harmful images that attackers have: those reserved or, if there are none, the defences'.
+      judging_primary: the primary images to judge by: held-out ones, if there are any.
       network_data: what features are made from.
+      cache: folder of the cache.
       cut: where the activations that features are computed from are cached; "features" caches these themselves.
 
     Args:
@@ -60,7 +63,7 @@ class NetworkSubject:
 
     def __init__(self, source: NetworkSource, cache: Path | None = None):
         self.cut = FEATURES
-        self._cache = default_cache() if cache is None else cache
+        self.cache = default_cache() if cache is None else cache
         config = by_name(source.model)
         check_views(source.views)
         check_share(source.reserved)
@@ -79,7 +82,9 @@ class NetworkSubject:
                 f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
                 "images that it was trained for"
             )
-        images["harmful"], self.reserved = _reserved(images["harmful"], source.reserved)
+        self.own_images = source.reserved > 0
+        images["harmful"], self.attackers_images = _reserved(images["harmful"], source.reserved)
+        self.judging_primary = images["primary"].heldout or images["primary"].train
         self.images = {task: _with_views(split, source.views, config.preprocess) for task, split in images.items()}
         self.names = TaskNames(*(_name(getattr(source, task), listed) for task, listed in only.items()))
         self.network_data = NetworkData(
@@ -179,7 +184,7 @@ class NetworkSubject:
                 return bars.enter_context(progress_bar(f"{what} of the {task} images, {part}", total))
 
             return feature_set(
-                self.network, images, weights_sha256=checksum, cache=self._cache, cut=self.cut, progress=bar
+                self.network, images, weights_sha256=checksum, cache=self.cache, cut=self.cut, progress=bar
             )
 
 
@@ -209,11 +214,11 @@ def _images(source: NetworkSource, task: str, listed: ClassList | None, size: in
         )
 
 
-def _reserved(images: SplitImages, share: float) -> tuple[SplitImages, ImageSet | None]:
-    """Images without those that no defence sees, and these."""
+def _reserved(images: SplitImages, share: float) -> tuple[SplitImages, ImageSet]:
+    """Images that defences see, and those that attackers have."""
     left, taken = reserved_rows(images.train.labels, share, "harmful images")
     if not len(taken):
-        return images, None
+        return images, images.train
     return images._replace(train=chosen_images(images.train, left)), chosen_images(images.train, taken)
 
 

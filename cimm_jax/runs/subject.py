@@ -22,6 +22,7 @@ from cimm_jax.runs.source import DataSource, Source
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
 if TYPE_CHECKING:
+    from cimm_jax.networks.backbone import Backbone
     from cimm_jax.networks.features import Labelled
 
 __all__ = ["DataSubject", "Subject", "open_subject"]
@@ -48,6 +49,11 @@ class Subject(Protocol):
     @property
     def by_errors(self) -> bool:
         """Whether held-out rows are judged by the share classified wrongly, as networks are, or by the loss."""
+        ...
+
+    @property
+    def network(self) -> "Backbone | None":
+        """The network with its published weights; None if there is none."""
         ...
 
     @property
@@ -99,13 +105,15 @@ class DataSubject:
 
     Attributes:
       split: both parts, as defences see them.
-      reserved: training rows of the harmful task that no defence sees; None if there are none.
+      own_images: whether attackers have rows that no defence sees.
+      attackers_rows: rows of the harmful task that attackers have: those reserved or, if there are none, the defences'.
 
     Raises:
       InputError: as `data.load_pair` and `data.reserved.reserved_rows`.
     """
 
     network_data = None
+    network = None
     head = None
     by_errors = False
 
@@ -117,7 +125,8 @@ class DataSubject:
         )
         check_pair(pair.heldout, "heldout")
         self._loaded = pair
-        train, self.reserved = _without_reserved(pair.train, source.reserved)
+        self.own_images = source.reserved > 0
+        train, self.attackers_rows = _without_reserved(pair.train, source.reserved)
         self.split: SplitPair = jax.tree.map(jnp.asarray, pair._replace(train=train))
 
     @property
@@ -171,11 +180,13 @@ class DataSubject:
         return tasks if benign is None else {**tasks, "benign": jax.tree.map(jnp.asarray, benign)}
 
 
-def _without_reserved(pair: TaskPair, share: float) -> tuple[TaskPair, Task | None]:
-    """The pair without the harmful rows that no defence sees, and these; of amounts, any rows."""
+def _without_reserved(pair: TaskPair, share: float) -> tuple[TaskPair, Task]:
+    """The pair as defences see it, and the harmful rows that attackers have; of amounts, any rows."""
     x, y = pair.harmful
     left, taken = reserved_rows(labels_of(y) if are_classes(y) else np.zeros(len(x), np.int64), share, "harmful task")
-    return pair._replace(harmful=Task(x[left], y[left])), Task(x[taken], y[taken]) if len(taken) else None
+    if not len(taken):
+        return pair, pair.harmful
+    return pair._replace(harmful=Task(x[left], y[left])), Task(x[taken], y[taken])
 
 
 def _check_loss(name: str, task: SplitTask, loss: losses.Loss) -> None:

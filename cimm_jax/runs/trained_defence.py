@@ -15,6 +15,7 @@ from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.runs.defence import MODEL_FILE
 from cimm_jax.runs.network_subject import NetworkSubject, attacked_task, pairs_of
+from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
@@ -66,6 +67,11 @@ class TrainedDefence:
             part: primary_kept(of.head.logits(plain.x), head.logits(after[part].x), plain.labels)
             for part, plain in before.items()
         }
+
+    def published(self, subject: Subject) -> Published:
+        """This network and its head."""
+        del subject
+        return Published(self.network, None, head_of(self.network))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
         """All weights, under the publisher's names."""

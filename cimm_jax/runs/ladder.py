@@ -1,0 +1,245 @@
+"""The attack ladder: every rung's attackers on the same images, against every defence, the undefended network and random weights."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cimm_jax.attacks import HeldOut, Operator
+from cimm_jax.attacks.ladder.by_rung import findings
+from cimm_jax.attacks.ladder.climb import Rows, summarised, try_features
+from cimm_jax.attacks.ladder.draws import Draws, ImageBudget, draw_rows, image_budgets
+from cimm_jax.attacks.ladder.operators import dtype_of, operators_of, output_operators
+from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, PROBES, RUNGS
+from cimm_jax.attacks.ladder.tried import Reached, Tried, reached
+from cimm_jax.errors import InputError, check_count
+from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.numerics.threads import blas_threads_for
+from cimm_jax.progress import progress_bar
+from cimm_jax.runs.defence import Defence
+from cimm_jax.runs.kept_units import KeptUnits
+from cimm_jax.runs.ladder_scene import BEFORE_MAP, Exposed, Scene, open_scene
+from cimm_jax.runs.ladder_tuning import TuningSettings, fine_tuned, runs_of_tuning
+from cimm_jax.runs.peak_memory import peak_bytes
+from cimm_jax.runs.records import LadderNetwork, LadderRecord, Manifest
+from cimm_jax.runs.subject import Subject
+
+__all__ = ["FOLDER", "LadderSettings", "climb"]
+
+FOLDER = "ladder"
+"""In a run folder, while the ladder is climbed."""
+
+
+@dataclass(frozen=True)
+class LadderSettings:
+    """How the ladder is climbed.
+
+    Attributes:
+      images_a_class: images of each class that attackers have, ascending; all of them come last. None is 5, 20 and 100, as far as
+        there are so many.
+      seeds: draws of these images and of whatever else is random.
+      judged: at most so many held-out images judge everybody.
+      layers: whose pooled outputs heads are put on; all if empty.
+      rungs: numbers of those to climb; all if empty. Those left out are said to be.
+      tuning: of those who fine-tune.
+      seed: the first.
+    """
+
+    images_a_class: tuple[int, ...] | None = None
+    seeds: int = 3
+    judged: int = 1000
+    layers: tuple[str, ...] = ()
+    rungs: tuple[int, ...] = ()
+    tuning: TuningSettings = TuningSettings()
+    seed: int = 0
+
+    def __post_init__(self):
+        check_count(self.seeds, "seeds")
+        if unknown := set(self.rungs) - {rung.number for rung in RUNGS}:
+            raise InputError(f"rungs: {min(unknown)} is unknown; choose of {PROBES} to {FINE_TUNING}")
+
+
+def climb(
+    manifest: Manifest,
+    subject: Subject,
+    defences: Sequence[Defence],
+    settings: LadderSettings,
+    *,
+    kept: Path | None = None,
+) -> LadderRecord:
+    """Climbs the whole ladder, with progress bars.
+
+    Args:
+      manifest: how the record is made.
+      subject: what is protected.
+      defences: what protects it; names differ.
+      settings: how.
+      kept: folder that keeps what is finished, so that the same ladder goes on where it was; the caller removes it
+        (`KeptUnits.remove`) when the record is written.
+
+    Raises:
+      InputError: if the harmful task has no classes or no held-out rows, there are fewer images a class than asked for, or a
+        layer is unknown.
+    """
+    scene = open_scene(subject, defences, judged=settings.judged, seed=settings.seed)
+    budgets = image_budgets(scene.labels, settings.images_a_class)
+    draws = draw_rows(scene.labels, budgets, seeds=settings.seeds, seed=settings.seed)
+    wanted = settings.rungs or tuple(rung.number for rung in RUNGS)
+    left_out = {rung.name: "it was left out" for rung in RUNGS if rung.number not in wanted}
+    made_by = {"images": scene.checksums, "seeds": settings.seeds, "seed": settings.seed, "versions": manifest.versions}
+    units = KeptUnits(kept, Tried, made_by)
+    with blas_threads_for(subject.features):
+        climbers = _Climbers(scene, draws, units, settings)
+        tried = climbers.on_features([number for number in wanted if number != FINE_TUNING])
+        outputs = climbers.on_outputs()
+        if FINE_TUNING in wanted and scene.images is not None:
+            tried += _fine_tuned(scene, draws, settings, subject, kept, made_by)
+    judged = HeldOut(len(scene.judged), float(np.bincount(scene.judged).max() / len(scene.judged)))
+    return LadderRecord(
+        manifest=manifest,
+        source=subject.source,
+        names=subject.names,
+        classes=scene.classes,
+        judged=judged,
+        budgets=budgets,
+        seeds=settings.seeds,
+        own_images=scene.own_images,
+        networks={one.name: LadderNetwork(one.kind, one.primary, outputs[one.name]) for one in scene.exposed},
+        absent={**scene.absent, **left_out},
+        rungs={
+            one.name: findings(tried, one.name, judged=judged, primary=one.primary)
+            for one in scene.exposed
+            if one.kind in ("map", "blocks")
+        },
+        tried=tuple(tried),
+        peak_bytes=peak_bytes(),
+        network=subject.network_data,
+    )
+
+
+class _Climbers:
+    """Attackers of features."""
+
+    def __init__(self, scene: Scene, draws: Draws, units: KeptUnits, settings: LadderSettings):
+        self._scene, self._draws, self._units, self._seed = scene, draws, units, settings.seed
+        self._layers = _layers(scene, settings.layers)
+
+    def on_features(self, rungs: Sequence[int]) -> list[Tried]:
+        """Every attacker of these rungs on every network with every budget."""
+        jobs = [
+            (rung, place, operator, exposed, budget)
+            for budget in self._draws.budgets
+            for rung in rungs
+            for exposed in self._scene.exposed
+            for place in (self._places(exposed) if rung == LAYERS else [(FEATURES,)])
+            for operator in operators_of(rung, budget.images)
+        ]
+        with progress_bar("heads on features and layers", len(jobs)) as progress:
+            tried = []
+            for number, (rung, place, operator, exposed, budget) in enumerate(jobs):
+                fit, judged = _side_by_side(exposed, place)
+                tried.append(self._tried(rung, " + ".join(place), operator, exposed, budget, fit, judged))
+                progress(number + 1)
+        return tried
+
+    def on_outputs(self) -> dict[str, dict[str, Reached]]:
+        """By network, what the best head gets from what is published of the primary task, with all images."""
+        budget, judged = self._draws.budgets[-1], len(self._scene.judged)
+        jobs = [
+            (exposed, output, operator)
+            for exposed in self._scene.exposed
+            for output in exposed.outputs
+            for operator in output_operators(budget.images)
+        ]
+        found: dict[str, dict[str, list[Tried]]] = {exposed.name: {} for exposed in self._scene.exposed}
+        with progress_bar("heads on the published outputs", len(jobs)) as progress:
+            for number, (exposed, output, operator) in enumerate(jobs):
+                tried = self._tried(LAYERS, output, operator, exposed, budget, *exposed.outputs[output])
+                found[exposed.name].setdefault(output, []).append(tried)
+                progress(number + 1)
+        return {
+            name: {output: best for output, of in outputs.items() if (best := reached(of, judged)) is not None}
+            for name, outputs in found.items()
+        }
+
+    def _tried(
+        self, rung: int, place: str, operator: Operator, exposed: Exposed, budget: ImageBudget, fit: Rows, judged: Rows
+    ) -> Tried:
+        rows, dtype = self._draws.rows(budget), dtype_of(rung)
+        if operator.random and len(rows) < len(self._draws.orders):
+            rows = np.repeat(rows, len(self._draws.orders), axis=0)
+
+        def make() -> Tried:
+            begun = time.monotonic()
+            runs = try_features(operator, fit, judged, rows, classes=self._scene.classes, seed=self._seed, dtype=dtype)
+            about = {"rung": rung, "attacker": operator.name, "place": place, "network": exposed.name}
+            return summarised(
+                runs, operator.rates, operator.records, seconds=time.monotonic() - begun, images=budget.images, **about
+            )
+
+        described = [operator.name, operator.rates, operator.records, operator.loss.__name__]
+        return self._units.get(
+            make,
+            rung=rung,
+            place=place,
+            operator=described,
+            network=[exposed.name, exposed.checksum],
+            images=budget.images,
+        )
+
+    def _places(self, exposed: Exposed) -> list[tuple[str, ...]]:
+        """Layers one by one, the last three and all together."""
+        layers = tuple(place for place in (*self._layers, BEFORE_MAP) if place in exposed.places)
+        several = [layers[-3:], layers] if len(layers) > 3 else [layers] if len(layers) > 1 else []
+        return [*((place,) for place in layers), *several]
+
+
+def _fine_tuned(
+    scene: Scene, draws: Draws, settings: LadderSettings, subject: Subject, kept: Path | None, made_by: dict
+) -> list[Tried]:
+    """Whoever changes weights, with a progress bar."""
+    from cimm_jax.runs.network_subject import NetworkSubject
+
+    assert isinstance(subject, NetworkSubject)  # only networks have images
+    total = runs_of_tuning(scene, draws, settings.tuning.of(subject.network), settings.seeds)
+    with progress_bar("fine-tuning", total) as progress:
+        made = 0
+
+        def one_more() -> None:
+            nonlocal made
+            made += 1
+            progress(made)
+
+        return list(
+            fine_tuned(
+                scene,
+                draws,
+                settings.tuning,
+                seeds=settings.seeds,
+                seed=settings.seed,
+                cache=subject.cache,
+                kept=kept,
+                made_by=made_by,
+                progress=one_more,
+            )
+        )
+
+
+def _layers(scene: Scene, asked: Sequence[str]) -> tuple[str, ...]:
+    """Of the undefended network; raises `InputError` with the known ones for an unknown one."""
+    known = tuple(place for place in scene.exposed[0].places if place != FEATURES)
+    for name in asked:
+        if name not in known:
+            told = ", ".join(known) or "none, without a network"
+            raise InputError(f"layers: {name!r} is unknown; choose among {told}")
+    return tuple(asked) or known
+
+
+def _side_by_side(exposed: Exposed, place: tuple[str, ...]) -> tuple[Rows, Rows]:
+    """Rows at several places, one beside the other: the attackers' and the judge's."""
+    parts = [exposed.places[name] for name in place]
+    return tuple(
+        Rows(np.concatenate([part[side].x for part in parts], axis=1), parts[0][side].labels) for side in (0, 1)
+    )  # pyright: ignore[reportReturnType]

@@ -1,0 +1,191 @@
+"""What attackers of a ladder find: images of their own, the judge's, and every network with what it makes of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cimm_jax.attacks import UNDEFENDED, are_classes
+from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
+from cimm_jax.attacks.ladder.climb import Rows
+from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
+from cimm_jax.class_targets import labels_of
+from cimm_jax.data.image_set import ImageSet
+from cimm_jax.data.reserved import chosen_images, rows_of_each_class
+from cimm_jax.errors import InputError
+from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.progress import progress_bar
+from cimm_jax.resuming import checksum
+from cimm_jax.runs.defence import Defence, undefended
+from cimm_jax.runs.published import Published
+from cimm_jax.runs.subject import DataSubject, Subject
+
+__all__ = ["BEFORE_MAP", "Exposed", "Scene", "open_scene"]
+
+BEFORE_MAP = "before the map"
+"""The place of features that a map changes."""
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One network, or one extractor of data, and what it makes of the harmful images.
+
+    Attributes:
+      name: of the defence, "undefended" or "random weights".
+      kind: "none", "map", "blocks" or "random".
+      checksum: of all its weights.
+      places: what it makes of the attackers' rows and of the judge's, by place, "features" among them.
+      published: the network itself; None if there is none.
+      primary: share of the judge's primary images that its head classifies rightly; None if there is no head.
+    """
+
+    name: str
+    kind: str
+    checksum: str
+    places: Mapping[str, tuple[Rows, Rows]]
+    published: Published | None
+    primary: float | None
+
+    @cached_property
+    def outputs(self) -> dict[str, tuple[Rows, Rows]]:
+        """What its head says of both, by how much it says: logits, softmax, classes; empty if there is no head."""
+        if self.published is None or self.kind == "random":
+            return {}
+        said = {name: {} for name in ("logits", "softmax", "classes")}
+        for part, rows in enumerate(self.places[FEATURES]):
+            logits = np.asarray(self.published.head.logits(rows.x), np.float64)
+            likely = np.exp(logits - logits.max(1, keepdims=True))
+            said["logits"][part] = Rows(logits, rows.labels)
+            said["softmax"][part] = Rows(likely / likely.sum(1, keepdims=True), rows.labels)
+            said["classes"][part] = Rows(np.eye(logits.shape[1])[logits.argmax(1)], rows.labels)
+        return {name: (parts[0], parts[1]) for name, parts in said.items()}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is attacked.
+
+    Attributes:
+      classes: of the harmful task.
+      labels: of the attackers' rows, shape (N,).
+      judged: labels of the judge's, shape (M,).
+      exposed: the undefended network, the defences, random weights.
+      absent: rungs that do not exist here, by name, each with the reason.
+      own_images: whether no defence saw the attackers' rows.
+      checksums: of the images.
+      images: attackers', the judge's and the judge's primary ones; None if there is no network.
+    """
+
+    classes: int
+    labels: np.ndarray
+    judged: np.ndarray
+    exposed: tuple[Exposed, ...]
+    absent: Mapping[str, str]
+    own_images: bool
+    checksums: Mapping[str, str]
+    images: tuple[ImageSet, ImageSet, ImageSet] | None
+
+
+def open_scene(subject: Subject, defences: Sequence[Defence], *, judged: int, seed: int) -> Scene:
+    """Looks at everything once, with progress bars; a network's activations come from its cache or are computed into it.
+
+    Args:
+      subject: what is protected.
+      defences: what protects it.
+      judged: at most so many held-out rows, of each class alike, judge the attackers.
+      seed: draws them, and the random weights.
+
+    Raises:
+      InputError: if the harmful task has no classes or no held-out rows.
+    """
+    if judged < 2:
+        raise InputError(f"judged: needs at least 2 images, got {judged}")
+    if isinstance(subject, DataSubject):
+        return _of_data(subject, defences, judged, seed)
+    return _of_network(subject, defences, judged, seed)
+
+
+def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
+    fit, heldout = subject.attackers_rows, subject.split.heldout.harmful
+    if not are_classes(fit.y):
+        raise InputError(f"ladder: attackers are judged by accuracy, and {subject.names.harmful} has no classes")
+    labels, judged = labels_of(fit.y), labels_of(heldout.y)
+    if len(np.unique(labels)) < 2:
+        raise InputError(f"ladder: {subject.names.harmful} is one class; give a task such as 2v3, or another data set")
+    rows = _of_each_class(judged, most, seed)
+    exposed = []
+    for defence in (undefended(subject), *defences):
+        theta = np.asarray(defence.theta)
+        parts = (Rows(np.asarray(fit.x) @ theta, labels), Rows(np.asarray(heldout.x)[rows] @ theta, judged[rows]))
+        kind = "none" if defence.name == UNDEFENDED else "map"
+        exposed.append(Exposed(defence.name, kind, checksum(theta), {FEATURES: parts}, None, None))
+    reason = "there are features, and no network that they come from"
+    return Scene(
+        classes=int(max(labels.max(), judged.max())) + 1,
+        labels=labels,
+        judged=judged[rows],
+        exposed=tuple(exposed),
+        absent={RUNGS[number].name: reason for number in (LAYERS, FINE_TUNING)},
+        own_images=subject.own_images,
+        checksums={"fit": checksum([np.asarray(fit.x), labels]), "judged": checksum([np.asarray(heldout.x), rows])},
+        images=None,
+    )
+
+
+def _of_network(subject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
+    import jax
+    from flax import nnx
+
+    from cimm_jax.networks import functional
+    from cimm_jax.networks.places import pooled_outputs
+
+    heldout = subject.images["harmful"].heldout
+    if heldout is None:
+        raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+    pool = subject.attackers_images
+    judge = chosen_images(heldout, _of_each_class(heldout.labels, most, seed))
+    primary = subject.judging_primary
+    primary = chosen_images(primary, _of_each_class(primary.labels, most, seed))
+    random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
+    published = {defence.name: defence.published(subject) for defence in (undefended(subject), *defences)}
+    published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
+    kinds = {UNDEFENDED: "none", RANDOM_WEIGHTS: "random"}
+    kinds |= {defence.name: "map" if defence.trained_from is None else "blocks" for defence in defences}
+    exposed = []
+    for name, of in published.items():
+        weights = checksum(functional.split(of.network))
+        seen = []
+        for what, images in (("attackers' images", pool), ("the judge's images", judge), ("primary images", primary)):
+            with progress_bar(f"{name}: {what}", len(images)) as progress:
+                outputs = pooled_outputs(
+                    of.network, images, weights_sha256=weights, cache=subject.cache, progress=progress
+                )
+            features = of.mapped(outputs[FEATURES])
+            # Before a map stand the features that it maps: they are another place.
+            before = {} if of.mapping is None else {BEFORE_MAP: outputs[FEATURES]}
+            seen.append((outputs | before | {FEATURES: features}, images.labels))
+        (fit, labels), (judged, judged_labels), (kept, kept_labels) = seen
+        places = {place: (Rows(fit[place], labels), Rows(judged[place], judged_labels)) for place in fit}
+        right = float(np.mean(of.head.logits(kept[FEATURES]).argmax(1) == kept_labels))
+        identity = weights if of.mapping is None else f"{weights} {checksum(of.mapping)}"
+        primary_right = None if kinds[name] == "random" else right
+        exposed.append(Exposed(name, kinds[name], identity, places, of, primary_right))
+    return Scene(
+        classes=len(pool.classes),
+        labels=pool.labels,
+        judged=judge.labels,
+        exposed=tuple(exposed),
+        absent={},
+        own_images=subject.own_images,
+        checksums={"fit": pool.sha256, "judged": judge.sha256, "primary": primary.sha256},
+        images=(pool, judge, primary),
+    )
+
+
+def _of_each_class(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most so many rows, ascending, of each class about alike."""
+    by_class = rows_of_each_class(labels, np.random.default_rng((seed, 1)))
+    rounds = np.concatenate([np.arange(len(rows)) for rows in by_class.values()])
+    rows = np.concatenate(list(by_class.values()))
+    return np.sort(rows[np.argsort(rounds, kind="stable")][:most])
