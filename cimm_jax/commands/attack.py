@@ -1,12 +1,14 @@
 """`cimm attack`: what every attacker of a sweep gets from immunized extractors, and what the protection costs."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, Attack, refuse_foreign
+from cimm_jax.commands.settings import FRESH, LADDER, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, Attack, refuse_foreign
 from cimm_jax.errors import check_count
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
@@ -16,13 +18,18 @@ from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import make_map
 from cimm_jax.runs.kept_traces import KeptTraces
+from cimm_jax.runs.ladder import FOLDER as LADDER_FOLDER
+from cimm_jax.runs.ladder import LadderSettings, climb
+from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.places import check_made_from, moved
-from cimm_jax.runs.records import ImmunizeRecord
+from cimm_jax.runs.records import ImmunizeRecord, Manifest
 from cimm_jax.runs.run_folder import RESULTS_FILE
 from cimm_jax.runs.source import DataSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject, open_subject
 
-__all__ = ["run_attack"]
+__all__ = ["CLIMBS_ON", "run_attack"]
+
+CLIMBS_ON = "attackers that were finished are not run again when the same command is given again"
 
 
 def run_attack(settings: Attack) -> None:
@@ -32,37 +39,36 @@ def run_attack(settings: Attack) -> None:
       InputError: if a setting is unusable or one of another kind of run, before anything is computed.
       KeyboardInterrupt: after everything that had been finished was written and printed.
     """
-    check_count(settings.seeds, "seeds")
+    seeds = (3 if settings.ladder else 5) if settings.seeds is None else settings.seeds
+    check_count(seeds, "seeds")
     runs = read_runs(settings.runs, partial(_located, settings))
     source = _source(settings, runs)
     networked = isinstance(source, NetworkSource)
-    refuse_foreign(settings, FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA)
-    check_attackers(settings.attackers, runs)
+    of = FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA
+    refuse_foreign(settings, of, LADDER if settings.ladder else SWEEP)
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
-    loss = getattr(losses, settings.loss)
-    maps = all(record.training is None for record in runs.values())
-    operators = attacks.standard_operators(
-        settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
-        steps=settings.attack_steps,
-        rates=settings.attack_rates or settings.rates,
-        schedules=settings.schedules,
-        loss=loss,
-    )
+    asked = _ladder(settings, seeds) if settings.ladder else _operators(settings, runs, networked=networked)
     subject = open_subject(source, settings.cache)
-    subject.check_loss(loss)
+    if not isinstance(asked, LadderSettings):
+        subject.check_loss(asked[0].loss)
     subject.check_batch_size(settings.batch_size)
     if networked or (runs and source.data_dir is not None and settings.data_dir is None):
         check_made_from(subject, runs)
     defences = read_defences(runs, settings.runs, subject) if runs else []
     with only_one_in(settings.out) as folder:
+        manifest = manifest_of(settings, subject.checksums())
+        defences = defences or _made(methods, subject, settings, steps)
+        if isinstance(asked, LadderSettings):
+            _climb(folder, settings, replace(manifest, command="ladder"), subject, defences, asked)
+            return
         record, interrupted = attack(
-            manifest_of(settings, subject.checksums()),
+            manifest,
             subject,
-            defences or _made(methods, subject, settings, steps),
-            operators,
-            seeds=settings.seeds,
+            defences,
+            asked,
+            seeds=seeds,
             seed=settings.seed,
             runs=runs,
             harmful_only=settings.harmful_only,
@@ -72,6 +78,54 @@ def run_attack(settings: Attack) -> None:
         if interrupted:
             raise KeyboardInterrupt(f"{interrupted}, see {folder / RESULTS_FILE}; the same command runs the others")
         KeptTraces.remove(folder)
+
+
+def _operators(
+    settings: Attack, runs: Mapping[str, ImmunizeRecord], *, networked: bool
+) -> tuple[attacks.Operator, ...]:
+    """The attackers of a sweep."""
+    check_attackers(settings.attackers or (), runs)
+    loss = getattr(losses, settings.loss or "squared")
+    maps = all(record.training is None for record in runs.values())
+    return attacks.standard_operators(
+        settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
+        steps=1000 if settings.attack_steps is None else settings.attack_steps,
+        rates=settings.attack_rates or (9 if settings.rates is None else settings.rates),
+        schedules=settings.schedules or ("constant",),
+        loss=loss,
+    )
+
+
+def _ladder(settings: Attack, seeds: int) -> LadderSettings:
+    """How the ladder is climbed."""
+    given = {name: value for name in ("judged",) if (value := getattr(settings, name)) is not None}
+    tuning = TuningSettings() if settings.tuning_steps is None else TuningSettings(steps=settings.tuning_steps)
+    return LadderSettings(
+        images_a_class=settings.images_a_class,
+        seeds=seeds,
+        layers=settings.layers or (),
+        rungs=settings.rungs or (),
+        tuning=tuning,
+        seed=settings.seed,
+        **given,
+    )
+
+
+def _climb(
+    folder: Path,
+    settings: Attack,
+    manifest: Manifest,
+    subject: Subject,
+    defences: Sequence[Defence],
+    ladder: LadderSettings,
+) -> None:
+    kept = folder / LADDER_FOLDER
+    try:
+        record = climb(manifest, subject, defences, ladder, kept=kept)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(CLIMBS_ON) from interrupt
+    deliver(folder, record, json=settings.json)
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:

@@ -14,8 +14,7 @@ from cimm_jax.methods.run import check_steps
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks
 from cimm_jax.runs.records import History, Training
-from cimm_jax.runs.source import DataSource, NetworkSource
-from cimm_jax.runs.subject import DataSubject, Subject
+from cimm_jax.runs.subject import Subject, open_subject
 
 if TYPE_CHECKING:
     from cimm_jax.networks.training import TrainingSettings
@@ -96,31 +95,15 @@ def _with_network_defaults(settings: Immunize) -> Immunize:
 
 def _subject(settings: Immunize) -> Subject:
     """What is protected; raises `InputError` for what is missing or cannot be used."""
-    if settings.model is None:
-        data, reserved = settings.data or "digits", settings.reserve
-        return DataSubject(DataSource(data, settings.data_dir, settings.primary, settings.harmful, reserved=reserved))
-    from cimm_jax.networks import by_name
-    from cimm_jax.runs.network_subject import NetworkSubject
+    if settings.model is not None:
+        from cimm_jax.networks import by_name
 
-    by_name(settings.model)
-    weights, primary, harmful = settings.weights, settings.primary, settings.harmful
-    if weights is None or primary is None or harmful is None:
-        missing = next(name for name in ("weights", "primary", "harmful") if getattr(settings, name) is None)
-        raise InputError(f"{missing}: is needed with --model {settings.model}; see cimm immunize --help")
-    source = NetworkSource(
-        settings.model,
-        weights,
-        primary,
-        harmful,
-        primary_classes=settings.primary_classes or (),
-        harmful_classes=settings.harmful_classes or (),
-        image_rows=settings.image_rows,
-        views=1 if settings.views is None else settings.views,
-        strict=settings.strict,
-        reserved=settings.reserve,
-    )
-    subject = NetworkSubject(source, settings.cache)
+        by_name(settings.model)
+    subject = open_subject(settings.source, settings.cache)
     if settings.train_from is not None:
+        from cimm_jax.runs.network_subject import NetworkSubject
+
+        assert isinstance(subject, NetworkSubject)  # only networks have blocks
         subject.cut_at(settings.train_from)
     return subject
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from cimm_jax.attacks import PREPARATIONS, SOLVERS, STANDARD
+from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import DATA_SETS, DigitKind
@@ -21,6 +22,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods, by_name
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
+from cimm_jax.runs.source import DataSource, NetworkSource, Source
 
 __all__ = [
     "BATCH",
@@ -32,11 +34,14 @@ __all__ = [
     "HARMFUL",
     "HESSIAN",
     "IMAGES",
+    "LADDER",
     "MAP",
     "PRIMARY",
+    "RESERVE",
     "RUNS_OF_DATA",
     "RUNS_OF_NETWORKS",
     "STEP_LENGTH",
+    "SWEEP",
     "Attack",
     "Common",
     "DataName",
@@ -46,6 +51,7 @@ __all__ = [
     "PencilSettings",
     "Report",
     "Reproduce",
+    "SubjectSettings",
     "Sweep",
     "only",
     "parse_budget",
@@ -58,6 +64,9 @@ DATA, MAP, BLOCKS = "data sets", "maps of a network (--model)", "trained blocks 
 FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS = "methods made now", "runs of a data set", "runs of a network"
 """Kinds of `cimm attack`."""
 
+SWEEP, LADDER = "the sweep of linear probes", "--ladder"
+"""What `cimm attack` does."""
+
 BLOCKS_BATCH = 64
 """Rows of each task a step where blocks are trained, unless another number is given."""
 
@@ -67,13 +76,14 @@ def only(*kinds: str, default: Any = None) -> Any:
     return field(default=default, metadata={"only": kinds})
 
 
-def refuse_foreign(settings: Any, kind: str) -> None:
-    """Raises `InputError` for a setting that was given and that this kind of run does not have."""
+def refuse_foreign(settings: Any, *kinds_asked: str) -> None:
+    """Raises `InputError` for a setting that was given and that is of none of these kinds of run."""
     for known in fields(settings):
         kinds, value = known.metadata.get("only"), getattr(settings, known.name)
         # Zero was given: it is no absence.
-        if kinds is not None and kind not in kinds and value is not None and value is not False:
+        if kinds is not None and not set(kinds_asked) & set(kinds) and value is not None and value is not False:
             kinds = [other for other in settings.kinds if other in kinds]
+            kind = kinds_asked[-1] if kinds[0] in (SWEEP, LADDER) else kinds_asked[0]
             raise InputError(f"{known.name}: is a setting of {' or '.join(kinds)}, not of {kind}; leave it out")
 
 
@@ -156,26 +166,14 @@ class PencilSettings:
 
 
 @dataclass(frozen=True)
-class Immunize(PencilSettings, Common):
-    """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
+class SubjectSettings:
+    """What is protected: a pair of tasks of a data set, or a network and images of both tasks."""
 
     data: DataName = only(DATA)
     data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(DATA)
     primary: Annotated[str | None, _help(f"{PRIMARY} {IMAGES}")] = None
     harmful: Annotated[str | None, _help(f"{HARMFUL} With --model: images, in the same forms as --primary.")] = None
-    method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
     reserve: Annotated[float, _help(RESERVE)] = 0.0
-    steps: int | None = only(DATA, MAP)
-    """Optimizer steps; 300 if left out. The closed form makes one."""
-    batch_size: Annotated[int | None, _help(f"{BATCH} {BLOCKS_BATCH} with --train-from.")] = None
-    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(DATA, MAP)
-    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, MAP)
-    lambda_primary: float | None = None
-    """Weight of the primary regularizer; balanced if left out."""
-    lambda_harmful: float | None = None
-    """Weight of the harmful regularizer; balanced if left out."""
-    resamples: int | None = None
-    """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
     model: Annotated[str | None, _help(f"Network: {_listed(n for n in NETWORKS if n != 'linear')}.")] = None
     weights: Path | None = only(MAP, BLOCKS)
     """Network: its weights, a safetensors file."""
@@ -191,6 +189,48 @@ class Immunize(PencilSettings, Common):
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: Flag = only(MAP, BLOCKS, default=False)
     """Network: refuse images that cannot be decoded, which are skipped and counted otherwise."""
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from; raises `InputError` for a network's source that lacks something."""
+        if self.model is None:
+            data = self.data or "digits"
+            return DataSource(data, self.data_dir, self.primary, self.harmful, reserved=self.reserve)
+        weights, primary, harmful = self.weights, self.primary, self.harmful
+        if weights is None or primary is None or harmful is None:
+            missing = next(name for name in ("weights", "primary", "harmful") if getattr(self, name) is None)
+            command = type(self).__name__.lower()
+            raise InputError(f"{missing}: is needed with --model {self.model}; see cimm {command} --help")
+        return NetworkSource(
+            self.model,
+            weights,
+            primary,
+            harmful,
+            primary_classes=self.primary_classes or (),
+            harmful_classes=self.harmful_classes or (),
+            image_rows=self.image_rows,
+            views=1 if self.views is None else self.views,
+            strict=self.strict,
+            reserved=self.reserve,
+        )
+
+
+@dataclass(frozen=True)
+class Immunize(PencilSettings, SubjectSettings, Common):
+    """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
+
+    method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
+    steps: int | None = only(DATA, MAP)
+    """Optimizer steps; 300 if left out. The closed form makes one."""
+    batch_size: Annotated[int | None, _help(f"{BATCH} {BLOCKS_BATCH} with --train-from.")] = None
+    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(DATA, MAP)
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, MAP)
+    lambda_primary: float | None = None
+    """Weight of the primary regularizer; balanced if left out."""
+    lambda_harmful: float | None = None
+    """Weight of the harmful regularizer; balanced if left out."""
+    resamples: int | None = None
+    """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
     train_from: str | None = only(BLOCKS)
     """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
     epochs: int | None = only(BLOCKS)
@@ -258,13 +298,12 @@ class Sweep(PencilSettings, Common):
 
 
 @dataclass(frozen=True)
-class Diagnose(Common):
-    """Say whether a pair of tasks can be immunized at all, what a budget buys, and why. Nothing is trained."""
+class Diagnose(SubjectSettings, Common):
+    """Say whether a pair of tasks can be immunized at all, what a budget buys, and why.
 
-    data: DataName = None
-    data_dir: Annotated[Path | None, _help(DATA_DIR)] = None
-    primary: Annotated[str | None, _help(PRIMARY)] = None
-    harmful: Annotated[str | None, _help(HARMFUL)] = None
+    Of a network, also what its outputs alone give an attacker. Nothing is trained.
+    """
+
     budgets: tuple[str, ...] = ("1", "10", "100", "keep")
     """Condition numbers allowed to the primary task; keep is its own."""
     top_k: int = 10
@@ -277,6 +316,13 @@ class Diagnose(Common):
     """Steps of gradient descent after which the harmful loss is looked at."""
     primary_no_slower_at: tuple[int, ...] = (10, 100, 1000)
     """Numbers of steps at which the primary task must be no slower than undefended."""
+
+    kinds: ClassVar[tuple[str, ...]] = (DATA, MAP)
+
+    @property
+    def kind(self) -> str:
+        """What is diagnosed."""
+        return DATA if self.model is None else MAP
 
 
 @dataclass(frozen=True)
@@ -306,27 +352,44 @@ class Attack(PencilSettings, Common):
     cache: Path | None = only(RUNS_OF_NETWORKS)
     """Folder that keeps a network's features between runs; cimm_jax/features in the user's cache if left out."""
     attackers: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         _help(
             f"Attackers: optimizers of optax by name, {', '.join(SOLVERS)}, alone or after one of {', '.join(PREPARATIONS)} "
             f'and a +, as in "whiten + adam"; if left out, the standard ones: {", ".join(STANDARD)}.'
         ),
-    ] = ()
-    attack_steps: int = 1000
-    """Steps of each attack."""
-    rates: int = 9
-    """Learning rates that each attacker with one is tried at."""
-    attack_rates: tuple[float, ...] = ()
+    ] = only(SWEEP)
+    attack_steps: int | None = only(SWEEP)
+    """Steps of each attack; 1000 if left out."""
+    rates: int | None = only(SWEEP)
+    """Learning rates that each attacker with one is tried at; 9 if left out."""
+    attack_rates: tuple[float, ...] | None = only(SWEEP)
     """The learning rates themselves, instead of their number."""
-    schedules: Annotated[tuple[str, ...], _help(f"Courses of the learning rate: {_listed(SCHEDULES)}.")] = ("constant",)
-    seeds: int = 5
-    """Seeds of each attack that uses randomness."""
-    loss: Literal["squared", "logistic", "softmax"] = "squared"
-    """The attackers' loss; logistic needs classes, softmax more than two of them."""
-    harmful_only: Flag = False
+    schedules: Annotated[
+        tuple[str, ...] | None, _help(f"Courses of the learning rate: {_listed(SCHEDULES)}; constant if left out.")
+    ] = only(SWEEP)
+    seeds: int | None = None
+    """Seeds of each attack that uses randomness, 5 if left out; of --ladder, draws of the attackers' images, 3 if left out."""
+    loss: Literal["squared", "logistic", "softmax"] | None = only(SWEEP)
+    """The attackers' loss, squared if left out; logistic needs classes, softmax more than two of them."""
+    harmful_only: Flag = only(SWEEP, default=False)
     """Attack the harmful task alone and leave out what the others pay; far quicker where the primary task has many classes."""
+    ladder: Flag = False
+    """Instead of the sweep of linear probes: every family of attackers, rung by rung. Linear probes by gradients and by any
+    means, nonlinear heads, heads on every layer, fine-tuning; on the same few images each, against random weights too."""
+    images_a_class: tuple[int, ...] | None = only(LADDER)
+    """Images of each harmful class that attackers have, each number a budget, all of them the last; 5, 20, 100 if left out."""
+    judged: int | None = only(LADDER)
+    """Held-out images that judge the attackers, at most; 1000 if left out."""
+    layers: tuple[str, ...] | None = only(LADDER)
+    """Layers of a network whose outputs heads are put on, such as layer3.0; all if left out."""
+    rungs: Annotated[
+        tuple[int, ...] | None,
+        _help(f"Rungs to climb: {_listed(f'{rung.number} ({rung.name})' for rung in RUNGS)}; all if left out."),
+    ] = only(LADDER)
+    tuning_steps: int | None = only(LADDER)
+    """Steps of those who fine-tune; 40 if left out."""
 
-    kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS)
+    kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, LADDER)
 
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,8 +47,3 @@ class KeptUnits:
         except (OSError, UnwritableError) as error:
             print(f"cimm: a result could not be kept for another try ({error})", file=sys.stderr)
         return found
-
-    def remove(self) -> None:
-        """Removes everything kept: the work is finished."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)

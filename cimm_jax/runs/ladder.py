@@ -1,8 +1,8 @@
-"""The attack ladder: every rung's attackers on the same images, against every defence, the undefended network and random weights."""
+"""The attack ladder: every rung's attackers, on the same images, against defences, the published network, random weights."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from cimm_jax.runs.peak_memory import peak_bytes
 from cimm_jax.runs.records import LadderNetwork, LadderRecord, Manifest
 from cimm_jax.runs.subject import Subject
 
-__all__ = ["FOLDER", "LadderSettings", "climb"]
+__all__ = ["FOLDER", "LadderSettings", "climb", "output_floor"]
 
 FOLDER = "ladder"
 """In a run folder, while the ladder is climbed."""
@@ -37,8 +37,8 @@ class LadderSettings:
     """How the ladder is climbed.
 
     Attributes:
-      images_a_class: images of each class that attackers have, ascending; all of them come last. None is 5, 20 and 100, as far as
-        there are so many.
+      images_a_class: images of each class that attackers have, ascending; all of them come last. None is 5, 20 and 100, as far
+        as there are so many.
       seeds: draws of these images and of whatever else is random.
       judged: at most so many held-out images judge everybody.
       layers: whose pooled outputs heads are put on; all if empty.
@@ -52,7 +52,7 @@ class LadderSettings:
     judged: int = 1000
     layers: tuple[str, ...] = ()
     rungs: tuple[int, ...] = ()
-    tuning: TuningSettings = TuningSettings()
+    tuning: TuningSettings = field(default_factory=TuningSettings)
     seed: int = 0
 
     def __post_init__(self):
@@ -76,8 +76,8 @@ def climb(
       subject: what is protected.
       defences: what protects it; names differ.
       settings: how.
-      kept: folder that keeps what is finished, so that the same ladder goes on where it was; the caller removes it
-        (`KeptUnits.remove`) when the record is written.
+      kept: folder that keeps what is finished, so that the same ladder goes on where it was; whoever writes the record removes
+        it then.
 
     Raises:
       InputError: if the harmful task has no classes or no held-out rows, there are fewer images a class than asked for, or a
@@ -117,6 +117,26 @@ def climb(
         peak_bytes=peak_bytes(),
         network=subject.network_data,
     )
+
+
+def output_floor(subject: Subject, *, judged: int = 1000, seed: int = 0) -> dict[str, Reached]:
+    """What the best head gets from a network's features, and from what its published head says of the harmful images.
+
+    Whoever keeps an output leaks as much: no defence can prevent it. By "features", "logits", "softmax" and "classes"; empty if
+    there is no network, or no held-out harmful images.
+
+    Args:
+      subject: what is to be protected.
+      judged: at most so many held-out images judge.
+      seed: draws them.
+    """
+    if subject.network is None or not subject.can_be_judged:
+        return {}
+    scene = open_scene(subject, (), judged=judged, seed=seed, with_random=False)
+    budgets = image_budgets(scene.labels, ())
+    draws = draw_rows(scene.labels, budgets, seeds=1, seed=seed)
+    (found,) = _Climbers(scene, draws, KeptUnits(None, Tried, {}), LadderSettings(seed=seed)).on_outputs().values()
+    return found
 
 
 class _Climbers:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax
 import numpy as np
+from flax import nnx
 
 from cimm_jax.attacks import UNDEFENDED, are_classes
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
@@ -14,10 +16,13 @@ from cimm_jax.class_targets import labels_of
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.data.reserved import chosen_images, rows_of_each_class
 from cimm_jax.errors import InputError
+from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.networks.places import pooled_outputs
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
-from cimm_jax.runs.defence import Defence, undefended
+from cimm_jax.runs.defence import Defence, MapDefence, undefended
+from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import DataSubject, Subject
 
@@ -49,17 +54,17 @@ class Exposed:
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Rows, Rows]]:
-        """What its head says of both, by how much it says: logits, softmax, classes; empty if there is no head."""
+        """Features, and what its head says of both, by how much it says: logits, softmax, classes; empty if there is no head."""
         if self.published is None or self.kind == "random":
             return {}
-        said = {name: {} for name in ("logits", "softmax", "classes")}
+        said: dict[str, dict[int, Rows]] = {name: {} for name in ("logits", "softmax", "classes")}
         for part, rows in enumerate(self.places[FEATURES]):
             logits = np.asarray(self.published.head.logits(rows.x), np.float64)
             likely = np.exp(logits - logits.max(1, keepdims=True))
             said["logits"][part] = Rows(logits, rows.labels)
             said["softmax"][part] = Rows(likely / likely.sum(1, keepdims=True), rows.labels)
             said["classes"][part] = Rows(np.eye(logits.shape[1])[logits.argmax(1)], rows.labels)
-        return {name: (parts[0], parts[1]) for name, parts in said.items()}
+        return {FEATURES: self.places[FEATURES], **{name: (parts[0], parts[1]) for name, parts in said.items()}}
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ class Scene:
     images: tuple[ImageSet, ImageSet, ImageSet] | None
 
 
-def open_scene(subject: Subject, defences: Sequence[Defence], *, judged: int, seed: int) -> Scene:
+def open_scene(
+    subject: Subject, defences: Sequence[Defence], *, judged: int, seed: int, with_random: bool = True
+) -> Scene:
     """Looks at everything once, with progress bars; a network's activations come from its cache or are computed into it.
 
     Args:
@@ -95,6 +102,7 @@ def open_scene(subject: Subject, defences: Sequence[Defence], *, judged: int, se
       defences: what protects it.
       judged: at most so many held-out rows, of each class alike, judge the attackers.
       seed: draws them, and the random weights.
+      with_random: look at random weights, too.
 
     Raises:
       InputError: if the harmful task has no classes or no held-out rows.
@@ -103,7 +111,8 @@ def open_scene(subject: Subject, defences: Sequence[Defence], *, judged: int, se
         raise InputError(f"judged: needs at least 2 images, got {judged}")
     if isinstance(subject, DataSubject):
         return _of_data(subject, defences, judged, seed)
-    return _of_network(subject, defences, judged, seed)
+    assert isinstance(subject, NetworkSubject)  # there are no other kinds
+    return _of_network(subject, defences, judged, seed, with_random)
 
 
 def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
@@ -116,6 +125,7 @@ def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed:
     rows = _of_each_class(judged, most, seed)
     exposed = []
     for defence in (undefended(subject), *defences):
+        assert isinstance(defence, MapDefence)  # only networks have blocks
         theta = np.asarray(defence.theta)
         parts = (Rows(np.asarray(fit.x) @ theta, labels), Rows(np.asarray(heldout.x)[rows] @ theta, judged[rows]))
         kind = "none" if defence.name == UNDEFENDED else "map"
@@ -133,13 +143,7 @@ def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed:
     )
 
 
-def _of_network(subject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
-    import jax
-    from flax import nnx
-
-    from cimm_jax.networks import functional
-    from cimm_jax.networks.places import pooled_outputs
-
+def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int, seed: int, with_random: bool) -> Scene:
     heldout = subject.images["harmful"].heldout
     if heldout is None:
         raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
@@ -147,13 +151,15 @@ def _of_network(subject, defences: Sequence[Defence], most: int, seed: int) -> S
     judge = chosen_images(heldout, _of_each_class(heldout.labels, most, seed))
     primary = subject.judging_primary
     primary = chosen_images(primary, _of_each_class(primary.labels, most, seed))
-    random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
     published = {defence.name: defence.published(subject) for defence in (undefended(subject), *defences)}
-    published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
+    if with_random:
+        random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
+        published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
     kinds = {UNDEFENDED: "none", RANDOM_WEIGHTS: "random"}
     kinds |= {defence.name: "map" if defence.trained_from is None else "blocks" for defence in defences}
     exposed = []
     for name, of in published.items():
+        assert of is not None  # there is a network
         weights = checksum(functional.split(of.network))
         seen = []
         for what, images in (("attackers' images", pool), ("the judge's images", judge), ("primary images", primary)):

@@ -141,6 +141,11 @@ class NetworkSubject:
         sets = {"harmful": self.published.harmful, "primary": self.published.primary}
         return {task: attacked_task(features, loss) for task, features in sets.items() if features.heldout is not None}
 
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there are held-out harmful images."""
+        return self.images["harmful"].heldout is not None
+
     def check_loss(self, loss: losses.Loss) -> None:
         """Raises `InputError` if the loss cannot be used, or there are no held-out harmful images; computes nothing."""
         if self.images["harmful"].heldout is None:

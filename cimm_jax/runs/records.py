@@ -7,6 +7,7 @@ import numpy as np
 
 from cimm_jax.attacks import HeldOut, Outcome
 from cimm_jax.attacks.ladder.by_rung import RungFinding
+from cimm_jax.attacks.ladder.draws import ImageBudget
 from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
@@ -27,7 +28,6 @@ __all__ = [
     "DigitPair",
     "History",
     "ImmunizeRecord",
-    "LadderBudget",
     "LadderNetwork",
     "LadderRecord",
     "Manifest",
@@ -84,11 +84,16 @@ class DiagnoseRecord(Record):
       source: of the pair.
       names: of its tasks.
       diagnosis: the answer.
+      outputs: the best head on a network's features and on what its published head says of the harmful images, as in
+        `LadderNetwork`; empty if there is no network, or no held-out harmful images.
+      network: what features are made from; None if there is no network.
     """
 
-    source: DataSource
+    source: DataSource | NetworkSource
     names: TaskNames
     diagnosis: Diagnosis
+    outputs: dict[str, Reached]
+    network: NetworkData | None
 
 
 @dataclass(frozen=True)
@@ -233,19 +238,6 @@ class AttackRecord(Record):
 
 
 @dataclass(frozen=True)
-class LadderBudget:
-    """Images that attackers of a ladder have.
-
-    Attributes:
-      a_class: of each class; None for all there are.
-      images: how many that are.
-    """
-
-    a_class: int | None
-    images: int
-
-
-@dataclass(frozen=True)
 class LadderNetwork:
     """What was attacked.
 
@@ -285,7 +277,7 @@ class LadderRecord(Record):
     names: TaskNames
     classes: int
     judged: HeldOut
-    budgets: tuple[LadderBudget, ...]
+    budgets: tuple[ImageBudget, ...]
     seeds: int
     own_images: bool
     networks: dict[str, LadderNetwork]

@@ -75,6 +75,11 @@ class Subject(Protocol):
         """Undefended features as tasks for methods and measures, by part: "train", and "heldout" where there are any."""
         ...
 
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there are held-out harmful rows."""
+        ...
+
     def check_loss(self, loss: losses.Loss) -> None:
         """Raises `InputError` if attackers with this loss cannot be used; computes no features."""
         ...
@@ -116,6 +121,7 @@ class DataSubject:
     network = None
     head = None
     by_errors = False
+    can_be_judged = True
 
     def __init__(self, source: DataSource):
         self.source = source
