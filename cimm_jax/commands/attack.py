@@ -1,10 +1,8 @@
 """`cimm attack`: what every attacker of a sweep gets from immunized extractors, and what the protection costs."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
@@ -18,18 +16,13 @@ from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import make_map
 from cimm_jax.runs.kept_traces import KeptTraces
-from cimm_jax.runs.ladder import FOLDER as LADDER_FOLDER
-from cimm_jax.runs.ladder import LadderSettings, climb
-from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.places import check_made_from, moved
-from cimm_jax.runs.records import ImmunizeRecord, Manifest
+from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE
 from cimm_jax.runs.source import DataSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject, open_subject
 
-__all__ = ["CLIMBS_ON", "run_attack"]
-
-CLIMBS_ON = "attackers that were finished are not run again when the same command is given again"
+__all__ = ["run_attack"]
 
 
 def run_attack(settings: Attack) -> None:
@@ -49,10 +42,16 @@ def run_attack(settings: Attack) -> None:
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
-    asked = _ladder(settings, seeds) if settings.ladder else _operators(settings, runs, networked=networked)
+    climb, operators = None, ()
+    if settings.ladder:
+        from cimm_jax.commands.attack_ladder import climb_into, ladder_settings  # they need flax
+
+        climb = partial(climb_into, asked=ladder_settings(settings, seeds), json=settings.json)
+    else:
+        operators = _operators(settings, runs, networked=networked)
     subject = open_subject(source, settings.cache)
-    if not isinstance(asked, LadderSettings):
-        subject.check_loss(asked[0].loss)
+    if operators:
+        subject.check_loss(operators[0].loss)
     subject.check_batch_size(settings.batch_size)
     if networked or (runs and source.data_dir is not None and settings.data_dir is None):
         check_made_from(subject, runs)
@@ -60,14 +59,14 @@ def run_attack(settings: Attack) -> None:
     with only_one_in(settings.out) as folder:
         manifest = manifest_of(settings, subject.checksums())
         defences = defences or _made(methods, subject, settings, steps)
-        if isinstance(asked, LadderSettings):
-            _climb(folder, settings, replace(manifest, command="ladder"), subject, defences, asked)
+        if climb is not None:
+            climb(folder, manifest=manifest, subject=subject, defences=defences)
             return
         record, interrupted = attack(
             manifest,
             subject,
             defences,
-            asked,
+            operators,
             seeds=seeds,
             seed=settings.seed,
             runs=runs,
@@ -94,38 +93,6 @@ def _operators(
         schedules=settings.schedules or ("constant",),
         loss=loss,
     )
-
-
-def _ladder(settings: Attack, seeds: int) -> LadderSettings:
-    """How the ladder is climbed."""
-    given = {name: value for name in ("judged",) if (value := getattr(settings, name)) is not None}
-    tuning = TuningSettings() if settings.tuning_steps is None else TuningSettings(steps=settings.tuning_steps)
-    return LadderSettings(
-        images_a_class=settings.images_a_class,
-        seeds=seeds,
-        layers=settings.layers or (),
-        rungs=settings.rungs or (),
-        tuning=tuning,
-        seed=settings.seed,
-        **given,
-    )
-
-
-def _climb(
-    folder: Path,
-    settings: Attack,
-    manifest: Manifest,
-    subject: Subject,
-    defences: Sequence[Defence],
-    ladder: LadderSettings,
-) -> None:
-    kept = folder / LADDER_FOLDER
-    try:
-        record = climb(manifest, subject, defences, ladder, kept=kept)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(CLIMBS_ON) from interrupt
-    deliver(folder, record, json=settings.json)
-    shutil.rmtree(kept, ignore_errors=True)
 
 
 def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:

@@ -6,7 +6,6 @@ from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import diagnose
-from cimm_jax.runs.ladder import output_floor
 from cimm_jax.runs.records import DiagnoseRecord
 from cimm_jax.runs.subject import open_subject
 
@@ -31,12 +30,17 @@ def run_diagnose(settings: Diagnose) -> None:
                 horizon=settings.horizon,
                 primary_no_slower_at=settings.primary_no_slower_at,
             )
+        outputs = {}
+        if subject.network is not None:
+            from cimm_jax.runs.ladder import output_floor
+
+            outputs = output_floor(subject, seed=settings.seed)
         record = DiagnoseRecord(
             manifest_of(settings, subject.checksums()),
             subject.source,
             subject.names,
             diagnosis,
-            output_floor(subject, seed=settings.seed),
+            outputs,
             subject.network_data,
         )
         deliver(folder, record, json=settings.json)

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from cimm_jax.errors import InputError
 from cimm_jax.files import UnwritableError
@@ -15,7 +15,7 @@ from cimm_jax.runs.codec import T, decode, encode
 __all__ = ["KeptUnits"]
 
 
-class KeptUnits:
+class KeptUnits(Generic[T]):
     """Results of one type in a folder. A file's name is the checksum of what made it, so that nothing else is read.
 
     Args:

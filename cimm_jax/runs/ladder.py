@@ -154,7 +154,7 @@ class _Climbers:
             for rung in rungs
             for exposed in self._scene.exposed
             for place in (self._places(exposed) if rung == LAYERS else [(FEATURES,)])
-            for operator in operators_of(rung, budget.images)
+            for operator in operators_of(rung, self._scene.classes)
         ]
         with progress_bar("heads on features and layers", len(jobs)) as progress:
             tried = []
@@ -171,7 +171,7 @@ class _Climbers:
             (exposed, output, operator)
             for exposed in self._scene.exposed
             for output in exposed.outputs
-            for operator in output_operators(budget.images)
+            for operator in output_operators()
         ]
         found: dict[str, dict[str, list[Tried]]] = {exposed.name: {} for exposed in self._scene.exposed}
         with progress_bar("heads on the published outputs", len(jobs)) as progress:

@@ -54,7 +54,7 @@ class Exposed:
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Rows, Rows]]:
-        """Features, and what its head says of both, by how much it says: logits, softmax, classes; empty if there is no head."""
+        """Features, and what its head says of both: logits, softmax, classes; empty if there is no head."""
         if self.published is None or self.kind == "random":
             return {}
         said: dict[str, dict[int, Rows]] = {name: {} for name in ("logits", "softmax", "classes")}

@@ -42,7 +42,7 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
         Section("Not measured", [Text(NOT_MEASURED)]),
         *manifest_sections(record.manifest),
     ]
-    title = f"Diagnosis of {record.source.data}: keep {record.names.primary}, block {record.names.harmful}"
+    title = f"Diagnosis of {record.source.title}: keep {record.names.primary}, block {record.names.harmful}"
     return Part(title, f"The pair is {found.verdict}.", status, sections, folder)
 
 
