@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from cimm_jax.attacks._recording import record_steps
 from cimm_jax.attacks.optimizers import Schedule, build, check_optimizer, commutes_with_rotations, has_rate
 from cimm_jax.attacks.problem import CURVATURE_BOUND, Problem, column_targets, make_problem
 from cimm_jax.attacks.protocol import Attack, Target, Trace, accuracy, check_records
@@ -22,9 +23,6 @@ from cimm_jax.attacks.steppers import (
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.products import product
-
-DIVERGED = 1e3
-"""An attack whose loss exceeds this many times that of its first probe and of a zero probe has diverged."""
 
 SGD_BATCH = 32
 QUADRATIC_ONLY = ("line_search", "conjugate_gradient", "optimal_constant")
@@ -111,24 +109,10 @@ def measure(problem: Problem, variable: jax.Array, target: Target, loss: losses.
 def _run(
     stepper: Stepper, problem: Problem, target: Target, loss: losses.Loss, key: jax.Array, recorded: tuple[int, ...]
 ) -> Trace:
-    at_zero = measure(problem, problem.start, target, loss)
-    state = stepper.init(problem, key)
-    first = measure(problem, stepper.variable(state), target, loss).loss
-    limit = DIVERGED * jnp.maximum(first, at_zero.loss)
-
-    def advance(_, carry):
-        state, diverged = carry
-        state, value = stepper.step(problem, state)
-        return state, diverged | ~(value <= limit)
-
-    def record(carry, count):
-        state, before = carry
-        state, diverged = jax.lax.fori_loop(0, count, advance, (state, before.diverged))
-        now = measure(problem, stepper.variable(state), target, loss)
-        finite = jnp.isfinite(now.heldout_loss) & (jnp.isfinite(now.norm_ratio) | (loss is not losses.squared))
-        diverged |= ~((now.loss <= limit) & finite)
-        after = jax.tree.map(lambda old, new: jnp.where(diverged, old, new), before, now)._replace(diverged=diverged)
-        return (state, after), after
-
-    counts = jnp.diff(jnp.asarray((0, *recorded), jnp.int32))
-    return jax.lax.scan(record, (state, at_zero), counts)[1]
+    return record_steps(
+        partial(stepper.step, problem),
+        lambda state: measure(problem, stepper.variable(state), target, loss),
+        stepper.init(problem, key),
+        measure(problem, problem.start, target, loss),
+        recorded,
+    )

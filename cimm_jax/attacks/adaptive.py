@@ -19,7 +19,16 @@ from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import rounding_tolerance
 
-__all__ = ["HEAVIEST_EXPONENT", "RIDGES", "normal_equations", "ridge_probe", "standardised", "undone", "whitened"]
+__all__ = [
+    "HEAVIEST_EXPONENT",
+    "RIDGES",
+    "normal_equations",
+    "ridge_probe",
+    "ridge_probe_of_factors",
+    "standardised",
+    "undone",
+    "whitened",
+]
 
 RIDGES = 40
 HEAVIEST_EXPONENT = 2.0
@@ -87,7 +96,7 @@ def normal_equations(
         del key, rate
         target = column_targets(target)
         problem = make_problem(target, loss, rows=True, axes=True)
-        judged = measure(problem, _ridge_probe(target.decomposed(), target.fit.y), target, loss)
+        judged = measure(problem, ridge_probe_of_factors(target.decomposed(), target.fit.y), target, loss)
         return jax.tree.map(lambda value: jnp.broadcast_to(value, (len(recorded),)), judged)
 
     return attack
@@ -98,10 +107,18 @@ def ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
 
     With F = U S V^T and shrinkage h = s^2 / (s^2 + ridge), row i left out is missed by its residual / (1 - sum_k h_k U_ik^2).
     """
-    return _ridge_probe(Factors(*svd(x)), y)
+    return ridge_probe_of_factors(Factors(*svd(x)), y)
 
 
-def _ridge_probe(factors: Factors, y: jax.Array) -> jax.Array:
+def ridge_probe_of_factors(factors: Factors, y: jax.Array, *, centred: bool = False) -> jax.Array:
+    """The same of features that are decomposed already.
+
+    Args:
+      factors: of the features, shape (N, d).
+      y: targets, shape (N, C).
+      centred: whether features and targets were centred by their means, as a probe with an intercept wants it: then a row's
+        share of those means is left out with it, and 1 / N of its residual's denominator goes too.
+    """
     u, sigma, vt = factors
     counts = sigma > rounding_tolerance(max(u.shape[0], vt.shape[1]), sigma.dtype) * sigma[0]
     relative = jnp.where(counts, sigma / sigma[0], 0)
@@ -109,10 +126,11 @@ def _ridge_probe(factors: Factors, y: jax.Array) -> jax.Array:
     ridges = jnp.logspace(lightest, HEAVIEST_EXPONENT, RIDGES, dtype=sigma.dtype)
     shrinkage = relative[None, :] ** 2 / (relative[None, :] ** 2 + ridges[:, None])
     coefficients = product(u.T, y)
+    of_the_means = 1 / len(y) if centred else 0.0
 
     def left_out_error(shrinkage: jax.Array) -> jax.Array:
         residual = y - product(u, shrinkage[:, None] * coefficients)
-        kept = 1 - product(u**2, shrinkage)
+        kept = 1 - of_the_means - product(u**2, shrinkage)
         usable = kept > len(y) * float(jnp.finfo(sigma.dtype).eps)
         return jnp.where(usable.all(), jnp.sum((residual / jnp.where(usable, kept, 1)[:, None]) ** 2), jnp.inf)
 

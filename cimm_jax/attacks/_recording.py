@@ -1,0 +1,49 @@
+"""An attack's steps, and what is recorded of them; a run that has diverged keeps what it had before."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cimm_jax.attacks.protocol import Trace
+
+DIVERGED = 1e3
+"""An attack whose loss exceeds this many times that of its first probe and of a zero probe has diverged."""
+
+
+def record_steps(
+    step: Callable[[Any], tuple[Any, jax.Array]],
+    judge: Callable[[Any], Trace],
+    state: Any,
+    at_zero: Trace,
+    recorded: tuple[int, ...],
+) -> Trace:
+    """A trace of shape (records,).
+
+    Args:
+      step: state -> (state, value), value the loss that the step saw before it moved.
+      judge: state -> a trace of scalars.
+      state: to start from.
+      at_zero: what knowing nothing gets, reported of an attack that diverges before its first record. Where its `norm_ratio`
+        is NaN, the loss has none.
+      recorded: ascending numbers of steps.
+    """
+    limit = DIVERGED * jnp.maximum(judge(state).loss, at_zero.loss)
+
+    def advance(_, carry):
+        state, diverged = carry
+        state, value = step(state)
+        return state, diverged | ~(value <= limit)
+
+    def record(carry, count):
+        state, before = carry
+        state, diverged = jax.lax.fori_loop(0, count, advance, (state, before.diverged))
+        now = judge(state)
+        finite = jnp.isfinite(now.heldout_loss) & (jnp.isfinite(now.norm_ratio) | jnp.isnan(at_zero.norm_ratio))
+        diverged |= ~((now.loss <= limit) & finite)
+        after = jax.tree.map(lambda old, new: jnp.where(diverged, old, new), before, now)._replace(diverged=diverged)
+        return (state, after), after
+
+    counts = jnp.diff(jnp.asarray((0, *recorded), jnp.int32))
+    return jax.lax.scan(record, (state, at_zero), counts)[1]
