@@ -444,7 +444,7 @@ def _tried(rung: int, attacker: str, place: str, network: str, images: int, best
         accuracy=(best - 0.2, best, float("nan")),
         by_seed=(best - 0.02, best + 0.02),
         steps=steps,
-        curve=tuple(best * (1 - 0.5 ** (1 + place)) for place in range(len(steps) - 1)) + (best,),
+        curve=(*(best * (1 - 0.5 ** (1 + number)) for number in range(len(steps) - 1)), best),
         primary=(0.6 if attacker == "all weights" else 0.74) if trains and network != RANDOM_WEIGHTS else None,
         diverged=0.25,
         seconds=1.5,

@@ -37,8 +37,9 @@ __all__ = ["claims_of", "headline", "ladder_part", "not_measured", "title_of"]
 
 UNATTACKED = "Only the undefended network was attacked: there is no defence to judge."
 READING = (
-    "Each rung is a kind of attacker, from those who touch least to those who touch most; all are tuned alike, on every network. "
-    "The lower a defence's line, the better; bars are the same attackers on random weights, which no defence can get below."
+    "Each rung is a kind of attacker, from those who touch least to those who touch most, tuned alike on every network. The "
+    "lower a defence's line, the better. Bars are what the same attackers get of random weights, which is all that a defence "
+    "can reach."
 )
 
 
@@ -126,7 +127,7 @@ def _verdict(record: LadderRecord) -> list[Block]:
     cards = []
     for name, found in record.rungs.items():
         status, label, *_ = LADDER_KINDS[what_it_stops(record, found)]
-        cards.append(Card(name, status, label, defence_text(record, name)))
+        cards.append(Card(f"{name}:", status, label, defence_text(record, name)))
     return [Cards(cards), Text(MEANING, quiet=True)]
 
 

@@ -55,7 +55,7 @@ def layers_figure(record: LadderRecord) -> list[Figure]:
     }
     return [
         Figure(
-            lambda axes, scheme: draw_places(axes, scheme, cuts, found, record.judged.guessing),
+            lambda axes, scheme: draw_places(axes, scheme, cuts, found, RANDOM_WEIGHTS, record.judged.guessing),
             alt=f"Best head on each of {len(cuts)} cuts: {layers_text(record)} Every value is in the table below.",
             caption=f"Best head on each cut, {budget_text(record, images)}: which layer leaks most.",
             size=(NARROW, 1.1 + 0.3 * len(cuts) + 0.17 * _legend_lines([*found, "guessing"])),
@@ -97,7 +97,7 @@ def _rung_figure(record: LadderRecord, images: int) -> Figure:
 def _steps_figure(record: LadderRecord, rung: int) -> list[Figure]:
     """Of the best attacker of each network, with most images."""
     images = record.budgets[-1].images
-    courses, who = {}, []
+    courses, who = {}, {}
     for name in record.networks:
         found = [
             one
@@ -107,10 +107,12 @@ def _steps_figure(record: LadderRecord, rung: int) -> list[Figure]:
         if found:
             best = best_of(found)
             courses[name] = Course(best.steps, np.maximum.accumulate(best.curve))
-            who.append(f"{name} {best.attacker} at {best.place}")
+            who[name] = f"{best.attacker} at {best.place}"
     if not courses:
         return []
-    caption = f"Accuracy by steps, {rung_name(rung)}, {budget_text(record, images)}: {'; '.join(who)}."
+    alike = len(set(who.values())) == 1
+    told = next(iter(who.values())) if alike else "; ".join(f"{name} {attacker}" for name, attacker in who.items())
+    caption = f"Best against steps, {rung_name(rung)}, {budget_text(record, images)}: {told}."
     return [_course_figure(record, courses, label="steps", caption=caption)]
 
 

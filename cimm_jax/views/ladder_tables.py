@@ -27,13 +27,13 @@ __all__ = [
 
 BEST = (
     "Share of the held-out blocked images that the best attack of a rung classifies rightly, every setting tried: its interval "
-    "(Wilson, 95 %), who it was, on whose activations or training what, and, where seeds differ, their range. Least difference: "
-    "between two accuracies that so many judged images can tell apart. Advantage removed: (undefended - defended) / (undefended "
-    "- random weights); 1, the published weights are worth nothing; 0, no protection."
+    "(Wilson, 95 %), who it was, on whose activations or training what, and, where seeds differ, their range. Least "
+    "difference: between two accuracies that so many judged images can tell apart. Advantage removed: (undefended - "
+    "defended) / (undefended - random weights); 1, the published weights are worth nothing; 0, no protection."
 )
 QUICK = (
-    "Steps, and least images, to 50 / 80 / 95 % of what the best undefended attacker gains on guessing: for steps with the same "
-    "images, for images with all there are."
+    "Steps, and least images, to 50 / 80 / 95 % of what the best undefended attacker gains on guessing: for steps with the "
+    "same images, for images with all there are."
 )
 DESTROYED = (
     "Attackers who train the network change what its published head says of the primary images. Destroyed: how much primary "

@@ -68,10 +68,10 @@ DONE = {
 
 MEANING = (
     "The transfer advantage is what the published weights are worth to an attacker: the best attack on them, less the same on "
-    "random weights (guessing, where there is no network). A defence holds if, with 95 % confidence, half of it or more is gone; "
-    "it weakens attackers if their best loses more accuracy than so many judged images show by chance; else it does not stop "
-    "them. Where the weights are worth nothing, there is nothing to stop. The worst budget of images decides a rung, the worst "
-    "rung the verdict. Intervals are those of the judged images (95 %)."
+    "random weights (guessing, where there is no network). A defence holds if, with 95 % confidence, half of it or more is "
+    "gone; it weakens attackers if their best loses more accuracy than so many judged images show by chance; else it does not "
+    "stop them. Where the weights are worth nothing, there is nothing to stop. The worst budget of images decides a rung, the "
+    "worst rung the verdict. Intervals are those of the judged images (95 %)."
 )
 
 _WHOM = {
@@ -182,8 +182,8 @@ def _left_out(record: LadderRecord) -> list[str]:
 def _gets_text(record: LadderRecord, of: Finding) -> str:
     """What whoever tries everything gets, with the most images."""
     return (
-        f"Whoever tries everything here gets {percent(of.defended.accuracy.estimate)} of the held-out blocked images right, with "
-        f"{budget_text(record, of.images)} ({_beside(record, of)})."
+        f"Whoever tries everything here gets {percent(of.defended.accuracy.estimate)} of the held-out blocked images right, "
+        f"with {budget_text(record, of.images)} ({_beside(record, of)})."
     )
 
 

@@ -10,7 +10,15 @@ from cimm_jax.views.attack import gains_figure
 from cimm_jax.views.attack_words import budget_text, gain_text, kind_of
 from cimm_jax.views.blocks import Facts, Figures, Items, Part, Section, Status, Text
 from cimm_jax.views.ladder_figures import rung_figures
-from cimm_jax.views.ladder_words import DONE, LADDER_KINDS, against_text, climbed, defence_text, what_it_stops
+from cimm_jax.views.ladder_words import (
+    DONE,
+    FLATTERED,
+    LADDER_KINDS,
+    against_text,
+    climbed,
+    defence_text,
+    what_it_stops,
+)
 from cimm_jax.views.numbers import listed
 from cimm_jax.views.registry import part_of
 
@@ -118,7 +126,8 @@ def verdict_of(attacked: Sequence[AttackRecord | LadderRecord]) -> tuple[str, St
     kinds = [one.kind for one in sorted(found, key=lambda one: one.strength)]
     counts = {kind: kinds.count(kind) for kind in kinds}
     told = [f"{count} of {len(found)} defences {WORDS[kind][1 if count == 1 else 2]}" for kind, count in counts.items()]
-    return " ".join(told), status
+    flattered = any(not record.own_images for record in attacked if isinstance(record, LadderRecord) and record.rungs)
+    return " ".join([*told, *([FLATTERED] if flattered else [])]), status
 
 
 def limits(attacked: Sequence[AttackRecord | LadderRecord]) -> str:
@@ -128,15 +137,16 @@ def limits(attacked: Sequence[AttackRecord | LadderRecord]) -> str:
     ladders = [record for record in attacked if isinstance(record, LadderRecord)]
     if not ladders:
         return (
-            "Attackers fitted linear probes on frozen features, with the budgets above. None fine-tuned the extractor, took other "
-            "layers or trained longer, and nothing here is tamper-proof."
+            "Attackers fitted linear probes on frozen features, with the budgets above. None fine-tuned the extractor, took "
+            "other layers or trained longer, and nothing here is tamper-proof."
         )
     done = {rung for record in ladders for rung in climbed(record)}
     undone = [what for rung, what in DONE.items() if rung not in done and rung > LINEAR]
     others = " In attacks without a ladder they fitted linear probes alone." if len(ladders) < len(attacked) else ""
+    attackers = listed([what for rung, what in DONE.items() if rung in done])
     return (
-        f"On the ladder attackers {listed([what for rung, what in DONE.items() if rung in done])}, with the budgets above.{others} "
-        f"None {', '.join([*undone, 'had other images'])} or trained longer, and nothing here is tamper-proof."
+        f"On the ladder attackers {attackers}, with the budgets above.{others} None "
+        f"{', '.join([*undone, 'had other images'])} or trained longer, and nothing here is tamper-proof."
     )
 
 

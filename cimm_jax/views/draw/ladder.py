@@ -16,6 +16,8 @@ __all__ = ["Course", "draw_courses", "draw_places", "draw_rungs"]
 
 _SPREAD = 0.56
 """Of the networks around their rung, in rungs."""
+_FEW = 5
+"""Counts that all stand below their axis."""
 
 
 class Course(NamedTuple):
@@ -71,19 +73,22 @@ def draw_places(
     scheme: Scheme,
     places: Sequence[str],
     networks: Mapping[str, Sequence[Interval | None]],
+    floor: str,
     guessing: float,
 ) -> None:
-    """Cuts down, the first above, accuracy across; the first network hollow."""
+    """Cuts down, the first above, accuracy across; the first network hollow, the one that is a floor a square."""
     rows = np.arange(len(places))[::-1]
     for number, (name, found) in enumerate(networks.items()):
         middle, below, above = _ends(found)
-        style = {} if number else {"markerfacecolor": "none"}
         at = rows - _offset(number, len(networks))
-        axes.errorbar(
-            middle, at, xerr=(below, above), fmt="o", markersize=4, label=drawn_name(name), capsize=2, **style
-        )
+        (points,) = axes.plot(middle, at, "s" if name == floor else "o", markersize=4, label=drawn_name(name))
+        if name == floor:
+            points.set_color(scheme.ink)
+        if number == 0:
+            points.set_markerfacecolor("none")
+        axes.errorbar(middle, at, xerr=(below, above), fmt="none", ecolor=points.get_color(), capsize=2, elinewidth=1.1)
     axes.axvline(guessing, color=scheme.ink, linewidth=0.8, linestyle=":", label="guessing")
-    axes.set_yticks(rows, map(drawn_name, places), fontsize=7.5)
+    axes.set_yticks(rows, list(map(drawn_name, places)), fontsize=7.5)
     axes.set(xlim=(0, 1.03), ylim=(-0.6, len(places) - 0.4), xlabel="held-out accuracy")
     _finish(axes, "both")
 
@@ -102,10 +107,17 @@ def draw_courses(
       label: of the counts.
     """
     for number, (name, course) in enumerate(courses.items()):
-        line, colour = (":", scheme.ink) if name == floor else ("-" if number else "--", None)
-        axes.plot(course.counts, course.accuracy, f".{line}", color=colour, linewidth=1.5, label=drawn_name(name))
+        style = ".:" if name == floor else ".-" if number else ".--"
+        (line,) = axes.plot(course.counts, course.accuracy, style, linewidth=1.5, label=drawn_name(name))
+        if name == floor:
+            line.set_color(scheme.ink)
     axes.axhline(guessing, color=scheme.ink, linewidth=0.8, linestyle=":", label="guessing")
-    axes.set_xscale("symlog", linthresh=1)  # a head before its first step has made none
+    counts = sorted({count for course in courses.values() for count in course.counts})
+    # A head before its first step has made none, which a logarithm cannot show.
+    axes.set_xscale("log" if all(count > 0 for count in counts) else "symlog")
+    if len(counts) <= _FEW:
+        axes.set_xticks(counts, [f"{count:g}" for count in counts])
+        axes.set_xticks([], minor=True)
     axes.set(ylim=(0, 1.03), xlabel=label, ylabel="held-out accuracy")
     _finish(axes, "both")
 
@@ -122,6 +134,6 @@ def _ends(found: Sequence[Interval | None]) -> tuple[np.ndarray, np.ndarray, np.
     return shown[:, 0], np.maximum(below, 0), np.maximum(above, 0)
 
 
-def _finish(axes: "Axes", grid: "str") -> None:
+def _finish(axes: "Axes", grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, axis=grid)  # pyright: ignore
