@@ -9,8 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS, findings
+from cimm_jax.attacks.ladder.rungs import FINE_TUNING, HEADS, LAYERS, LINEAR, PROBES
+from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.attacks.measures import Deviation, steps_to_reach
-from cimm_jax.attacks.outcome import THRESHOLDS, Outcome, wilson
+from cimm_jax.attacks.outcome import THRESHOLDS, HeldOut, Outcome, wilson
+from cimm_jax.attacks.protocol import UNDEFENDED
 from cimm_jax.closed_form.allocation import ParetoFront
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.closed_form.limits import Limit, Share
@@ -37,6 +41,9 @@ from cimm_jax.runs.records import (
     DigitPair,
     History,
     ImmunizeRecord,
+    LadderBudget,
+    LadderNetwork,
+    LadderRecord,
     Record,
     ReportRecord,
     ShownRun,
@@ -65,6 +72,24 @@ SWEEP = settings.Sweep(methods=("ill_only",), seeds=1, steps=1, step_length=0.5)
 NAMES = TaskNames("digit 0 against digit 1", "digit 2 against digit 3", "digit 4 against digit 5")
 NETWORK = NetworkSource("small", Path("w.safetensors"), "images/p", "images/h", harmful_classes=("cat", "dog"), views=3)
 PART_NAMES = ("train", "heldout")
+
+LADDER = (
+    (PROBES, "adam", "features"),
+    (LINEAR, "ridge", "features"),
+    (HEADS, "mlp", "features"),
+    (LAYERS, "ridge", "layer2.0"),
+    (LAYERS, "knn", "layer2.0 + layer3.0"),
+    (FINE_TUNING, "adapters of rank 4", "all layers"),
+    (FINE_TUNING, "all weights", "all layers"),
+)
+"""Rung, attacker and place."""
+CLIMBED = {
+    "undefended": (0.85, 0.87, 0.9, 0.91, 0.95),
+    "pencil": (0.45, 0.7, 0.89, 0.9, 0.94),
+    "algorithm1": (0.44, 0.46, 0.47, 0.5, 0.93),
+    RANDOM_WEIGHTS: (0.42, 0.45, 0.46, 0.47, 0.75),
+}
+"""What the best attacker of each rung gets with all images."""
 
 
 def changed(value: Any, *path: Any, to: Any) -> Any:
@@ -290,6 +315,68 @@ def report_record() -> ReportRecord:
     )
 
 
+@cache
+def ladder_record() -> LadderRecord:
+    """A map and trained blocks of a network on all rungs, with two budgets of images."""
+    budgets = (LadderBudget(20, 60), LadderBudget(None, 400))
+    networks = {UNDEFENDED: "none", "pencil": "map", "algorithm1": "blocks", RANDOM_WEIGHTS: "random"}
+    judged, primary = HeldOut(900, 0.35), 0.75
+    tried = tuple(
+        _tried(rung, attacker, place, network, budget.images, CLIMBED[network][rung] - 0.1 * (budget.images == 60))
+        for budget in budgets
+        for rung, attacker, place in LADDER
+        for network in networks
+    )
+    outputs = {name: _reached(0.8 - 0.2 * number) for number, name in enumerate(("features", "logits", "classes"))}
+    return LadderRecord(
+        manifest=replace(
+            manifest_of(replace(ATTACK, runs=(Path("runs/p"), Path("runs/b"))), _network().checksums()),
+            command="ladder",
+        ),
+        source=NETWORK,
+        names=TaskNames("p", "h"),
+        classes=3,
+        judged=judged,
+        budgets=budgets,
+        seeds=2,
+        own_images=False,
+        networks={
+            name: LadderNetwork(
+                kind, None if kind == "random" else primary, outputs if kind in ("none", "blocks") else {}
+            )
+            for name, kind in networks.items()
+        },
+        absent={},
+        rungs={name: findings(tried, name, judged=judged, primary=primary) for name in ("pencil", "algorithm1")},
+        tried=tried,
+        peak_bytes=3 << 30,
+        network=_network(),
+    )
+
+
+@cache
+def data_ladder_record() -> LadderRecord:
+    """A map of a data set, which has no layers, no weights to tune and no floor but guessing."""
+    of_network = ladder_record()
+    tried = tuple(
+        replace(one, primary=None)
+        for one in of_network.tried
+        if one.rung in (PROBES, LINEAR, HEADS) and one.network in (UNDEFENDED, "pencil")
+    )
+    return replace(
+        of_network,
+        manifest=replace(manifest_of(ATTACK, {"train.primary.x": "5ad0"}), command="ladder"),
+        source=DataSource("digits", rows=20),
+        names=NAMES,
+        own_images=True,
+        networks={UNDEFENDED: LadderNetwork("none", None, {}), "pencil": LadderNetwork("map", None, {})},
+        absent=dict.fromkeys(("layers", "fine-tuning"), "there is no network"),
+        rungs={"pencil": findings(tried, "pencil", judged=of_network.judged, primary=None)},
+        tried=tried,
+        network=None,
+    )
+
+
 def shown_records() -> list[Record]:
     """All that have something to show, one of each command first."""
     return [
@@ -300,6 +387,8 @@ def shown_records() -> list[Record]:
         network_attack_record(),
         network_map_record(),
         trained_blocks_record(),
+        ladder_record(),
+        data_ladder_record(),
     ]
 
 
@@ -339,6 +428,31 @@ def _outcome(name: str, speed: float) -> Outcome:
         accuracy_steps=steps[0],
         undefended_accuracy_steps=5.0,
     )
+
+
+def _tried(rung: int, attacker: str, place: str, network: str, images: int, best: float) -> Tried:
+    """Three settings, the greatest of which was given up, with two seeds."""
+    steps = STEPS if attacker in ("adam", "mlp", "all weights") else (1,)
+    trains = rung == FINE_TUNING
+    return Tried(
+        rung=rung,
+        attacker=attacker,
+        place=place,
+        network=network,
+        images=images,
+        settings=(0.01, 0.1, 1.0),
+        accuracy=(best - 0.2, best, float("nan")),
+        by_seed=(best - 0.02, best + 0.02),
+        steps=steps,
+        curve=(*(best * (1 - 0.5 ** (1 + number)) for number in range(len(steps) - 1)), best),
+        primary=(0.6 if attacker == "all weights" else 0.74) if trains and network != RANDOM_WEIGHTS else None,
+        diverged=0.25,
+        seconds=1.5,
+    )
+
+
+def _reached(share: float) -> Reached:
+    return Reached(wilson(share, 900), (share, share), "ridge", "features", 0.1, None)
 
 
 def _measures() -> Measures:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, Record
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord, Record
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Part
 from cimm_jax.views.render.markdown import to_markdown
@@ -19,7 +19,7 @@ def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part]) 
 
 
 def _front_matter(records: Sequence[Record]) -> list[str]:
-    sources = [record.source for record in records if isinstance(record, AttackRecord | ImmunizeRecord)]
+    sources = [record.source for record in records if isinstance(record, AttackRecord | ImmunizeRecord | LadderRecord)]
     networked = any(isinstance(source, NetworkSource) for source in sources)
     task = ["pipeline_tag: image-classification"] if networked else []
     return ["---", "library_name: cimm_jax", *task, "tags:", *(f"- {tag}" for tag in TAGS), "---"]

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from cimm_jax.errors import InputError, one_line
-from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, Record, SweepRecord
-from cimm_jax.views import attack, diagnose, immunize, sweep
+from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, LadderRecord, Record, SweepRecord
+from cimm_jax.views import attack, diagnose, immunize, ladder, sweep
 from cimm_jax.views.blocks import Part
 
 __all__ = ["HIDDEN", "VIEWS", "claims_of", "part_of", "refusing_contradictions"]
@@ -15,6 +15,7 @@ VIEWS: dict[type[Record], Callable[[Any, str], Part]] = {
     AttackRecord: attack.attack_part,
     DiagnoseRecord: diagnose.diagnose_part,
     ImmunizeRecord: immunize.immunize_part,
+    LadderRecord: ladder.ladder_part,
     SweepRecord: sweep.sweep_part,
 }
 
@@ -55,6 +56,5 @@ def part_of(record: Record, folder: str = "") -> Part:
 
 def claims_of(record: Record) -> list[str]:
     """What is claimed of a run, one sentence each."""
-    if isinstance(record, AttackRecord):
-        return attack.claims_of(record)
-    return immunize.claims_of(record) if isinstance(record, ImmunizeRecord) else []
+    claims = {AttackRecord: attack.claims_of, ImmunizeRecord: immunize.claims_of, LadderRecord: ladder.claims_of}
+    return claims[type(record)](record) if type(record) in claims else []

@@ -234,5 +234,5 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     "weights_linear": lambda folder: weights(folder, "linear"),
     "theta": theta,
     "classes": classes,
-    **{f"results_{number}": lambda folder, number=number: records(folder, number) for number in range(8)},
+    **{f"results_{number}": lambda folder, number=number: records(folder, number) for number in range(10)},
 }

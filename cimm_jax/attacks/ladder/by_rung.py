@@ -97,6 +97,15 @@ class RungFinding:
     undefended_images: tuple[float, ...]
     word: str
 
+    @property
+    def weakest(self) -> Finding:
+        """Of the budgets with the rung's word, the one with which least of the transfer advantage is removed."""
+
+        def strength(budget: Finding) -> tuple[bool, float]:
+            return budget.word != self.word, float("inf") if budget.removed is None else budget.removed.estimate
+
+        return min(self.budgets, key=strength)
+
 
 def findings(
     tried: Sequence[Tried], defence: str, *, judged: HeldOut, primary: float | None

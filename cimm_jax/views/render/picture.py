@@ -37,16 +37,13 @@ def png_of(figures: Sequence[Figure], *, title: str) -> bytes:
     width = max(4.8, *(figure.size[0] + 0.8 for figure in figures))
     with rc_context(LIGHT.settings(opaque=True)):
         drawing = Drawing(figsize=(width * columns, height * rows + 0.4), layout="constrained")
-        grid = drawing.subplots(rows, columns, squeeze=False).flat
-        for axes, figure in zip(grid, figures, strict=False):
+        grid = drawing.subfigures(rows, columns, squeeze=False).flat
+        for panel, figure in zip(grid, figures, strict=False):
+            axes = panel.subplots()
             figure.draw(axes, LIGHT)
             axes.set_title(_wrapped(figure.caption, round(11 * width)), fontsize=8.5, loc="left")
             if figure.legend:
-                twins = axes.get_shared_x_axes().get_siblings(axes)
-                handles, labels = _entries([other for other in drawing.axes if other in twins])
-                axes.legend(handles, labels, frameon=False, fontsize=7.5)
-        for axes in list(drawing.axes)[len(figures) : rows * columns]:
-            axes.set_visible(False)
+                _legend_below(panel)
         drawing.suptitle(title, fontsize=11)
         return png_bytes(drawing)
 
