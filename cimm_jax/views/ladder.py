@@ -13,7 +13,6 @@ from cimm_jax.views.ladder_tables import (
     everybody_section,
     layers_table,
     networks_table,
-    outputs_section,
     primary_section,
     quickness_section,
     rungs_section,
@@ -31,7 +30,7 @@ from cimm_jax.views.ladder_words import (
 )
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import counted, listed, percent
-from cimm_jax.views.tables import network_facts
+from cimm_jax.views.tables import network_facts, outputs_section
 
 __all__ = ["claims_of", "headline", "ladder_part", "not_measured", "title_of"]
 
@@ -56,7 +55,7 @@ def ladder_part(record: LadderRecord, folder: str = "") -> Part:
         quickness_section(record),
         primary_section(record),
         Section("Which layer leaks", _layers(record)),
-        outputs_section(record),
+        outputs_section({name: of.outputs for name, of in record.networks.items()}),
         Section("Rungs that do not exist here", _absent(record)),
         Section("Not measured", [Items([("", text) for text in not_measured(record)])]),
         everybody_section(record),
