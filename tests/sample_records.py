@@ -136,6 +136,13 @@ def with_breaks(record: AttackRecord, extractor: str, names: Sequence[str], step
     return changed(record, "tasks", "harmful", extractor, to=outcomes)
 
 
+def with_word(record: LadderRecord, defence: str, number: int, word: str) -> LadderRecord:
+    """The same, one rung of a defence with this word, whatever the budget."""
+    rung = record.rungs[defence][number]
+    budgets = tuple(replace(budget, word=word) for budget in rung.budgets)
+    return changed(record, "rungs", defence, number, to=replace(rung, budgets=budgets, word=word))
+
+
 def without(record: AttackRecord, *extractors: str) -> AttackRecord:
     """The same, some extractors not attacked."""
     tasks = {task: {e: of for e, of in found.items() if e not in extractors} for task, found in record.tasks.items()}

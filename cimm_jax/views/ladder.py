@@ -1,7 +1,5 @@
 """An attack ladder: the picture, what each defence stops, rung by rung, where it leaks, and what was not measured."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cimm_jax.attacks.ladder.rungs import RUNGS
@@ -182,5 +180,6 @@ def _at_edge(one: Tried) -> bool:
 
 
 def _worst(record: LadderRecord) -> Status:
-    kinds: Sequence[str] = [what_it_stops(record, found) for found in record.rungs.values()]
-    return next((status for kind, (status, *_) in LADDER_KINDS.items() if kind in kinds), "neutral")
+    kinds = {what_it_stops(record, found) for found in record.rungs.values()}
+    statuses: list[Status] = [status for kind, (status, *_) in LADDER_KINDS.items() if kind in kinds]
+    return statuses[0] if statuses else "neutral"

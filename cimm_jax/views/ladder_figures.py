@@ -145,7 +145,7 @@ def _course_figure(record: LadderRecord, courses: Mapping[str, Course], *, label
     )
 
 
-def _first_and_last(values: Sequence[float]) -> str:
+def _first_and_last(values: Sequence[float] | np.ndarray) -> str:
     return f"{percent(values[0])} to {percent(values[-1])}"
 
 
