@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS, findings
+from cimm_jax.attacks.ladder.draws import ImageBudget
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, HEADS, LAYERS, LINEAR, PROBES
 from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.attacks.measures import Deviation, steps_to_reach
@@ -41,7 +42,6 @@ from cimm_jax.runs.records import (
     DigitPair,
     History,
     ImmunizeRecord,
-    LadderBudget,
     LadderNetwork,
     LadderRecord,
     Record,
@@ -61,6 +61,7 @@ STEPS = (1, 2, 5, 10, 20)
 ATTACK = settings.Attack(
     rows=20, attackers=tuple(ATTACKERS), attack_steps=20, methods=EXTRACTORS[1:], rates=3, seeds=2, out=Path("runs/a")
 )
+LADDER_ATTACK = settings.Attack(methods=EXTRACTORS[1:2], seeds=2, ladder=True, images_a_class=(20,), out=Path("runs/l"))
 IMMUNIZE = settings.Immunize(steps=4, resamples=20, no_rotate=True, json=True)
 MAP = settings.Immunize(
     model="small", weights=Path("w.safetensors"), primary="images/p", harmful="images/h", method="pencil"
@@ -133,6 +134,13 @@ def with_breaks(record: AttackRecord, extractor: str, names: Sequence[str], step
         for name, outcome in record.tasks["harmful"][extractor].items()
     }
     return changed(record, "tasks", "harmful", extractor, to=outcomes)
+
+
+def with_word(record: LadderRecord, defence: str, number: int, word: str) -> LadderRecord:
+    """The same, one rung of a defence with this word, whatever the budget."""
+    rung = record.rungs[defence][number]
+    budgets = tuple(replace(budget, word=word) for budget in rung.budgets)
+    return changed(record, "rungs", defence, number, to=replace(rung, budgets=budgets, word=word))
 
 
 def without(record: AttackRecord, *extractors: str) -> AttackRecord:
@@ -282,6 +290,8 @@ def diagnose_record() -> DiagnoseRecord:
             protection=protection,
             sample_only=protection._replace(ridge=1e-6),
         ),
+        outputs={name: _reached(0.8 - 0.2 * number) for number, name in enumerate(("features", "logits"))},
+        network=_network(),
     )
 
 
@@ -318,7 +328,7 @@ def report_record() -> ReportRecord:
 @cache
 def ladder_record() -> LadderRecord:
     """A map and trained blocks of a network on all rungs, with two budgets of images."""
-    budgets = (LadderBudget(20, 60), LadderBudget(None, 400))
+    budgets = (ImageBudget(20, 60), ImageBudget(None, 400))
     networks = {UNDEFENDED: "none", "pencil": "map", "algorithm1": "blocks", RANDOM_WEIGHTS: "random"}
     judged, primary = HeldOut(900, 0.35), 0.75
     tried = tuple(
@@ -330,7 +340,7 @@ def ladder_record() -> LadderRecord:
     outputs = {name: _reached(0.8 - 0.2 * number) for number, name in enumerate(("features", "logits", "classes"))}
     return LadderRecord(
         manifest=replace(
-            manifest_of(replace(ATTACK, runs=(Path("runs/p"), Path("runs/b"))), _network().checksums()),
+            manifest_of(replace(LADDER_ATTACK, runs=(Path("runs/p"), Path("runs/b"))), _network().checksums()),
             command="ladder",
         ),
         source=NETWORK,
@@ -365,7 +375,7 @@ def data_ladder_record() -> LadderRecord:
     )
     return replace(
         of_network,
-        manifest=replace(manifest_of(ATTACK, {"train.primary.x": "5ad0"}), command="ladder"),
+        manifest=replace(manifest_of(LADDER_ATTACK, {"train.primary.x": "5ad0"}), command="ladder"),
         source=DataSource("digits", rows=20),
         names=NAMES,
         own_images=True,
@@ -446,7 +456,7 @@ def _tried(rung: int, attacker: str, place: str, network: str, images: int, best
         steps=steps,
         curve=(*(best * (1 - 0.5 ** (1 + number)) for number in range(len(steps) - 1)), best),
         primary=(0.6 if attacker == "all weights" else 0.74) if trains and network != RANDOM_WEIGHTS else None,
-        diverged=0.25,
+        diverged=0.5,
         seconds=1.5,
     )
 

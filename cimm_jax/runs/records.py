@@ -36,6 +36,7 @@ __all__ = [
     "ShownRun",
     "SweepRecord",
     "Training",
+    "typed",
 ]
 
 SCHEMA = 4
@@ -360,3 +361,8 @@ RECORDS: dict[str, type[Record]] = {
     "sweep": SweepRecord,
 }
 """The type of record by what the manifest calls the command; `cimm attack --ladder` is "ladder"."""
+
+
+def typed(command: str) -> str:
+    """What people type for a command of `RECORDS`, as "cimm attack --ladder" for "ladder"."""
+    return "cimm attack --ladder" if command == "ladder" else f"cimm {command}"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import UnreadableError, read_regular, write_whole
 from cimm_jax.runs.codec import decode, encode
-from cimm_jax.runs.records import RECORDS, SCHEMA, Record
+from cimm_jax.runs.records import RECORDS, SCHEMA, Record, typed
 
 __all__ = ["MOST_BYTES", "RESULTS_FILE", "R", "command_of", "read_record", "read_record_of", "write_record"]
 
@@ -65,7 +65,9 @@ def read_record_of(folder: Path, kind: type[R]) -> R:
     record = read_record(folder)
     if not isinstance(record, kind):
         wanted = next(name for name, known in RECORDS.items() if known is kind)
-        raise InputError(f"runs: {folder} is a run of cimm {record.manifest.command}; give folders of cimm {wanted}")
+        raise InputError(
+            f"runs: {folder} is a run of {typed(record.manifest.command)}; give folders of {typed(wanted)}"
+        )
     return record
 
 

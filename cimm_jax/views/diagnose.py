@@ -8,7 +8,7 @@ from cimm_jax.views.blocks import Card, Cards, Facts, Figure, Figures, Part, Sec
 from cimm_jax.views.draw.pencil import draw_alignment, draw_front, draw_spectrum
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import format_number, percent, plain
-from cimm_jax.views.tables import POLICIES, before_after
+from cimm_jax.views.tables import POLICIES, before_after, network_facts, outputs_section
 
 __all__ = ["NOT_MEASURED", "STATUS", "diagnose_part"]
 
@@ -30,7 +30,7 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
     )
     card = Card("The pair:", status, f"{found.verdict} by a linear extractor", " ".join(found.reasons))
     sections = [
-        Section("Tasks", [Facts(task_facts(record.names, record.source))]),
+        Section("Tasks", [Facts(task_facts(record.names, record.source)), *network_facts(record.network)]),
         Section("Verdict", [Cards([card])]),
         Section("Figures", [Figures(_figures(found))]),
         Section("What a budget buys", [_budgets(found), Text(explained, quiet=True)]),
@@ -38,6 +38,7 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
         *_undefended(found),
         *_protection(found),
         *_ridge_path(found),
+        *([outputs_section({"as published": record.outputs})] if record.outputs else []),
         Section("Condition numbers of the budgets", [_ratios(found), Text(POLICIES, quiet=True)], folded=True),
         Section("Not measured", [Text(NOT_MEASURED)]),
         *manifest_sections(record.manifest),

@@ -1,7 +1,5 @@
 """An attack ladder: the picture, what each defence stops, rung by rung, where it leaks, and what was not measured."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cimm_jax.attacks.ladder.rungs import RUNGS
@@ -13,7 +11,6 @@ from cimm_jax.views.ladder_tables import (
     everybody_section,
     layers_table,
     networks_table,
-    outputs_section,
     primary_section,
     quickness_section,
     rungs_section,
@@ -31,7 +28,7 @@ from cimm_jax.views.ladder_words import (
 )
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import counted, listed, percent
-from cimm_jax.views.tables import network_facts
+from cimm_jax.views.tables import network_facts, outputs_section
 
 __all__ = ["claims_of", "headline", "ladder_part", "not_measured", "title_of"]
 
@@ -56,7 +53,7 @@ def ladder_part(record: LadderRecord, folder: str = "") -> Part:
         quickness_section(record),
         primary_section(record),
         Section("Which layer leaks", _layers(record)),
-        outputs_section(record),
+        outputs_section({name: of.outputs for name, of in record.networks.items()}),
         Section("Rungs that do not exist here", _absent(record)),
         Section("Not measured", [Items([("", text) for text in not_measured(record)])]),
         everybody_section(record),
@@ -183,5 +180,6 @@ def _at_edge(one: Tried) -> bool:
 
 
 def _worst(record: LadderRecord) -> Status:
-    kinds: Sequence[str] = [what_it_stops(record, found) for found in record.rungs.values()]
-    return next((status for kind, (status, *_) in LADDER_KINDS.items() if kind in kinds), "neutral")
+    kinds = {what_it_stops(record, found) for found in record.rungs.values()}
+    statuses: list[Status] = [status for kind, (status, *_) in LADDER_KINDS.items() if kind in kinds]
+    return statuses[0] if statuses else "neutral"

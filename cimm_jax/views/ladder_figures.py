@@ -15,7 +15,7 @@ from cimm_jax.views.draw.ladder import Course, draw_courses, draw_places, draw_r
 from cimm_jax.views.draw.names import drawn_name
 from cimm_jax.views.ladder_tables import best_by, places
 from cimm_jax.views.ladder_words import budget_text, climbed, rung_name
-from cimm_jax.views.numbers import percent
+from cimm_jax.views.numbers import percent, place_text
 from cimm_jax.views.render.picture import legend_columns
 
 __all__ = ["course_figures", "layers_figure", "layers_text", "rung_figures"]
@@ -46,16 +46,17 @@ def course_figures(record: LadderRecord) -> list[Figure]:
 
 def layers_figure(record: LadderRecord) -> list[Figure]:
     """What the best head on each cut gets, with most images; nothing where no other layer was taken."""
-    cuts, images = places(record), record.budgets[-1].images
+    cuts, images, guessing = places(record), record.budgets[-1].images, record.judged.guessing
     if not cuts:
         return []
     found = {
         name: [_accuracy(best_by(record, name, images, rung=LAYERS, place=cut)) for cut in cuts]
         for name in record.networks
     }
+    names = list(map(place_text, cuts))
     return [
         Figure(
-            lambda axes, scheme: draw_places(axes, scheme, cuts, found, RANDOM_WEIGHTS, record.judged.guessing),
+            lambda axes, scheme: draw_places(axes, scheme, names, found, RANDOM_WEIGHTS, guessing),
             alt=f"Best head on each of {len(cuts)} cuts: {layers_text(record)} Every value is in the table below.",
             caption=f"Best head on each cut, {budget_text(record, images)}: which layer leaks most.",
             size=(NARROW, 1.1 + 0.3 * len(cuts) + 0.17 * _legend_lines([*found, "guessing"])),
@@ -71,7 +72,7 @@ def layers_text(record: LadderRecord) -> str:
         for name in record.networks
         if (found := [of for cut in places(record) if (of := best_by(record, name, images, rung=LAYERS, place=cut))])
     }
-    told = "; ".join(f"{name} {of.place}, {percent(of.accuracy.estimate)}" for name, of in best.items())
+    told = "; ".join(f"{name} {place_text(of.place)}, {percent(of.accuracy.estimate)}" for name, of in best.items())
     return f"The cut that leaks most: {told}."
 
 
@@ -107,7 +108,7 @@ def _steps_figure(record: LadderRecord, rung: int) -> list[Figure]:
         if found:
             best = best_of(found)
             courses[name] = Course(best.steps, np.maximum.accumulate(best.curve))
-            who[name] = f"{best.attacker} at {best.place}"
+            who[name] = f"{best.attacker} at {place_text(best.place)}"
     if not courses:
         return []
     alike = len(set(who.values())) == 1
@@ -144,7 +145,7 @@ def _course_figure(record: LadderRecord, courses: Mapping[str, Course], *, label
     )
 
 
-def _first_and_last(values: Sequence[float]) -> str:
+def _first_and_last(values: Sequence[float] | np.ndarray) -> str:
     return f"{percent(values[0])} to {percent(values[-1])}"
 
 

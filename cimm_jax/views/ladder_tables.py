@@ -1,4 +1,4 @@
-"""The tables of an attack ladder: rung by rung, steps and images, the primary task, layers, outputs, everybody tried."""
+"""The tables of an attack ladder: rung by rung, steps and images, the primary task, layers, everybody tried."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,16 +9,16 @@ from cimm_jax.attacks.ladder.rungs import LAYERS
 from cimm_jax.attacks.ladder.tried import Reached, Tried, reached
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.records import LadderRecord
-from cimm_jax.views.blocks import Block, Cell, Section, Table, Text
-from cimm_jax.views.ladder_words import between, budget_text, rung_name
-from cimm_jax.views.numbers import format_number, interval_text, percent, steps_text
+from cimm_jax.views.blocks import Cell, Section, Table, Text
+from cimm_jax.views.ladder_words import budget_text, rung_name
+from cimm_jax.views.numbers import format_number, interval_text, percent, place_text, steps_text
+from cimm_jax.views.tables import reached_cell, seeds_text
 
 __all__ = [
     "best_by",
     "everybody_section",
     "layers_table",
     "networks_table",
-    "outputs_section",
     "places",
     "primary_section",
     "quickness_section",
@@ -33,17 +33,12 @@ BEST = (
 )
 QUICK = (
     "Steps, and least images, to 50 / 80 / 95 % of what the best undefended attacker gains on guessing: for steps with the "
-    "same images, for images with all there are."
+    "same images, for images with all there are. A trial is an attacker at a setting, drawn at random."
 )
 DESTROYED = (
     "Attackers who train the network change what its published head says of the primary images. Destroyed: how much primary "
     "accuracy the best attack costs them. The other is the best among attacks that keep it within two points."
 )
-OUTPUTS = (
-    "The best head on what the published head says of the blocked images, with all images, beside the same on the features. No "
-    "defence that keeps an output can prevent what that output gives."
-)
-
 KINDS = {"none": "as published", "map": "linear map", "blocks": "trained blocks", "random": "before any training"}
 
 
@@ -77,14 +72,16 @@ def rungs_section(record: LadderRecord) -> Section:
 
 
 def quickness_section(record: LadderRecord) -> Section:
-    """How many steps and images attackers need."""
+    """How many steps, images and trials attackers need."""
     tables = []
     for defence, found in record.rungs.items():
         steps = [(rung_name(of.rung), [_steps_row(record, budget) for budget in of.budgets]) for of in found]
         images = [(rung_name(of.rung), [[_counts(of.undefended_images), _counts(of.images)]]) for of in found]
+        trials = [(rung_name(of.rung), [_trials_row(record, budget) for budget in of.budgets]) for of in found]
         tables += [
             Table(f"Steps to 50 / 80 / 95 %: {defence}", ["rung", "with", "undefended", defence], steps),
             Table(f"Images to 50 / 80 / 95 %: {defence}", ["rung", "undefended", defence], images),
+            Table(f"Expected best of 1 / 10 / all trials: {defence}", ["rung", "with", "undefended", defence], trials),
         ]
     return Section("How quickly they get it", [*tables, Text(QUICK, quiet=True)] if tables else [])
 
@@ -104,7 +101,10 @@ def layers_table(record: LadderRecord, networks: Sequence[str]) -> Table:
     """What the best head on each cut gets, with most images."""
     images = record.budgets[-1].images
     groups = [
-        (place, [[_cell(best_by(record, name, images, rung=LAYERS, place=place)) for name in networks]])
+        (
+            place_text(place),
+            [[reached_cell(best_by(record, name, images, rung=LAYERS, place=place)) for name in networks]],
+        )
         for place in places(record)
     ]
     return Table(f"Best head on each cut, {budget_text(record, images)}", ["cut", *networks], groups)
@@ -119,19 +119,6 @@ def networks_table(record: LadderRecord) -> Table:
     return Table("What was attacked", ["network", "kind", "primary accuracy as published"], groups)
 
 
-def outputs_section(record: LadderRecord) -> Section:
-    """What the outputs of the published head give away."""
-    outputs = list(dict.fromkeys(name for of in record.networks.values() for name in of.outputs))
-    groups = [
-        (name, [[_cell(of.outputs.get(output)) for output in outputs]])
-        for name, of in record.networks.items()
-        if of.outputs
-    ]
-    caption = "What the published outputs alone give an attacker"
-    blocks: list[Block] = [Table(caption, ["network", *outputs], groups), Text(OUTPUTS, quiet=True)]
-    return Section("The output floor", blocks if groups else [])
-
-
 def everybody_section(record: LadderRecord) -> Section:
     """Every attacker against every network, one table a budget."""
     return Section(
@@ -142,7 +129,7 @@ def everybody_section(record: LadderRecord) -> Section:
 
 
 def _best_row(record: LadderRecord, of: Finding, floored: bool) -> list[object]:
-    best = [_cell(one) for one in (of.undefended, of.defended, *([of.floor] if floored else []))]
+    best = [reached_cell(one) for one in (of.undefended, of.defended, *([of.floor] if floored else []))]
     return [budget_text(record, of.images), *best, Cell(percent(of.least_difference)), _removed(of.removed), of.word]
 
 
@@ -154,24 +141,23 @@ def _steps_row(record: LadderRecord, of: Finding) -> list[object]:
     return [budget_text(record, of.images), _counts(of.undefended_steps), _counts(of.steps)]
 
 
+def _trials_row(record: LadderRecord, of: Finding) -> list[object]:
+    return [budget_text(record, of.images), *(_expected(trials) for trials in (of.undefended_trials, of.trials))]
+
+
+def _expected(best: np.ndarray) -> Cell:
+    """Accuracy expected of one, ten and all trials, as far as there are so many."""
+    counts = sorted({number for number in (1, 10, len(best)) if 0 < number <= len(best)})
+    return Cell(" / ".join(percent(best[number - 1]) for number in counts))
+
+
 def _primary_row(record: LadderRecord, of: Finding) -> list[object]:
     destroyed = Cell("-" if of.destroyed is None else percent(of.destroyed))
-    return [budget_text(record, of.images), _cell(of.defended), destroyed, _cell(of.keeping)]
+    return [budget_text(record, of.images), reached_cell(of.defended), destroyed, reached_cell(of.keeping)]
 
 
 def _counts(counts: Sequence[float]) -> Cell:
     return Cell(steps_text(counts))
-
-
-def _cell(of: Reached | None) -> Cell:
-    """An accuracy, its interval, and who got it."""
-    if of is None:
-        return Cell("-")
-    lines = [between(of.accuracy), f"{of.attacker}, {of.place}"]
-    lines += [] if np.isnan(of.setting) else [f"setting {format_number(of.setting)}"]
-    lines += _range("seeds", of.seeds)
-    lines += [] if of.primary is None else [f"primary {percent(of.primary)}"]
-    return Cell(percent(of.accuracy.estimate), tuple(lines))
 
 
 def _everybody(record: LadderRecord, images: int) -> Table:
@@ -182,7 +168,7 @@ def _everybody(record: LadderRecord, images: int) -> Table:
         groups.append((rung_name(rung), []))
         for attacker, place in dict.fromkeys((name, at) for _, of, name, at in tried if of == rung):
             cells = [_tried(tried.get((network, rung, attacker, place))) for network in networks]
-            groups.append((f"{attacker}, {place}", [cells]))
+            groups.append((f"{attacker}, {place_text(place)}", [cells]))
     return Table(f"Every attacker, {budget_text(record, images)}", ["attacker", *networks], groups)
 
 
@@ -190,7 +176,7 @@ def _tried(of: Tried | None) -> Cell:
     if of is None:
         return Cell("-")
     known = [(setting, value) for setting, value in zip(of.settings, of.accuracy, strict=True) if not np.isnan(value)]
-    lines = _range("seeds", of.by_seed)
+    lines = seeds_text(of.by_seed)
     lines += [f"setting {_spread(of.settings, format_number)}"] if not np.isnan(of.settings).all() else []
     lines += [f"best at {format_number(of.setting)} of {len(known)}"] if len(known) > 1 else []
     lines += [f"settings {_spread([value for _, value in known], percent)}"] if len(known) > 1 else []
@@ -198,10 +184,6 @@ def _tried(of: Tried | None) -> Cell:
     lines += [] if of.primary is None else [f"primary {percent(of.primary)}"]
     lines += [f"{percent(of.diverged)} diverged"] if of.diverged else []
     return Cell(percent(of.best), (*lines, f"{of.seconds:.3g} s"))
-
-
-def _range(what: str, values: Sequence[float]) -> list[str]:
-    return [f"{what} {_spread(values, percent)}"] if min(values) < max(values) else []
 
 
 def _spread(values: Sequence[float], shown: Callable[[object], str]) -> str:

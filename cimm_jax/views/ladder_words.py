@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from cimm_jax.attacks.ladder.by_rung import FAILS, HOLDS, NOTHING, WEAKENS, Finding, RungFinding
 from cimm_jax.attacks.ladder.rungs import ANY, FINE_TUNING, HEADS, LAYERS, LINEAR, PROBES, RUNGS
 from cimm_jax.attacks.ladder.tried import Reached
-from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.records import LadderRecord
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Status
 from cimm_jax.views.numbers import counted, listed, percent
+from cimm_jax.views.tables import between
 
 __all__ = [
     "DONE",
@@ -17,7 +17,6 @@ __all__ = [
     "LADDER_KINDS",
     "MEANING",
     "against_text",
-    "between",
     "budget_text",
     "claim_texts",
     "climbed",
@@ -162,11 +161,6 @@ def claim_texts(record: LadderRecord, defence: str) -> list[str]:
         for of in record.rungs[defence]
         if of.word in told
     ]
-
-
-def between(interval: Interval) -> str:
-    """Like "65 % to 75 %"."""
-    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def _whom(rung: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cimm_jax.data import TaskNames
-from cimm_jax.runs.records import Manifest
+from cimm_jax.runs.records import Manifest, typed
 from cimm_jax.runs.source import DataSource, NetworkSource
 from cimm_jax.views.blocks import Code, Facts, Section
 
@@ -16,7 +16,7 @@ __all__ = ["manifest_sections", "task_facts"]
 def manifest_sections(manifest: Manifest, rows: Mapping[str, Mapping[str, int]] | None = None) -> list[Section]:
     """The command with its seed, rows and versions, then settings and checksums; all to unfold."""
     seeds = manifest.settings.get("seeds")
-    facts: list[tuple[str, object]] = [("command", f"cimm {manifest.command}")]
+    facts: list[tuple[str, object]] = [("command", typed(manifest.command))]
     facts += [("seed", manifest.settings["seed"])] if "seed" in manifest.settings else []
     facts += [("seeds", f"{seeds}, split from it")] if seeds else []
     facts += [

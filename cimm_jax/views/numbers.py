@@ -11,6 +11,7 @@ __all__ = [
     "interval_text",
     "listed",
     "percent",
+    "place_text",
     "plain",
     "steps_text",
     "times",
@@ -75,6 +76,16 @@ def counted(count: int, noun: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Like "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def place_text(place: str) -> str:
+    """Where attackers put a head; of many layers together, how many and from which to which.
+
+    >>> [place_text(place) for place in ("layer2.0", "a + b + c + d")]
+    ['layer2.0', '4 layers, a to d']
+    """
+    layers = place.split(" + ")
+    return place if len(layers) < 4 else f"{len(layers)} layers, {layers[0]} to {layers[-1]}"
 
 
 def _short(value: object) -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cimm_jax.errors import InputError, one_line
-from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, LadderRecord, Record, SweepRecord
+from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, LadderRecord, Record, SweepRecord, typed
 from cimm_jax.views import attack, diagnose, immunize, ladder, sweep
 from cimm_jax.views.blocks import Part
 
@@ -50,7 +50,7 @@ def refusing_contradictions(folders: str) -> Iterator[None]:
 def part_of(record: Record, folder: str = "") -> Part:
     """What is shown of a record; raises `InputError` for one that has nothing to show."""
     if type(record) not in VIEWS:
-        raise InputError(f"runs: {folder} was written by cimm {record.manifest.command}, which has nothing to show")
+        raise InputError(f"runs: {folder} was written by {typed(record.manifest.command)}, which has nothing to show")
     return VIEWS[type(record)](record, folder)
 
 

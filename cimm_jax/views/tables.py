@@ -1,7 +1,9 @@
 """Tables that several kinds of run share."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
+from cimm_jax.attacks.ladder.tried import Reached
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.closed_form.limits import Share
 from cimm_jax.measures.definition import Verdict
@@ -10,18 +12,22 @@ from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.network_data import ImagePart, NetworkData
-from cimm_jax.views.blocks import Card, Cell, Facts, Table, Text
-from cimm_jax.views.numbers import format_number, interval_text, percent
+from cimm_jax.views.blocks import Card, Cell, Facts, Section, Table, Text
+from cimm_jax.views.numbers import format_number, interval_text, percent, place_text
 
 __all__ = [
     "PARTS",
     "PART_COLUMNS",
     "POLICIES",
     "before_after",
+    "between",
     "group_table",
     "kept_table",
     "network_facts",
+    "outputs_section",
     "ratio_table",
+    "reached_cell",
+    "seeds_text",
     "verdict_card",
 ]
 
@@ -36,6 +42,10 @@ POLICIES = (
     "condition numbers. Intervals are those of resampled rows, whose least eigenvalues lie lower: an estimate may lie outside."
 )
 
+OUTPUTS = (
+    "The best head on what the published head says of the blocked images, with all images, beside the same on the features. No "
+    "defence that keeps an output can prevent what that output gives."
+)
 
 PART_COLUMNS: tuple[tuple[str, Callable[[PartMeasures], Cell]], ...] = (
     ("share of the limit", lambda of: Cell("") if of.share is None else _share(of.share)),
@@ -130,6 +140,38 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
             text = f"{images.images} images of {images.classes} classes{views}{_skipped_text(images)}"
             facts.append((f"{task}, {PARTS[part]}", text))
     return [Facts(facts)]
+
+
+def outputs_section(by_network: Mapping[str, Mapping[str, Reached]]) -> Section:
+    """What the outputs of the published head give away, by network and what is looked at; empty where there is no head."""
+    said = {name: outputs for name, outputs in by_network.items() if outputs}
+    columns = list(dict.fromkeys(output for outputs in said.values() for output in outputs))
+    groups = [(name, [[reached_cell(outputs.get(output)) for output in columns]]) for name, outputs in said.items()]
+    caption = "What the published outputs alone give an attacker"
+    table = Table(caption, ["network", *columns], groups)
+    return Section("The output floor", [table, Text(OUTPUTS, quiet=True)] if said else [])
+
+
+def reached_cell(of: Reached | None) -> Cell:
+    """What the best of several attackers got: accuracy, its interval, who it was and where."""
+    if of is None:
+        return Cell("-")
+    lines = [between(of.accuracy), f"{of.attacker}, {place_text(of.place)}"]
+    lines += [] if math.isnan(of.setting) else [f"setting {format_number(of.setting)}"]
+    lines += seeds_text(of.seeds)
+    lines += [] if of.primary is None else [f"primary {percent(of.primary)}"]
+    return Cell(percent(of.accuracy.estimate), tuple(lines))
+
+
+def seeds_text(accuracies: Sequence[float]) -> list[str]:
+    """Least and greatest accuracy of any seed; nothing where all are alike."""
+    low, high = percent(min(accuracies)), percent(max(accuracies))
+    return [] if low == high else [f"seeds {low} to {high}"]
+
+
+def between(interval: Interval) -> str:
+    """Like "65 % to 75 %"."""
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def _skipped_text(images: ImagePart) -> str:

@@ -80,7 +80,9 @@ def test_a_course_without_a_finite_loss_is_drawn_without_it():
 
 def test_the_legend_of_a_panel_is_that_of_both_of_its_scales(monkeypatch):
     shown = []
-    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axes, handles, labels, **style: shown.append(labels))
+    monkeypatch.setattr(
+        "matplotlib.figure.SubFigure.legend", lambda panel, handles, labels, **style: shown.append(labels)
+    )
     figures = part_of(diagnose_record()).figures
     png_of([*figures[:1], plain()], title="a run")
     assert shown == [["mu", "harmful labels", "primary labels"], ["a line"]]

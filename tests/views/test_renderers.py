@@ -8,6 +8,7 @@ from pages import Page, page_and_card, undrawn, undrawn_page
 from sample_records import changed, network_map_record, renamed, shown_records
 
 from cimm_jax.errors import printable
+from cimm_jax.runs.records import typed
 from cimm_jax.views.blocks import Cards, Cell, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number
 from cimm_jax.views.registry import part_of
@@ -112,7 +113,7 @@ def test_what_is_folded_is_on_the_page_and_nowhere_else(record, rendered):
     for section in folded:
         for expected in told(section):
             assert expected in texts["page"], expected
-    assert f"cimm {record.manifest.command}" in texts["page"]
+    assert typed(record.manifest.command) in texts["page"]
     for name in ("terminal", "markdown"):
         assert "layout of results.json" not in texts[name]
 

@@ -20,6 +20,7 @@ TRIED = 12
 CONSISTENT = {
     "DigitPair.primary": lambda digit: (digit + 1) % 10,
     "DigitPair.harmful": lambda digit: (digit + 1) % 10,
+    "LadderRecord.peak_bytes": lambda memory: 2 * memory,
     "SweepRecord.pairs": lambda pairs: pairs[::-1],
 }
 """Other values where most make no sense."""

@@ -29,7 +29,7 @@ class Course(NamedTuple):
     """
 
     counts: Sequence[float]
-    accuracy: Sequence[float]
+    accuracy: Sequence[float] | np.ndarray
 
 
 def draw_rungs(
