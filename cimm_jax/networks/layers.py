@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cimm_jax.networks.convolution import convolved
+
 __all__ = ["SAME", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "Padding"]
 
 SAME = "SAME"
@@ -50,6 +52,7 @@ class ConvNorm(nnx.Module):
             strides=stride,
             padding=padding,
             use_bias=False,
+            conv_general_dilated=convolved,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             rngs=rngs,
         )
