@@ -9,7 +9,7 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.lora import widths
 
-__all__ = ["LARGE", "LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "keeps_head", "standard_fine_tuners"]
+__all__ = ["LARGE", "LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
 
 SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_size=200)
 """The attacker of Deng et al. (2024, arXiv 2404.12699), who take 20 epochs of all the images; a gentle one."""
@@ -17,12 +17,10 @@ SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_si
 RANKS = (1, 4, 16, 64)
 
 LARGE = 64
-"""Pixels: larger images are not taken through the whole network, but from the last blocks on, whose activations are kept."""
+"""Pixels: larger images go through the last blocks only, whose activations are kept."""
 
 LAST_BLOCKS = 3
-"""That adapters are put on where images are large."""
-
-_TRIED = {"schedule": "cosine", "batch_size": 32}
+"""That adapters are put on there."""
 
 
 class FineTuners(NamedTuple):
@@ -30,45 +28,63 @@ class FineTuners(NamedTuple):
 
     Attributes:
       attackers: those that can be.
-      left_out: those that cannot, by name, each with the reason.
+      left_out: those that cannot, each as "name: reason".
     """
 
     attackers: tuple[FineTuning, ...]
-    left_out: dict[str, str]
+    left_out: tuple[str, ...]
 
 
-def standard_fine_tuners(model: Backbone) -> FineTuners:
-    """Those who train the last block, adapters of every rank of `RANKS`, and all weights, by SGD, momentum and AdamW.
+def last_block(model: Backbone) -> str:
+    """The last cut that leaves a linear layer or a convolution in the tail."""
+    return _blocks(model)[-1]
 
-    The rates are those that did best on a ResNet20 with 5 and 20 images a class, undefended and from random weights.
+
+def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
+    """Attackers of the last block, with low-rank adapters and of all weights.
+
+    Their rates, batches and schedule are good for a few images a class and some 60 steps, on the published network as well as
+    from random weights. Whoever would keep the published head is left out where it has fewer outputs than there are classes, a
+    rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then.
+
+    Args:
+      model: the published network.
+      classes: how many classes they tell apart.
     """
-    blocks = _blocks(model)
-    large = model.config.preprocess.size > LARGE
-    cut = blocks[-LAST_BLOCKS] if large else None
-    widest = max(widths(functional.split(model, cut).tail).values())
-    fit = [rank for rank in RANKS if rank <= widest]
-    found = [
-        FineTuning("last block", blocks[-1], None, "adamw", "solved", (4e-3, 2e-2), **_TRIED),
-        *(FineTuning(f"LoRA {rank}", cut, rank, "adamw", "solved", (1e-2,), **_TRIED) for rank in fit),
+    cut, adapted_from = last_block(model), None
+    if large := model.config.preprocess.size > LARGE:
+        adapted_from = _blocks(model)[-LAST_BLOCKS]
+    widest = max(widths(functional.split(model, adapted_from).tail).values())
+    ranks = [rank for rank in RANKS if rank <= widest]
+    possible = [_few_images("last block", "adamw", "solved", (4e-3, 2e-2), cut=cut)]
+    possible += [
+        _few_images(f"LoRA rank {rank}", "adamw", "solved", (1e-2,), cut=adapted_from, rank=rank) for rank in ranks
     ]
-    left_out = {f"LoRA {rank}": f"the widest layer has rank {widest}" for rank in RANKS if rank not in fit}
-    everything = (
-        FineTuning("SGD", None, None, "sgd", "new", (0.3,), **_TRIED),
-        FineTuning("momentum", None, None, "momentum", "new", (0.03, 0.1), **_TRIED),
-        FineTuning("AdamW", None, None, "adamw", "solved", (1e-3, 4e-3), **_TRIED),
-    )
-    kept = FineTuning("momentum, published head", None, None, "momentum", "kept", (0.02, 0.1), **_TRIED)
-    if large:
-        reason = f"images of {model.config.preprocess.size} pixels are not taken through the whole network"
-        return FineTuners(tuple(found), {**left_out, **{one.name: reason for one in (*everything, kept)}})
-    return FineTuners((*found, *everything, kept), left_out)
-
-
-def keeps_head(attacker: FineTuning, classes: int, outputs: int) -> bool:
-    """Whether the published head has outputs enough for an attacker of so many classes who keeps it."""
-    return attacker.head != "kept" or classes <= outputs
+    left_out = [f"LoRA rank {rank}: the widest layer has full rank {widest}" for rank in RANKS if rank not in ranks]
+    everything = [
+        _few_images("all weights, new head, momentum", "momentum", "new", (0.03, 0.1)),
+        _few_images("all weights, solved head, AdamW", "adamw", "solved", (2e-3, 6e-3)),
+        _few_images("all weights, solved head, SGD", "sgd", "solved", (1.0,)),
+        _few_images("all weights, published head, momentum", "momentum", "kept", (0.03, 0.1)),
+    ]
+    for attacker in everything:
+        if large:
+            left_out.append(
+                f"{attacker.name}: images of {model.config.preprocess.size} pixels go through the last blocks only"
+            )
+        elif attacker.head == "kept" and model.config.classes < classes:
+            left_out.append(f"{attacker.name}: it has {model.config.classes} outputs for {classes} classes")
+        else:
+            possible.append(attacker)
+    return FineTuners(tuple(possible), tuple(left_out))
 
 
 def _blocks(model: Backbone) -> list[str]:
     """The cuts before parts with a linear layer or a convolution, in order."""
     return [cut for cut in model.cuts[:-1] if widths(nnx.state(model.parts[cut], nnx.Param))]
+
+
+def _few_images(
+    name: str, optimizer: str, head: str, rates: tuple[float, ...], cut: str | None = None, rank: int | None = None
+) -> FineTuning:
+    return FineTuning(name, cut, rank, optimizer, head, rates, batch_size=32, schedule="cosine")

@@ -18,7 +18,9 @@ SMALL = ("--images-a-class", "2", "--seeds", "2", "--judged", "12", "--tuning-st
 
 
 def climb(inputs, out, *more) -> int:
-    return cli.main(["attack", *map(str, more), "--ladder", *SMALL, "--cache", str(inputs / "cache"), "--out", str(out)])
+    return cli.main(
+        ["attack", *map(str, more), "--ladder", *SMALL, "--cache", str(inputs / "cache"), "--out", str(out)]
+    )
 
 
 @pytest.fixture(scope="module")
