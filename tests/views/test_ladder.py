@@ -1,7 +1,8 @@
-"""The part of a ladder: the picture first, then what each defence stops, rung by rung, where it leaks, and what is left open."""
+"""The part of a ladder: the picture first, then what each defence stops, rung by rung, where it leaks, what is left open."""
 
 import base64
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_rungs_stand_across_with_intervals_random_weights_as_bars_and_guessing_a
     lines = {line.get_label(): line for line in axes.lines}
     for number, name in enumerate(("undefended", "pencil", "algorithm1")):
         np.testing.assert_allclose(lines[name].get_ydata(), CLIMBED[name])
-        assert (np.diff(lines[name].get_xdata()) == 1).all()
+        np.testing.assert_allclose(np.diff(lines[name].get_xdata()), 1)
         assert lines[name].get_linestyle() == ("-" if number else "--")
     assert RANDOM_WEIGHTS not in lines
     np.testing.assert_allclose([bar.get_height() for bar in axes.patches], CLIMBED[RANDOM_WEIGHTS])
@@ -103,8 +104,7 @@ def test_rungs_stand_across_with_intervals_random_weights_as_bars_and_guessing_a
     assert any(np.allclose(end, (interval.low, interval.high)) for end in ends)
     assert axes.get_ylim()[0] == 0
     assert axes.get_ylim()[1] >= 1
-    handles, labels = axes.get_legend_handles_labels()
-    assert sorted(labels) == sorted([*NAMES, "guessing"])
+    assert sorted(axes.get_legend_handles_labels()[1]) == sorted([*NAMES, "guessing"])
 
 
 def test_networks_do_not_hide_one_another():
@@ -155,10 +155,8 @@ def test_courses_against_images_trials_and_steps():
     np.testing.assert_allclose(lines_of(trials)["pencil"].get_ydata(), found.trials)
     np.testing.assert_allclose(lines_of(trials)["undefended"].get_ydata(), found.undefended_trials)
     assert RANDOM_WEIGHTS not in lines_of(trials)
-    assert [figure.caption.split(",")[0] for figure in steps] == [
-        f"Best against steps{''}" for _ in ("gradients", "nonlinear", "fine-tuning")
-    ]
-    assert "fine-tuning" in steps[-1].caption
+    told = [figure.caption.split(", ")[:2] for figure in steps]
+    assert told == [["Best against steps", rung] for rung in ("gradients", "nonlinear", "fine-tuning")]
     assert "all weights at all layers" in steps[-1].caption, "it makes steps, adapters were judged once"
     assert lines_of(steps[0])[RANDOM_WEIGHTS].get_linestyle() == ":"
     assert lines_of(steps[0])["pencil"].get_ydata()[-1] == pytest.approx(0.45)
@@ -200,7 +198,7 @@ def test_which_layer_leaks_most_before_and_after():
     np.testing.assert_allclose(lines_of(figure)["algorithm1"].get_xdata(), [0.5, 0.625])
     assert lines_of(figure)["algorithm1"].get_ydata()[0] > lines_of(figure)["algorithm1"].get_ydata()[1]
     page = undrawn_page(record)
-    assert "62.5 %59.3 % to 65.6 %knn, layer2.0 + layer3.0setting 0.1" in page.alone
+    assert any(re.fullmatch("62.5 %59.. % to 65.. %knn, layer2.0 [+] layer3.0setting 0.1", text) for text in page.alone)
     assert layers_figure(data_ladder_record()) == []
 
 
@@ -282,7 +280,10 @@ def test_everybody_tried_is_there_to_unfold():
     page = undrawn_page(record)
     for _, attacker, place in LADDER:
         assert page.headers.count(("row", f"{attacker}, {place}")) == 2, "once a budget"
-    cell = "44 %seeds 42 % to 46 %setting 0.01 to 1best at 0.1 of 2settings 24 % to 44 %1 to 20 steps: 22 % to 44 %50 % diverged1.5 s"
+    cell = (
+        "44 %seeds 42 % to 46 %setting 0.01 to 1best at 0.1 of 2settings 24 % to 44 %1 to 20 steps: 22 % to 44 %50 % diverged"
+        "1.5 s"
+    )
     assert cell in page.alone
     once = replace(record.tried[0], settings=(math.nan,), accuracy=(0.75,), by_seed=(0.75,), steps=(1,), curve=(0.75,))
     once = replace(once, diverged=0.0)
@@ -363,8 +364,8 @@ def test_a_network_that_nobody_fine_tuned_is_not_said_to_hold():
 def test_the_headline_names_one_defence_and_counts_several():
     record = ladder_record()
     assert headline(record) == (
-        "Of 2 defences, 2 protect in part: not every kind of attacker is stopped. The attackers' images were the defender's too, "
-        "which flatters the defence."
+        "Of 2 defences, 2 protect in part: not every kind of attacker is stopped. The attackers' images were the defender's "
+        "too, which flatters the defence."
     )
     for number in range(6):
         record = with_word(record, "algorithm1", number, FAILS)
@@ -417,8 +418,8 @@ def test_beside_another_attack_the_ladder_comes_first_on_the_page_and_in_the_car
     assert page.attributes("alt")[0] == rung_figures(ladder_record())[0].alt
     _, card = page_and_card(*records)
     assert card.index("with 20 images a class") < card.index("What attackers get of the harmful task")
-    assert "- nonlinear: does not stop nonlinear heads (79\N{NO-BREAK SPACE}% right" in card
-    assert "- gradients: holds (35\N{NO-BREAK SPACE}% right" in card
+    assert "- nonlinear: does not stop nonlinear heads (79 % right, undefended 80 %" in card
+    assert "- gradients: holds (35 % right, undefended 75 %" in card
     assert "pipeline_tag: image-classification" in card
 
 
