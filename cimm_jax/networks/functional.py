@@ -18,7 +18,18 @@ from flax import nnx
 
 from cimm_jax.networks.backbone import Backbone
 
-__all__ = ["Split", "features", "logits", "merge", "pooled", "split", "tail", "train_tail", "trunk"]
+__all__ = [
+    "Split",
+    "batch_statistics",
+    "features",
+    "logits",
+    "merge",
+    "pooled",
+    "split",
+    "tail",
+    "train_tail",
+    "trunk",
+]
 
 
 class Split(NamedTuple):
@@ -84,6 +95,24 @@ def tail(parts: Split, activations: jax.Array, cut: str) -> jax.Array:
 
 def train_tail(parts: Split, activations: jax.Array, cut: str) -> tuple[jax.Array, nnx.State]:
     """`Backbone.tail` with the statistics of the batch: the features, and the new `batch_stats`."""
-    model = merge(parts)
+    model = _own(parts)
     result = model.tail(activations, cut, training=True)
     return result, nnx.state(model, nnx.BatchStat)
+
+
+def batch_statistics(parts: Split, activations: jax.Array, cut: str) -> nnx.State:
+    """`batch_stats` that make `tail` of these activations what `train_tail` is: those of this batch alone, behind the cut.
+
+    A training step stores momentum * stored + (1 - momentum) * batch; this is one with a momentum of 0.
+    """
+    model = _own(parts)
+    for _, layer in nnx.iter_modules(model):
+        if isinstance(layer, nnx.BatchNorm):
+            layer.momentum = 0.0
+    model.tail(activations, cut, training=True)
+    return nnx.state(model, nnx.BatchStat)
+
+
+def _own(parts: Split) -> Backbone:
+    """The model with variables of its own: those of the parts may be from outside of what is being traced, and stay."""
+    return nnx.merge(*parts, copy=True)

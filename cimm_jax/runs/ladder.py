@@ -1,8 +1,9 @@
 """The attack ladder: every rung's attackers, on the same images, against defences, the published network, random weights."""
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,7 @@ class _Climbers:
     def __init__(self, scene: Scene, draws: Draws, units: KeptUnits, settings: LadderSettings):
         self._scene, self._draws, self._units, self._seed = scene, draws, units, settings.seed
         self._layers = _layers(scene, settings.layers)
+        self._made: dict[str, Tried] = {}
 
     def on_features(self, rungs: Sequence[int]) -> list[Tried]:
         """Every attacker of these rungs on every network with every budget."""
@@ -199,15 +201,12 @@ class _Climbers:
                 runs, operator.rates, operator.records, seconds=time.monotonic() - begun, images=budget.images, **about
             )
 
-        described = [operator.name, operator.rates, operator.records, operator.loss.__name__]
-        return self._units.get(
-            make,
-            rung=rung,
-            place=place,
-            operator=described,
-            network=[exposed.name, exposed.checksum],
-            images=budget.images,
-        )
+        described = [rung, operator.name, operator.rates, operator.records, operator.loss.__name__, budget.images]
+        looked_at = [exposed.identity(name) for name in place.split(" + ")]
+        key = json.dumps([described, looked_at])
+        if key not in self._made:
+            self._made[key] = self._units.get(make, operator=described, looked_at=looked_at)
+        return replace(self._made[key], network=exposed.name, place=place)
 
     def _places(self, exposed: Exposed) -> list[tuple[str, ...]]:
         """Layers one by one, the last three and all together."""
@@ -223,7 +222,7 @@ def _fine_tuned(
     from cimm_jax.runs.network_subject import NetworkSubject
 
     assert isinstance(subject, NetworkSubject)  # only networks have images
-    total = runs_of_tuning(scene, draws, settings.tuning.of(subject.network), settings.seeds)
+    total = runs_of_tuning(scene, draws, settings.tuning)
     with progress_bar("fine-tuning", total) as progress:
         made = 0
 
@@ -232,18 +231,15 @@ def _fine_tuned(
             made += 1
             progress(made)
 
-        return list(
-            fine_tuned(
-                scene,
-                draws,
-                settings.tuning,
-                seeds=settings.seeds,
-                seed=settings.seed,
-                cache=subject.cache,
-                kept=kept,
-                made_by=made_by,
-                progress=one_more,
-            )
+        return fine_tuned(
+            scene,
+            draws,
+            settings.tuning,
+            seed=settings.seed,
+            cache=subject.cache,
+            kept=kept,
+            made_by=made_by,
+            progress=one_more,
         )
 
 

@@ -39,7 +39,8 @@ class Exposed:
     Attributes:
       name: of the defence, "undefended" or "random weights".
       kind: "none", "map", "blocks" or "random".
-      checksum: of all its weights.
+      weights: checksum of the network's.
+      mapping: checksum of the map behind it; empty if there is none.
       places: what it makes of the attackers' rows and of the judge's, by place, "features" among them.
       published: the network itself; None if there is none.
       primary: share of the judge's primary images that its head classifies rightly; None if there is no head.
@@ -47,10 +48,18 @@ class Exposed:
 
     name: str
     kind: str
-    checksum: str
+    weights: str
+    mapping: str
     places: Mapping[str, tuple[Rows, Rows]]
     published: Published | None
     primary: float | None
+
+    def identity(self, place: str) -> str:
+        """Of what it makes of an image there: what a map does not change is the same as without it."""
+        if place == BEFORE_MAP:
+            return f"{self.weights} {FEATURES}"
+        of_network = place in self.places and place != FEATURES
+        return f"{self.weights} {place}" if of_network or not self.mapping else f"{self.weights} {self.mapping} {place}"
 
     @cached_property
     def outputs(self) -> dict[str, tuple[Rows, Rows]]:
@@ -129,7 +138,7 @@ def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed:
         theta = np.asarray(defence.theta)
         parts = (Rows(np.asarray(fit.x) @ theta, labels), Rows(np.asarray(heldout.x)[rows] @ theta, judged[rows]))
         kind = "none" if defence.name == UNDEFENDED else "map"
-        exposed.append(Exposed(defence.name, kind, checksum(theta), {FEATURES: parts}, None, None))
+        exposed.append(Exposed(defence.name, kind, "data", checksum(theta), {FEATURES: parts}, None, None))
     reason = "there are features, and no network that they come from"
     return Scene(
         classes=int(max(labels.max(), judged.max())) + 1,
@@ -174,9 +183,9 @@ def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int,
         (fit, labels), (judged, judged_labels), (kept, kept_labels) = seen
         places = {place: (Rows(fit[place], labels), Rows(judged[place], judged_labels)) for place in fit}
         right = float(np.mean(of.head.logits(kept[FEATURES]).argmax(1) == kept_labels))
-        identity = weights if of.mapping is None else f"{weights} {checksum(of.mapping)}"
+        mapping = "" if of.mapping is None else checksum(of.mapping)
         primary_right = None if kinds[name] == "random" else right
-        exposed.append(Exposed(name, kinds[name], identity, places, of, primary_right))
+        exposed.append(Exposed(name, kinds[name], weights, mapping, places, of, primary_right))
     return Scene(
         classes=len(pool.classes),
         labels=pool.labels,

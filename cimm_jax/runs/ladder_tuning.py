@@ -1,20 +1,23 @@
 """The rung of those who fine-tune: every attacker at every rate on one draw of images, then the best of them on the others."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax.attacks.fine_tuning import FineTuning, Victim, fine_tune, standard_fine_tuning
+from cimm_jax.attacks.fine_tuners import standard_fine_tuners
+from cimm_jax.attacks.fine_tuning import FineTuning, fine_tune
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.attacks.ladder.draws import Draws, ImageBudget
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING
-from cimm_jax.attacks.ladder.tried import Tried
+from cimm_jax.attacks.ladder.tried import Tried, best_of
+from cimm_jax.attacks.protocol import UNDEFENDED
+from cimm_jax.attacks.victim import Victim
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.errors import check_count
 from cimm_jax.networks import functional
@@ -32,7 +35,7 @@ class TuningSettings:
     """How attackers fine-tune.
 
     Attributes:
-      attackers: all of them; None is `standard_fine_tuning` of the network.
+      attackers: all of them; None is `fine_tuners.standard_fine_tuners` of the network.
       steps: of each.
       records: how often each is judged.
     """
@@ -47,7 +50,7 @@ class TuningSettings:
 
     def of(self, network: Backbone) -> tuple[FineTuning, ...]:
         """The attackers of a network."""
-        return standard_fine_tuning(network) if self.attackers is None else self.attackers
+        return standard_fine_tuners(network).attackers if self.attackers is None else self.attackers
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,11 @@ class TunedRun:
     seconds: float
 
 
-def runs_of_tuning(scene: Scene, draws: Draws, attackers: Sequence[FineTuning], seeds: int) -> int:
+def runs_of_tuning(scene: Scene, draws: Draws, settings: TuningSettings) -> int:
     """How many runs `fine_tuned` makes, about."""
-    total = 0
-    for exposed in scene.exposed:
-        members = _members(exposed, attackers)
-        total += len(draws.budgets) * (sum(len(one.rates) for one in members) + seeds - 1)
-    return total
+    networks = [exposed for exposed in scene.exposed if exposed.kind != "map"]
+    trials = sum(len(one.rates) for exposed in networks for one in _members(exposed, settings))
+    return len(draws.budgets) * (trials + len(networks) * (len(draws.orders) - 1))
 
 
 def fine_tuned(
@@ -81,20 +82,18 @@ def fine_tuned(
     draws: Draws,
     settings: TuningSettings,
     *,
-    seeds: int,
     seed: int,
     cache: Path,
     kept: Path | None,
     made_by: Mapping[str, Any],
     progress: Callable[[], None],
-) -> Iterator[Tried]:
-    """Fine-tunes every network with every budget of images.
+) -> list[Tried]:
+    """Fine-tunes every network with every budget of images. Whoever fine-tunes leaves a map out, so that it changes nothing.
 
     Args:
       scene: what is attacked; it has images.
       draws: the attackers' images.
       settings: how.
-      seeds: draws to use.
       seed: seeds the attackers.
       cache: folder of activations.
       kept: folder that keeps what is finished; None keeps nothing.
@@ -102,101 +101,104 @@ def fine_tuned(
       progress: called after each run.
     """
     units = KeptUnits(kept, TunedRun, made_by)
-    network = scene.exposed[0].published.network  # pyright: ignore[reportOptionalMemberAccess]
-    attackers = settings.of(network)
+    found: dict[str, list[Tried]] = {}
     for exposed in scene.exposed:
-        victims = _Victims(scene, exposed, cache)
-        for budget in draws.budgets:
-            yield from _on_budget(
-                exposed,
-                budget,
-                victims,
-                _members(exposed, attackers),
-                draws,
-                settings,
-                units,
-                seeds,
-                seed,
-                scene,
-                progress,
-            )
+        if exposed.kind == "map":
+            found[exposed.name] = [replace(one, network=exposed.name) for one in found[UNDEFENDED]]
+            continue
+        tuner = _Tuner(exposed, _Victims(scene, exposed, cache), draws, settings, units, seed, scene.classes, progress)
+        found[exposed.name] = [one for budget in draws.budgets for one in tuner.on(budget)]
+    return [one for tried in found.values() for one in tried]
 
 
-def _members(exposed: Exposed, attackers: Sequence[FineTuning]) -> list[FineTuning]:
+def _members(exposed: Exposed, settings: TuningSettings) -> list[FineTuning]:
     """All of them, but on random weights only those who train everything: what is frozen there is worth nothing."""
+    assert exposed.published is not None
+    attackers = settings.of(exposed.published.network)
     if exposed.name != RANDOM_WEIGHTS:
         return list(attackers)
     return [one for one in attackers if one.cut is None and one.rank is None] or list(attackers)
 
 
-def _on_budget(
-    exposed: Exposed,
-    budget: ImageBudget,
-    victims: "_Victims",
-    attackers: Sequence[FineTuning],
-    draws: Draws,
-    settings: TuningSettings,
-    units: KeptUnits,
-    seeds: int,
-    seed: int,
-    scene: Scene,
-    progress: Callable[[], None],
-) -> Iterator[Tried]:
-    steps = [-(-(i + 1) * settings.steps // settings.records) for i in range(settings.records)]
+class _Tuner(NamedTuple):
+    """Everybody who fine-tunes one network.
 
-    def run(attacker: FineTuning, rate: float, number: int) -> TunedRun:
+    Attributes:
+      exposed: the network.
+      victims: the network at every cut.
+      draws: the attackers' images.
+      settings: how.
+      units: what is finished.
+      seed: seeds the attackers.
+      classes: how many they tell apart.
+      progress: called after each run.
+    """
+
+    exposed: Exposed
+    victims: "_Victims"
+    draws: Draws
+    settings: TuningSettings
+    units: KeptUnits[TunedRun]
+    seed: int
+    classes: int
+    progress: Callable[[], None]
+
+    def on(self, budget: ImageBudget) -> list[Tried]:
+        """With one budget of images: all of them on one draw, and the best on the others.
+
+        Whoever is best on one draw may owe it to chance: then somebody else is best on all, who goes on to the others too.
+        """
+        attackers = {one.name: one for one in _members(self.exposed, self.settings)}
+        runs = {name: [self._run(one, rate, 0, budget) for rate in one.rates] for name, one in attackers.items()}
+        more: dict[str, list[TunedRun]] = {name: [] for name in attackers}
+        seeds = len(self.draws.orders)
+        while True:
+            found = [self._tried(one, runs[name], more[name], budget) for name, one in attackers.items()]
+            best = best_of(found)
+            if len(best.by_seed) == seeds:
+                return found
+            attacker = attackers[best.attacker]
+            more[attacker.name] = [self._run(attacker, best.setting, number, budget) for number in range(1, seeds)]
+
+    def _run(self, attacker: FineTuning, rate: float, number: int, budget: ImageBudget) -> TunedRun:
+        steps, records = self.settings.steps, self.settings.records
+
         def make() -> TunedRun:
             begun = time.monotonic()
-            victim = victims.of(attacker.cut, draws.orders[number], budget.images)
-            attack = fine_tune(attacker, classes=scene.classes, records=settings.records)
-            found = jax.device_get(attack(jax.random.key(seed + number), victim, rate, settings.steps))
+            victim = self.victims.of(attacker.cut, self.draws.orders[number], budget.images)
+            attack = fine_tune(attacker, classes=self.classes, records=records)
+            found = jax.device_get(attack(jax.random.key(self.seed + number), victim, rate, steps))
             accuracy, primary = (tuple(map(float, part)) for part in (found.accuracy, found.primary_accuracy))
             return TunedRun(accuracy, primary, bool(found.diverged[-1]), time.monotonic() - begun)
 
-        described = {**asdict(attacker), "rates": rate, "steps": settings.steps, "records": settings.records}
-        made = units.get(make, attacker=described, network=exposed.checksum, images=budget.images, draw=number)
-        progress()
+        described = {**asdict(attacker), "rates": rate, "steps": steps, "records": records}
+        made = self.units.get(make, attacker=described, network=self.exposed.weights, images=budget.images, draw=number)
+        self.progress()
         return made
 
-    first = {attacker.name: [run(attacker, rate, 0) for rate in attacker.rates] for attacker in attackers}
-    more: dict[str, list[TunedRun]] = {}
-
-    def tried(attacker: FineTuning) -> Tried:
-        runs = first[attacker.name]
-        best = _best(runs)
-        made = [runs[best], *more.get(attacker.name, [])]
+    def _tried(
+        self, attacker: FineTuning, runs: Sequence[TunedRun], more: Sequence[TunedRun], budget: ImageBudget
+    ) -> Tried:
+        accuracy = [max(one.accuracy) for one in runs]
+        made = [runs[int(np.argmax(accuracy))], *more]
         curve = np.mean([one.accuracy for one in made], axis=0)
-        stop = int(curve.argmax())
+        stop, records = int(curve.argmax()), self.settings.records
+        everybody = [*runs, *more]
         return Tried(
             rung=FINE_TUNING,
             attacker=attacker.name,
             place="all weights" if attacker.cut is None else f"from {attacker.cut}",
-            network=exposed.name,
+            network=self.exposed.name,
             images=budget.images,
             settings=attacker.rates,
-            accuracy=tuple(max(one.accuracy) for one in runs),
+            accuracy=tuple(accuracy),
             by_seed=tuple(one.accuracy[stop] for one in made),
-            steps=tuple(steps),
+            steps=tuple(-(-(i + 1) * self.settings.steps // records) for i in range(records)),
             curve=tuple(map(float, curve)),
-            primary=None if exposed.primary is None else float(np.mean([one.primary[stop] for one in made])),
-            diverged=float(np.mean([one.diverged for one in (*runs, *made[1:])])),
-            seconds=sum(one.seconds for one in (*runs, *made[1:])),
+            primary=None if self.exposed.primary is None else float(np.mean([one.primary[stop] for one in made])),
+            diverged=float(np.mean([one.diverged for one in everybody])),
+            seconds=sum(one.seconds for one in everybody),
         )
-
-    found = {attacker.name: tried(attacker) for attacker in attackers}
-    # Whoever is best on one draw may owe it to chance, so they go on to the others, and then whoever is best now, if that is
-    # somebody else.
-    by_name = {attacker.name: attacker for attacker in attackers}
-    while len((best := max(found.values(), key=lambda one: one.best)).by_seed) < seeds:
-        attacker = by_name[best.attacker]
-        rate = attacker.rates[_best(first[attacker.name])]
-        more[attacker.name] = [run(attacker, rate, number) for number in range(1, seeds)]
-        found[attacker.name] = tried(attacker)
-    yield from found.values()
-
-
-def _best(runs: Sequence[TunedRun]) -> int:
-    return int(np.argmax([max(one.accuracy) for one in runs]))
 
 
 class _Victims:
@@ -216,13 +218,13 @@ class _Victims:
         return self._at[cut]._replace(order=jnp.asarray(order, jnp.int32), count=jnp.int32(count))
 
     def _opened(self, cut: str | None) -> Victim:
-        network, mapping, head = self._published
+        network, _, head = self._published
         at = network.cuts[0] if cut is None else cut
         fit, judged, primary = (self._activations(images, at) for images in self._images)
         fit_labels, judged_labels, primary_labels = (jnp.asarray(labels, jnp.int32) for labels in self._labels)
         return Victim(
             parts=functional.split(network, at),
-            mapping=None if mapping is None else jnp.asarray(mapping),
+            mapping=None,
             head=head,
             fit_x=fit,
             fit_labels=fit_labels,

@@ -170,6 +170,32 @@ def test_training_normalises_by_the_batch_and_updates_the_tail_alone(name, cut, 
             after[path][...], keep * before[path][...] + (1 - keep) * expected, rtol=1e-4, atol=1e-6
         )
 
+    of_batch = jax.jit(functional.batch_statistics, static_argnames="cut")(parts, activations, cut)
+    served = jax.jit(functional.tail, static_argnames="cut")(parts._replace(batch_stats=of_batch), activations, cut)
+    np.testing.assert_allclose(served, features, rtol=1e-4, atol=1e-5)
+    for path, leaf in nnx.to_flat_state(of_batch):
+        assert np.array_equal(before[path][...], leaf[...]) == (path[1] not in tail), path
+
+
+def test_parts_from_outside_of_what_is_traced_train_inside_of_it():
+    parts = functional.split(filled(SMALL["resnet_cifar"]), "layer3.0")
+    activations = jnp.ones((2, 8, 8, 8), jnp.float32)
+    before = jax.tree.map(np.asarray, parts.batch_stats)
+
+    @jax.jit
+    def gradient(parts):
+        def value(tail):
+            inside = parts._replace(tail=tail)
+            stored = functional.batch_statistics(inside, activations, "layer3.0")
+            return functional.train_tail(inside, activations, "layer3.0")[0].sum() + sum(
+                map(jnp.sum, jax.tree.leaves(stored))
+            )
+
+        return jax.grad(value)(parts.tail)
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(parts)))
+    jax.tree.map(np.testing.assert_array_equal, before, parts.batch_stats)
+
 
 def test_serving_leaves_the_stored_statistics_alone():
     model = filled(SMALL["resnet_cifar"])

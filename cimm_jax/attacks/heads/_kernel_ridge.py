@@ -66,4 +66,6 @@ def _factors(x: jax.Array) -> Factors:
     values, vectors = values[::-1], vectors[:, ::-1]
     counts = values > rounding_tolerance(max(x.shape), values.dtype) * values[0]
     sigma = jnp.sqrt(jnp.where(counts, values, 0))
-    return Factors(product(x, vectors) * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], sigma, vectors.T)
+    return Factors(
+        product(x, vectors) * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], sigma, vectors.T
+    )

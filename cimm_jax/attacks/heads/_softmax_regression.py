@@ -55,7 +55,9 @@ def softmax_regression(*, steps: int = 100, record_at: Sequence[int] | None = No
         bound = CURVATURE_BOUND[loss]
         values, vectors = eigh(product(x.T, x) / len(x))
         floor = rounding_tolerance(max(x.shape), x.dtype) * values[-1]
-        inverse = _Probe((1 / (bound * jnp.maximum(values, floor) + rate))[:, None], jnp.full((1, 1), 1 / bound, x.dtype))
+        inverse = _Probe(
+            (1 / (bound * jnp.maximum(values, floor) + rate))[:, None], jnp.full((1, 1), 1 / bound, x.dtype)
+        )
         rotated = product(x, vectors)
 
         def objective(probe: _Probe) -> tuple[jax.Array, jax.Array]:
@@ -68,7 +70,9 @@ def softmax_regression(*, steps: int = 100, record_at: Sequence[int] | None = No
 
         def judge(state: _State) -> Trace:
             weights = product(vectors, state.probe.weights)
-            fitted, heldout = (product(task.x, weights) + state.probe.intercept for task in (target.fit, target.heldout))
+            fitted, heldout = (
+                product(task.x, weights) + state.probe.intercept for task in (target.fit, target.heldout)
+            )
             return judged(loss, fitted, heldout, target)
 
         zero = _Probe(jnp.zeros((x.shape[1], y.shape[1]), x.dtype), jnp.zeros((1, y.shape[1]), x.dtype))

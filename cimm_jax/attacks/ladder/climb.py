@@ -16,7 +16,8 @@ from cimm_jax.tasks import Task
 
 __all__ = ["Rows", "Runs", "summarised", "try_features"]
 
-_PADDED_TO = 64
+_WIDTHS = (64, 512)
+"""That features are filled up to, so that few programs serve all layers."""
 
 
 class Rows(NamedTuple):
@@ -94,9 +95,9 @@ def _run(attack: Attack, keys: jax.Array, fit: Task, judged: Task, rows: jax.Arr
 
 
 def _filled(x: np.ndarray) -> np.ndarray:
-    """With columns of zeros up to 64, 128 or 256; wider ones as they are."""
+    """With columns of zeros up to the next of `_WIDTHS`; wider ones as they are."""
     width = x.shape[1]
-    wanted = next((least for least in (_PADDED_TO, 2 * _PADDED_TO, 4 * _PADDED_TO) if width <= least), width)
+    wanted = next((least for least in _WIDTHS if width <= least), width)
     return np.pad(x, ((0, 0), (0, wanted - width)))
 
 
