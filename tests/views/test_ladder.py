@@ -159,6 +159,8 @@ def test_courses_against_images_trials_and_steps():
     assert told == [["Best against steps", rung] for rung in ("gradients", "nonlinear", "fine-tuning")]
     assert "all weights at all layers" in steps[-1].caption, "it makes steps, adapters were judged once"
     assert lines_of(steps[0])[RANDOM_WEIGHTS].get_linestyle() == ":"
+    dark = {line.get_label(): line for line in axes_of(steps[0], DARK).lines}
+    assert dark[RANDOM_WEIGHTS].get_color() == DARK.ink
     assert lines_of(steps[0])["pencil"].get_ydata()[-1] == pytest.approx(0.45)
     assert "pencil 22.5" in steps[0].alt
 
@@ -317,6 +319,8 @@ def test_what_was_not_measured_is_named():
     )
     assert "there was one" not in text
     assert "tamper-proof" in text
+    least = replace(data_ladder_record().tried[0], attacker="at the least", accuracy=(0.7, 0.5, 0.2))
+    assert "those tried for at the least:" in " ".join(not_measured(replace(data_ladder_record(), tried=(least,))))
     inside = tuple(replace(one, accuracy=(0.1, 0.5, 0.2)) for one in data_ladder_record().tried)
     text = " ".join(not_measured(replace(data_ladder_record(), tried=inside, seeds=1)))
     assert "at the edge" not in text

@@ -176,6 +176,8 @@ def test_defences_of_other_pairs_are_others_whatever_their_name():
     elsewhere = ladder_record()
     assert verdict_of([attack, elsewhere])[0].startswith("2 of 3 defences protect in part")
     assert "1 of 3 defences slows only those" in verdict_of([attack, elsewhere])[0]
+    other_task = changed(ladder, "names", "harmful", to="digit 6 against digit 7")
+    assert verdict_of([attack, other_task])[0].startswith("1 of 2 defences does not protect")
     assert verdict_of([ladder, elsewhere])[1] == "bad"
     assert verdict_of([with_words(ladder, "pencil", HOLDS), elsewhere])[1] == "warn"
 
