@@ -208,26 +208,66 @@ def subject_of(configuration: Configuration, settings: argparse.Namespace) -> Ne
     Raises:
       InputError: if something is missing, or the batches are larger than the data.
     """
-    root, weights = settings.data_dir, settings.weights
+    source = source_of(
+        configuration,
+        settings.data_dir,
+        settings.out,
+        image_rows=settings.image_rows or configuration.image_rows,
+        views=settings.views,
+        weights=settings.weights,
+        primary=settings.primary,
+        harmful=settings.harmful,
+    )
+    subject = NetworkSubject(source, settings.cache)
+    subject.check_batch_size(settings.batch_size)
+    return subject
+
+
+def source_of(
+    configuration: Configuration,
+    root: Path,
+    out: Path,
+    *,
+    image_rows: int | None,
+    views: int = 1,
+    reserved: float = 0.0,
+    weights: Path | None = None,
+    primary: str | None = None,
+    harmful: str | None = None,
+) -> NetworkSource:
+    """Where network and images are, after training the network if its weights are neither published nor given.
+
+    Args:
+      configuration: which.
+      root: folder of data.
+      out: where a network is trained.
+      image_rows: as in `NetworkSource`, like the next two.
+      views: of each training image.
+      reserved: share that attackers have.
+      weights: instead of the configuration's.
+      primary: images instead of the configuration's.
+      harmful: the same.
+
+    Raises:
+      InputError: if something is missing.
+    """
     published = [configuration.weights] if configuration.weights and weights is None else []
-    given = {task: getattr(settings, task) for task in ("primary", "harmful")}
+    given = {"primary": primary, "harmful": harmful}
     for needed in (*published, *(getattr(configuration, task) for task, images in given.items() if images is None)):
         if not (root / needed).exists():
-            raise InputError(f"data_dir: {root / needed} is missing; {settings.config} needs it")
+            raise InputError(f"data_dir: {root / needed} is missing; {configuration.model} needs it")
     if weights is None:
-        weights = root / published[0] if published else pretrained(root, settings.out / "vit", Settings())
-    source = NetworkSource(
+        weights = root / published[0] if published else pretrained(root, out / "vit", Settings())
+    return NetworkSource(
         configuration.model,
         weights,
         *(images or str(root / getattr(configuration, task)) for task, images in given.items()),
         primary_classes=configuration.primary_classes,
         harmful_classes=configuration.harmful_classes,
-        image_rows=settings.image_rows or configuration.image_rows,
-        views=settings.views,
+        image_rows=image_rows,
+        views=views,
+        reserved=reserved,
     )
-    subject = NetworkSubject(source, settings.cache)
-    subject.check_batch_size(settings.batch_size)
-    return subject
 
 
 def check_same_inputs(folder: Path, data: NetworkData) -> None:

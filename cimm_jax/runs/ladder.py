@@ -173,7 +173,7 @@ class _Climbers:
             (exposed, output, operator)
             for exposed in self._scene.exposed
             for output in exposed.outputs
-            for operator in output_operators()
+            for operator in output_operators(self._scene.classes)
         ]
         found: dict[str, dict[str, list[Tried]]] = {exposed.name: {} for exposed in self._scene.exposed}
         with progress_bar("heads on the published outputs", len(jobs)) as progress:

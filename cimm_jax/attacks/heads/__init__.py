@@ -9,5 +9,15 @@ from cimm_jax.attacks.heads._nearest_neighbours import nearest_neighbours
 from cimm_jax.attacks.heads._perceptron import perceptron
 from cimm_jax.attacks.heads._ridge_regression import ridge_regression
 from cimm_jax.attacks.heads._softmax_regression import softmax_regression
+from cimm_jax.attacks.heads.operators import HEADS, Head, head_operators
 
-__all__ = ["kernel_ridge", "nearest_neighbours", "perceptron", "ridge_regression", "softmax_regression"]
+__all__ = [
+    "HEADS",
+    "Head",
+    "head_operators",
+    "kernel_ridge",
+    "nearest_neighbours",
+    "perceptron",
+    "ridge_regression",
+    "softmax_regression",
+]

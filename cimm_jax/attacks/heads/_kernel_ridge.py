@@ -13,7 +13,10 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.decompositions import eigh
 from cimm_jax.numerics.products import product
-from cimm_jax.numerics.spectra import rounding_tolerance
+
+_LEAST_EIGENVALUE_IN_EPS = 20.0
+"""Relative to the largest: what rounding leaves of a zero eigenvalue stays below. The size of the matrix, which bounds for the worst
+case multiply it by, would cut off most of what a smooth kernel sees."""
 
 
 def kernel_ridge(*, steps: int = 1, record_at: Sequence[int] | None = None, centres: int = 512) -> Attack:
@@ -41,9 +44,11 @@ def kernel_ridge(*, steps: int = 1, record_at: Sequence[int] | None = None, cent
         x, y = target.fit
         at = x if len(x) <= centres else x[jax.random.choice(key, len(x), (centres,), replace=False)]
         width = rate * features_in_use(x)
-        unmix = _root_of_inverse(jnp.exp(-squared_distances(at, at) / width))
+        kernel = _less_one(at, at, width)
+        means = kernel.mean(0, keepdims=True)
+        unmix = _root_of_inverse(_centred(kernel, means))
         features, heldout = (
-            product(jnp.exp(-squared_distances(task.x, at) / width), unmix) for task in (target.fit, target.heldout)
+            product(_centred(_less_one(task.x, at, width), means), unmix) for task in (target.fit, target.heldout)
         )
         centre, mean = features.mean(0, keepdims=True), y.mean(0, keepdims=True)
         probe = ridge_probe_of_factors(_factors(features - centre), y - mean, centred=True)
@@ -53,10 +58,20 @@ def kernel_ridge(*, steps: int = 1, record_at: Sequence[int] | None = None, cent
     return attack
 
 
+def _less_one(a: jax.Array, b: jax.Array, width: jax.Array) -> jax.Array:
+    """The kernel minus 1, (N, M): centring takes the 1 away, and a wide kernel would lose its digits to it."""
+    return jnp.expm1(-squared_distances(a, b) / width)
+
+
+def _centred(kernel: jax.Array, means: jax.Array) -> jax.Array:
+    """The kernel (N, m) of points less the centres' mean; `means`, (1, m), are those of the centres' own kernel."""
+    return kernel - kernel.mean(1, keepdims=True) - means + means.mean(1, keepdims=True)
+
+
 def _root_of_inverse(kernel: jax.Array) -> jax.Array:
     """R with R R^T the pseudo-inverse of a positive semi-definite kernel, (m, m); columns are zero where rounding decides."""
     values, vectors = eigh(kernel)
-    counts = values > rounding_tolerance(len(values), values.dtype) * values[-1]
+    counts = _above_rounding(values, values[-1])
     return vectors * jnp.where(counts, jax.lax.rsqrt(jnp.where(counts, values, 1)), 0)[None, :]
 
 
@@ -64,8 +79,12 @@ def _factors(x: jax.Array) -> Factors:
     """The singular value decomposition of x, (N, m), by way of x^T x: for ridges that are above its rounding anyway."""
     values, vectors = eigh(product(x.T, x))
     values, vectors = values[::-1], vectors[:, ::-1]
-    counts = values > rounding_tolerance(max(x.shape), values.dtype) * values[0]
+    counts = _above_rounding(values, values[0])
     sigma = jnp.sqrt(jnp.where(counts, values, 0))
     return Factors(
         product(x, vectors) * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0)[None, :], sigma, vectors.T
     )
+
+
+def _above_rounding(values: jax.Array, largest: jax.Array) -> jax.Array:
+    return values > _LEAST_EIGENVALUE_IN_EPS * float(jnp.finfo(values.dtype).eps) * largest

@@ -14,6 +14,7 @@ from cimm_jax.attacks.optimizers import Schedule
 from cimm_jax.attacks.protocol import Attack, Target, Trace, check_records
 from cimm_jax.attacks.steppers import optax_promotions
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.products import product
 
 
 class _Layers(NamedTuple):
@@ -26,7 +27,7 @@ class _Layers(NamedTuple):
 
     def scores(self, x: jax.Array) -> jax.Array:
         """Shape (N, C) of features (N, d)."""
-        return jax.nn.relu(x @ self.inner + self.inner_bias) @ self.outer + self.outer_bias
+        return product(jax.nn.relu(product(x, self.inner) + self.inner_bias), self.outer) + self.outer_bias
 
 
 def perceptron(
@@ -35,13 +36,14 @@ def perceptron(
     record_at: Sequence[int] | None = None,
     hidden: int = 256,
     batch_size: int = 128,
-    weight_decay: float = 1e-4,
+    weight_decay: float = 0.1,
 ) -> Attack:
     """A perceptron with one hidden layer of rectified units on standardised features; the rate is AdamW's learning rate.
 
     Trained on cross-entropy (logistic loss for a single column) in minibatches, every row once before any comes again; the rate
     rises over the first tenth of the steps and falls by a cosine. He's initialisation and the batches come from the key, and
-    each feature has its own draw: features that are zero everywhere change nothing.
+    each feature has its own draw: features that are zero everywhere, after the others, change nothing. Every record costs as much
+    as some hundred steps, a pass over all rows: give few.
 
     Args:
       steps: of AdamW, at least 1.

@@ -1,0 +1,186 @@
+"""The attack ladder on every defence there is: what remains against attackers who do more than descend.
+
+    python -m experiments.ladder --data-dir DIR [--configs resnet20_mnist ...] [--defences ...] [--out runs/ladder]
+
+Four networks, as in `table3_deepnets`: ResNet20, CIFAR-10 against MNIST (resnet20_mnist) and the halves of CIFAR-10
+(resnet20_halves), EfficientNet-Lite0, a sample of ImageNet against Cars (lite0_cars), and the small transformer (vit_mnist).
+Defences: every method as a map behind the features, and the methods of the paper that train blocks, at the strength at which
+`table3_tails` found them to do most. A share of the harmful training images is kept from all of them: attackers have those,
+and the held-out images judge.
+
+Each configuration becomes a run folder, OUT/CONFIG, which `cimm report` shows: the picture, the verdict by rung, the tables.
+Printed here: the best attack by rung and images a class, and which layer leaks most before and after.
+
+With --sophon, the attacker of SOPHON (Deng et al., 2024) fine-tunes each network as well: SGD at 1e-4 with momentum 0.9,
+batches of 200, 20 epochs of 100 images a class, beside the tuned ones. Their ResNet18 goes from ImageNette to CIFAR-10 in 13.0
+per cent; with such a rate an undefended network hardly moves either.
+
+What is finished is not run again. Run times and results: docs/results.md.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+
+from cimm_jax import methods
+from cimm_jax.attacks.fine_tuners import SOPHON
+from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
+from cimm_jax.files import output_folder
+from cimm_jax.networks.training import TrainingSettings
+from cimm_jax.runs.defence import MODEL_FILE, THETA_FILE, Defence, MapDefence
+from cimm_jax.runs.immunizing import make_map, train_blocks
+from cimm_jax.runs.ladder import FOLDER, LadderSettings, climb
+from cimm_jax.runs.manifest import make_manifest
+from cimm_jax.runs.network_subject import NetworkSubject
+from cimm_jax.runs.records import LadderRecord
+from cimm_jax.runs.run_folder import write_record
+from cimm_jax.runs.trained_defence import TrainedDefence
+from cimm_jax.views.numbers import percent
+from cimm_jax.views.render.terminal import print_table
+from experiments.common import PUBLISHED, parser
+from experiments.table3_deepnets import CONFIGURATIONS, source_of
+from experiments.table3_tails import RATES, TAILS
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How the ladder of a configuration is climbed.
+
+    Attributes:
+      tail: configuration of `table3_tails` whose blocks are trained; empty for none.
+      image_rows: of MNIST and CIFAR-10, at most how many images of each part.
+      reserve: share of the harmful training images that attackers have.
+      settings: of the ladder.
+    """
+
+    tail: str
+    image_rows: int | None
+    reserve: float
+    settings: LadderSettings
+
+
+CONFIGS = {
+    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings()),
+    "resnet20_halves": Ladder("", None, 0.5, LadderSettings()),
+    "lite0_cars": Ladder("", None, 1 / 3, LadderSettings()),
+    "vit_mnist": Ladder("tail_vit_mnist", 8000, 0.5, LadderSettings()),
+}
+MAPS = (*PUBLISHED, "pencil", "pencil_signal", "erase")
+BLOCKS = {"algorithm1 blocks": ("algorithm1", 10.0), "imma blocks": ("imma", 10.0)}
+"""Method and strength."""
+
+
+def main(arguments: Sequence[str] | None = None) -> Path:
+    """Makes defences, climbs, writes and prints; returns the folder."""
+    settings = _settings(arguments)
+    jax.config.update("jax_enable_x64", True)
+    for name in settings.configs:
+        begun = time.monotonic()
+        record = _climbed(name, CONFIGS[name], settings)
+        _print(name, record, time.monotonic() - begun)
+    return settings.out
+
+
+def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
+    made = parser(__doc__, "runs/ladder")
+    made.add_argument("--configs", nargs="+", choices=tuple(CONFIGS), default=tuple(CONFIGS))
+    made.add_argument("--defences", nargs="+", choices=(*MAPS, *BLOCKS), default=(*MAPS, *BLOCKS))
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS])
+    made.add_argument("--steps", type=int, default=300, help="optimizer steps of the paper's methods as maps")
+    made.add_argument("--sophon", action="store_true", help="let SOPHON's attacker fine-tune as well")
+    made.add_argument("--cache", type=Path, help="folder that keeps features and activations between runs")
+    return made.parse_args(arguments)
+
+
+def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderRecord:
+    folder = output_folder(settings.out / name)
+    source = source_of(
+        CONFIGURATIONS[name], settings.data_dir, settings.out, image_rows=ladder.image_rows, reserved=ladder.reserve
+    )
+    subject = NetworkSubject(source, settings.cache)
+    defences = [
+        _defence(defence, subject, ladder, folder / "defences" / defence, settings)
+        for defence in settings.defences
+        if defence in MAPS or ladder.tail
+    ]
+    asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
+    if settings.sophon:
+        standard = asked.tuning.of(subject.network)
+        asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))
+    told = {key: value for key, value in vars(settings).items() if key not in ("out", "cache")}
+    command = f"python -m experiments.ladder --configs {name} --data-dir {settings.data_dir}"
+    manifest = make_manifest("ladder", told, command_line=command, data_sha256=subject.checksums())
+    record = climb(manifest, subject, defences, asked, kept=folder / FOLDER)
+    write_record(folder, record)
+    return record
+
+
+def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, settings: argparse.Namespace) -> Defence:
+    """The defence, read from its folder or made into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name in MAPS:
+        if (folder / THETA_FILE).exists():
+            return MapDefence.read(name, folder)
+        method = methods.build_methods([name], {}, {})[name]
+        defence, _ = make_map(subject, method, name=name, seed=settings.seed, steps=settings.steps, with_history=False)
+        defence.write(folder, subject)
+        return defence
+    method_name, strength = BLOCKS[name]
+    _, cut = TAILS[ladder.tail]
+    subject.cut_at(cut)
+    if (folder / MODEL_FILE).exists():
+        return TrainedDefence.read(name, folder, subject, cut)
+    training = TrainingSettings(learning_rate=RATES[strength], strength=strength, seed=settings.seed)
+    method = methods.by_name(method_name)()
+    defence, *_ = train_blocks(subject, method, training, name=name, folder=folder / "checkpoint")
+    defence.write(folder, subject)
+    return defence
+
+
+def _print(name: str, record: LadderRecord, seconds: float) -> None:
+    """The best attack by rung and images a class, and by layer with all of them."""
+    labels = [
+        f"{budget.images} images" if budget.a_class is None else f"{budget.a_class} a class"
+        for budget in record.budgets
+    ]
+    rows = []
+    for network in record.networks:
+        for rung in RUNGS:
+            best = [_best(record, network, images=budget.images, rung=rung.number) for budget in record.budgets]
+            if any(best):
+                rows.append([network, rung.name, *best])
+    print_table(
+        ["network", "rung", *labels],
+        rows,
+        title=f"{name}: best held-out accuracy; guessing {record.judged.guessing:.3f}",
+    )
+    everything = record.budgets[-1].images
+    places = list(dict.fromkeys(one.place for one in record.tried if one.rung == LAYERS))
+    layers = [
+        [place, *(_best(record, of, images=everything, rung=LAYERS, place=place) for of in record.networks)]
+        for place in places
+    ]
+    print_table(["layer", *record.networks], layers, title=f"{name}: best head on each layer, {labels[-1]}")
+    if tuned := [one for one in record.tried if one.attacker == SOPHON.name]:
+        rows = [[one.network, one.images, percent(one.best)] for one in tuned if one.rung == FINE_TUNING]
+        print_table(["network", "images", "accuracy"], rows, title=f"{name}: {SOPHON.name} attacker")
+    print(f"{name}: {seconds / 60:.1f} minutes, {record.peak_bytes / 2**30:.1f} GiB of memory at most")
+
+
+def _best(record: LadderRecord, network: str, **where: int | str) -> str:
+    """Of those attackers; empty if there are none."""
+    found = [
+        one
+        for one in record.tried
+        if one.network == network and all(getattr(one, key) == value for key, value in where.items())
+    ]
+    return percent(max(one.best for one in found)) if found else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""`cimm attack --ladder` from end to end: maps and trained blocks of a small network, and data without one."""
+
+import json
+
+import numpy as np
+import pytest
+from commands.network_runs import CUT, immunize_blocks, immunize_map, printed
+
+from cimm_jax.attacks.ladder.rungs import RUNGS
+from cimm_jax.commands import cli
+from cimm_jax.runs import ladder, ladder_tuning
+from cimm_jax.runs.records import DiagnoseRecord, LadderRecord
+from cimm_jax.runs.run_folder import read_record_of
+
+pytestmark = pytest.mark.usefixtures("standard_promotion", "small_network")
+
+SMALL = ("--images-a-class", "2", "--seeds", "2", "--judged", "12", "--tuning-steps", "2")
+
+
+def climb(inputs, out, *more) -> int:
+    return cli.main(["attack", *map(str, more), "--ladder", *SMALL, "--cache", str(inputs / "cache"), "--out", str(out)])
+
+
+@pytest.fixture(scope="module")
+def run(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ladder")
+    for name, immunize in (("map", immunize_map), ("blocks", immunize_blocks)):
+        printed(immunize, inputs, folder / name, "--reserve", "0.5", *(["--epochs", "1"] if name == "blocks" else []))
+    shown = printed(climb, inputs, folder / "out", folder / "map", folder / "blocks")
+    (folder / "printed.txt").write_text(shown)
+    return folder
+
+
+def test_a_map_and_trained_blocks_are_climbed_together(run):
+    record = read_record_of(run / "out", LadderRecord)
+    assert list(record.networks) == ["undefended", "map", "blocks", "random weights"]
+    assert [of.kind for of in record.networks.values()] == ["none", "map", "blocks", "random"]
+    assert [(of.a_class, of.images) for of in record.budgets] == [(2, 6), (None, 18)]
+    assert (record.classes, record.judged.rows, record.own_images) == (3, 12, True)
+    assert {one.rung for one in record.tried} == {rung.number for rung in RUNGS}
+    assert list(record.rungs) == ["map", "blocks"]
+    assert all(len(found) == len(RUNGS) + 1 for found in record.rungs.values())
+    assert record.peak_bytes > 1e8
+    accuracies = np.concatenate([one.accuracy for one in record.tried])
+    assert ((accuracies >= 0) & (accuracies <= 1)).all()
+    assert not (run / "out" / ladder.FOLDER).exists(), "what was kept on the way is removed at the end"
+    assert (run / "out" / "ladder.png").stat().st_size > 1000
+
+
+def test_a_map_changes_the_last_features_and_nothing_before_it_or_for_those_who_fine_tune(run):
+    tried = read_record_of(run / "out", LadderRecord).tried
+    found = {(one.network, one.rung, one.attacker, one.place, one.images): one.accuracy for one in tried}
+    for (network, rung, attacker, place, images), accuracy in found.items():
+        if network == "map" and rung in (3, 4) and "before the map" not in place:
+            assert accuracy == found["undefended", rung, attacker, place, images]
+    before = [key for key in found if key[0] == "map" and key[3] == "before the map"]
+    assert len(before) == 10
+    tuned = {one.place for one in tried if one.rung == 4 and one.network == "random weights"}
+    assert tuned == {"all weights"}
+    assert {one.place for one in tried if one.rung == 4 and one.network == "blocks"} > {"all weights"}
+
+
+def test_published_outputs_are_judged_of_all_but_random_weights(run):
+    networks = read_record_of(run / "out", LadderRecord).networks
+    for name, of in networks.items():
+        assert list(of.outputs) == ([] if name == "random weights" else ["features", "logits", "softmax", "classes"])
+        assert (of.primary is None) == (name == "random weights")
+
+
+def test_a_ladder_that_was_interrupted_goes_on_and_says_the_same(inputs, run, tmp_path, monkeypatch, capsys):
+    made, fine_tune = [], ladder_tuning.fine_tune
+
+    def interrupted(*arguments, **settings):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(1)
+        return fine_tune(*arguments, **settings)
+
+    monkeypatch.setattr(ladder_tuning, "fine_tune", interrupted)
+    assert climb(inputs, tmp_path / "out", run / "map", run / "blocks") == 130
+    assert "not run again when the same command is given again" in capsys.readouterr().err
+    kept = len(list((tmp_path / "out" / ladder.FOLDER).glob("*.json")))
+    assert kept > 50
+
+    def counted(*arguments, **settings):
+        made.append(1)
+        return fine_tune(*arguments, **settings)
+
+    monkeypatch.setattr(ladder_tuning, "fine_tune", counted)
+    features = []
+    try_features = ladder.try_features
+    monkeypatch.setattr(ladder, "try_features", lambda *a, **k: features.append(1) or try_features(*a, **k))
+    assert climb(inputs, tmp_path / "out", run / "map", run / "blocks") == 0
+    assert not features, "heads were finished"
+    whole, resumed = (read_record_of(folder, LadderRecord) for folder in (run / "out", tmp_path / "out"))
+    assert [one.by_seed for one in whole.tried] == [one.by_seed for one in resumed.tried]
+
+
+def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["attack", "--data", "digits", "--methods", "pencil_signal", "--ladder", *SMALL, "--out", str(out)]
+    shown = printed(cli.main, arguments)
+    assert "no network" in shown
+    record = read_record_of(out, LadderRecord)
+    assert list(record.absent) == ["layers", "fine-tuning"]
+    assert {one.rung for one in record.tried} == {0, 1, 2}
+    assert not record.own_images
+    assert (record.classes, record.network) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--images-a-class", "99"), "images_a_class: needs at most 6, got 99"),
+        (("--layers", "layer9.9"), "layers: 'layer9.9' is unknown; choose among stem, layer1.0, layer2.0, layer3.0"),
+        (("--rungs", "7"), "rungs: 7 is unknown"),
+        (("--judged", "1"), "judged: needs at least 2 images, got 1"),
+        (("--tuning-steps", "0"), "steps: needs at least 1, got 0"),
+        (("--rates", "3"), "rates: is a setting of the sweep of linear probes, not of --ladder"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(inputs, run, tmp_path, capsys, arguments, said):
+    assert climb(inputs, tmp_path / "out", run / "map", *arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_settings_of_the_ladder_need_it(run, capsys):
+    assert cli.main(["attack", str(run / "map"), "--judged", "5"]) == 2
+    assert "judged: is a setting of --ladder, not of the sweep of linear probes" in capsys.readouterr().err
+
+
+def test_amounts_and_single_classes_cannot_be_climbed(tmp_path, capsys):
+    arguments = ["attack", "--ladder", "--methods", "pencil", "--harmful", "3", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    assert "is one class" in capsys.readouterr().err
+
+
+def test_diagnose_takes_a_network_and_says_what_its_outputs_give_away(inputs, tmp_path):
+    paths = ["--primary", str(inputs / "primary"), "--harmful", str(inputs / "harmful")]
+    model = ["--model", "small", "--weights", str(inputs / "small.safetensors"), "--cache", str(inputs / "cache")]
+    shown = printed(cli.main, ["diagnose", *model, *paths, "--out", str(tmp_path)])
+    assert "What the published outputs alone give an attacker" in shown
+    record = read_record_of(tmp_path, DiagnoseRecord)
+    assert list(record.outputs) == ["features", "logits", "softmax", "classes"]
+    assert record.network is not None
+    assert record.source.model == "small"
+
+
+def test_blocks_without_their_weights_are_refused(inputs, run, tmp_path, capsys):
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "results.json").write_text((run / "blocks" / "results.json").read_text())
+    assert climb(inputs, tmp_path / "out", without) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+    assert json.loads((run / "out" / "results.json").read_text())["manifest"]["command"] == "ladder"
+    assert CUT == "layer3.0"
