@@ -141,7 +141,10 @@ def _claims(record: LadderRecord) -> list[Items]:
 
 
 def _tasks(record: LadderRecord) -> list[tuple[str, object]]:
-    budgets = [f"{budget_text(record, budget.images)}: {budget.images}" for budget in record.budgets]
+    budgets = [
+        budget_text(record, budget.images) + ("" if budget.a_class is None else f" ({budget.images})")
+        for budget in record.budgets
+    ]
     judged = f"{counted(record.judged.rows, 'image')}, guessing {percent(record.judged.guessing)}"
     return [
         *task_facts(record.names, record.source),

@@ -27,7 +27,7 @@ __all__ = [
 
 BEST = (
     "Share of the held-out blocked images that the best attack of a rung classifies rightly, every setting tried: its interval "
-    "(Wilson, 95 %), who it was, on whose activations or training what, and, where seeds differ, their range. Least "
+    "(Wilson, 95 %), who it was, with which setting, on whose activations or training what, and the range of seeds. Least "
     "difference: between two accuracies that so many judged images can tell apart. Advantage removed: (undefended - "
     "defended) / (undefended - random weights); 1, the published weights are worth nothing; 0, no protection."
 )
@@ -64,8 +64,8 @@ def rungs_section(record: LadderRecord) -> Section:
     tables = []
     for defence, found in record.rungs.items():
         floored = any(budget.floor is not None for of in found for budget in of.budgets)
-        columns = ["rung", "with", "undefended", defence, *([RANDOM_WEIGHTS] if floored else [])]
-        columns += ["least difference", "advantage removed", "what it does"]
+        columns = ["rung", "with", "what it does", "advantage removed", "undefended", defence]
+        columns += [*([RANDOM_WEIGHTS] if floored else []), "least difference"]
         groups = [(rung_name(of.rung), [_best_row(record, budget, floored) for budget in of.budgets]) for of in found]
         tables.append(Table(f"What attackers get, rung by rung: {defence}", columns, groups))
     return Section("Rung by rung", [*tables, Text(BEST, quiet=True)] if tables else [])
@@ -83,7 +83,7 @@ def quickness_section(record: LadderRecord) -> Section:
             Table(f"Images to 50 / 80 / 95 %: {defence}", ["rung", "undefended", defence], images),
             Table(f"Expected best of 1 / 10 / all trials: {defence}", ["rung", "with", "undefended", defence], trials),
         ]
-    return Section("How quickly they get it", [*tables, Text(QUICK, quiet=True)] if tables else [])
+    return Section("How quickly they get it", [*tables, Text(QUICK, quiet=True)] if tables else [], folded=True)
 
 
 def primary_section(record: LadderRecord) -> Section:
@@ -130,7 +130,7 @@ def everybody_section(record: LadderRecord) -> Section:
 
 def _best_row(record: LadderRecord, of: Finding, floored: bool) -> list[object]:
     best = [reached_cell(one) for one in (of.undefended, of.defended, *([of.floor] if floored else []))]
-    return [budget_text(record, of.images), *best, Cell(percent(of.least_difference)), _removed(of.removed), of.word]
+    return [budget_text(record, of.images), of.word, _removed(of.removed), *best, Cell(percent(of.least_difference))]
 
 
 def _removed(share: Interval | None) -> Cell:

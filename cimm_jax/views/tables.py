@@ -156,9 +156,8 @@ def reached_cell(of: Reached | None) -> Cell:
     """What the best of several attackers got: accuracy, its interval, who it was and where."""
     if of is None:
         return Cell("-")
-    lines = [between(of.accuracy), f"{of.attacker}, {place_text(of.place)}"]
-    lines += [] if math.isnan(of.setting) else [f"setting {format_number(of.setting)}"]
-    lines += seeds_text(of.seeds)
+    setting = "" if math.isnan(of.setting) else f" at {format_number(of.setting)}"
+    lines = [between(of.accuracy), f"{of.attacker}{setting}, {place_text(of.place)}", *seeds_text(of.seeds)]
     lines += [] if of.primary is None else [f"primary {percent(of.primary)}"]
     return Cell(percent(of.accuracy.estimate), tuple(lines))
 

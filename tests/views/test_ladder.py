@@ -1,7 +1,8 @@
-"""The part of a ladder: the picture first, then what each defence stops, rung by rung, where it leaks, and what is left open."""
+"""The part of a ladder: the picture first, then what each defence stops, rung by rung, where it leaks, what is left open."""
 
 import base64
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -64,11 +65,11 @@ def test_the_picture_comes_first_and_what_is_not_known_before_everything_that_is
     sections = ladder_part(ladder_record()).sections
     assert [section.title for section in sections if not section.folded] == [
         *("What attackers get", "Verdict", "What each defence stops", "Claims", "Tasks", "Rung by rung"),
-        *("Steps, images and trials", "How quickly they get it", "The primary task under attack", "Which layer leaks"),
-        *("The output floor", "Not measured", "Time and memory"),
+        *("Steps, images and trials", "The primary task under attack", "Which layer leaks", "The output floor"),
+        *("Not measured", "Time and memory"),
     ]
     assert [section.title for section in sections if section.folded] == [
-        *("Every attacker tried", "Manifest", "SHA-256 of the data", "All settings"),
+        *("How quickly they get it", "Every attacker tried", "Manifest", "SHA-256 of the data", "All settings"),
     ]
     titles = [section.title for section in ladder_part(data_ladder_record()).sections]
     assert "Rungs that do not exist here" in titles
@@ -92,7 +93,7 @@ def test_rungs_stand_across_with_intervals_random_weights_as_bars_and_guessing_a
     lines = {line.get_label(): line for line in axes.lines}
     for number, name in enumerate(("undefended", "pencil", "algorithm1")):
         np.testing.assert_allclose(lines[name].get_ydata(), CLIMBED[name])
-        assert (np.diff(lines[name].get_xdata()) == 1).all()
+        np.testing.assert_allclose(np.diff(lines[name].get_xdata()), 1)
         assert lines[name].get_linestyle() == ("-" if number else "--")
     assert RANDOM_WEIGHTS not in lines
     np.testing.assert_allclose([bar.get_height() for bar in axes.patches], CLIMBED[RANDOM_WEIGHTS])
@@ -103,8 +104,7 @@ def test_rungs_stand_across_with_intervals_random_weights_as_bars_and_guessing_a
     assert any(np.allclose(end, (interval.low, interval.high)) for end in ends)
     assert axes.get_ylim()[0] == 0
     assert axes.get_ylim()[1] >= 1
-    handles, labels = axes.get_legend_handles_labels()
-    assert sorted(labels) == sorted([*NAMES, "guessing"])
+    assert sorted(axes.get_legend_handles_labels()[1]) == sorted([*NAMES, "guessing"])
 
 
 def test_networks_do_not_hide_one_another():
@@ -155,12 +155,12 @@ def test_courses_against_images_trials_and_steps():
     np.testing.assert_allclose(lines_of(trials)["pencil"].get_ydata(), found.trials)
     np.testing.assert_allclose(lines_of(trials)["undefended"].get_ydata(), found.undefended_trials)
     assert RANDOM_WEIGHTS not in lines_of(trials)
-    assert [figure.caption.split(",")[0] for figure in steps] == [
-        f"Best against steps{''}" for _ in ("gradients", "nonlinear", "fine-tuning")
-    ]
-    assert "fine-tuning" in steps[-1].caption
+    told = [figure.caption.split(", ")[:2] for figure in steps]
+    assert told == [["Best against steps", rung] for rung in ("gradients", "nonlinear", "fine-tuning")]
     assert "all weights at all layers" in steps[-1].caption, "it makes steps, adapters were judged once"
     assert lines_of(steps[0])[RANDOM_WEIGHTS].get_linestyle() == ":"
+    dark = {line.get_label(): line for line in axes_of(steps[0], DARK).lines}
+    assert dark[RANDOM_WEIGHTS].get_color() == DARK.ink
     assert lines_of(steps[0])["pencil"].get_ydata()[-1] == pytest.approx(0.45)
     assert "pencil 22.5" in steps[0].alt
 
@@ -200,7 +200,7 @@ def test_which_layer_leaks_most_before_and_after():
     np.testing.assert_allclose(lines_of(figure)["algorithm1"].get_xdata(), [0.5, 0.625])
     assert lines_of(figure)["algorithm1"].get_ydata()[0] > lines_of(figure)["algorithm1"].get_ydata()[1]
     page = undrawn_page(record)
-    assert "62.5 %59.3 % to 65.6 %knn, layer2.0 + layer3.0setting 0.1" in page.alone
+    assert any(re.fullmatch("62.5 %59.. % to 65.. %knn at 0.1, layer2.0 [+] layer3.0", text) for text in page.alone)
     assert layers_figure(data_ladder_record()) == []
 
 
@@ -217,20 +217,21 @@ def test_best_by_looks_at_one_network_budget_rung_and_place():
 def test_rung_by_rung_both_budgets_stand_in_one_row_each():
     page = undrawn_page(ladder_record())
     row = row_of(page, "linear", "20 images a class")
-    assert row[2:5] == [
-        "77 %74.1 % to 79.6 %ridge, featuressetting 0.1seeds 75 % to 79 %",
-        "60 %56.8 % to 63.2 %ridge, featuressetting 0.1seeds 58 % to 62 %",
-        "35 %32 % to 38.2 %ridge, featuressetting 0.1seeds 33 % to 37 %",
+    assert row[2:4] == ["weakens", "0.400.313 to 0.498"]
+    assert row[4:7] == [
+        "77 %74.1 % to 79.6 %ridge at 0.1, featuresseeds 75 % to 79 %",
+        "60 %56.8 % to 63.2 %ridge at 0.1, featuresseeds 58 % to 62 %",
+        "35 %32 % to 38.2 %ridge at 0.1, featuresseeds 33 % to 37 %",
     ]
-    assert row[5:8] == ["4.29 %", "0.400.313 to 0.498", "weakens"]
+    assert row[7] == "4.29 %"
     assert row[8] == "all 400 images, about 133 a class"
     without_floor = row_of(undrawn_page(data_ladder_record()), "linear", "20 images a class")
-    assert without_floor[3:5] == ["60 %56.8 % to 63.2 %ridge, featuressetting 0.1seeds 58 % to 62 %", "4.29 %"]
+    assert without_floor[5:7] == ["60 %56.8 % to 63.2 %ridge at 0.1, featuresseeds 58 % to 62 %", "4.29 %"]
 
 
 def test_nothing_to_remove_has_no_share():
     record = changed(ladder_record(), "rungs", "pencil", 0, "budgets", 0, "removed", to=None)
-    assert row_of(undrawn_page(record), "gradients", "20 images a class")[6] == "-"
+    assert row_of(undrawn_page(record), "gradients", "20 images a class")[3] == "-"
 
 
 def test_steps_images_and_trials_are_counted_beside_undefended():
@@ -249,7 +250,7 @@ def test_what_is_destroyed_on_the_way_and_who_keeps_it():
     page = undrawn_page(ladder_record())
     at = page.alone.index("destroyed")
     row = row_of(Page(f"<p>{'</p><p>'.join(page.alone[at:])}</p>"), "fine-tuning", "20 images a class")
-    kept = "adapters of rank 4, all layerssetting 0.1seeds 82 % to 86 %primary 74 %"
+    kept = "adapters of rank 4 at 0.1, all layersseeds 82 % to 86 %primary 74 %"
     assert row[2].endswith(kept)
     assert row[3] == "1 %"
     assert row[4].endswith(kept)
@@ -268,12 +269,12 @@ def test_what_the_outputs_give_away_is_what_no_defence_that_keeps_them_prevents(
         "logits",
         "classes",
     ]
-    assert "60 %56.8 % to 63.2 %ridge, featuressetting 0.1" in page.alone
+    assert "60 %56.8 % to 63.2 %ridge at 0.1, features" in page.alone
     assert "No defence that keeps an output can prevent what that output gives." in page.text
     assert "No defence that keeps an output" not in undrawn_page(data_ladder_record()).text
     diagnosed = undrawn_page(diagnose_record())
     assert ("row", "as published") in diagnosed.headers
-    assert "60 %56.8 % to 63.2 %ridge, featuressetting 0.1" in diagnosed.alone
+    assert "60 %56.8 % to 63.2 %ridge at 0.1, features" in diagnosed.alone
     assert "No defence that keeps" not in undrawn_page(changed(diagnose_record(), "outputs", to={})).text
 
 
@@ -282,7 +283,10 @@ def test_everybody_tried_is_there_to_unfold():
     page = undrawn_page(record)
     for _, attacker, place in LADDER:
         assert page.headers.count(("row", f"{attacker}, {place}")) == 2, "once a budget"
-    cell = "44 %seeds 42 % to 46 %setting 0.01 to 1best at 0.1 of 2settings 24 % to 44 %1 to 20 steps: 22 % to 44 %50 % diverged1.5 s"
+    cell = (
+        "44 %seeds 42 % to 46 %setting 0.01 to 1best at 0.1 of 2settings 24 % to 44 %1 to 20 steps: 22 % to 44 %50 % diverged"
+        "1.5 s"
+    )
     assert cell in page.alone
     once = replace(record.tried[0], settings=(math.nan,), accuracy=(0.75,), by_seed=(0.75,), steps=(1,), curve=(0.75,))
     once = replace(once, diverged=0.0)
@@ -315,6 +319,8 @@ def test_what_was_not_measured_is_named():
     )
     assert "there was one" not in text
     assert "tamper-proof" in text
+    least = replace(data_ladder_record().tried[0], attacker="at the least", accuracy=(0.7, 0.5, 0.2))
+    assert "those tried for at the least:" in " ".join(not_measured(replace(data_ladder_record(), tried=(least,))))
     inside = tuple(replace(one, accuracy=(0.1, 0.5, 0.2)) for one in data_ladder_record().tried)
     text = " ".join(not_measured(replace(data_ladder_record(), tried=inside, seeds=1)))
     assert "at the edge" not in text
@@ -363,8 +369,8 @@ def test_a_network_that_nobody_fine_tuned_is_not_said_to_hold():
 def test_the_headline_names_one_defence_and_counts_several():
     record = ladder_record()
     assert headline(record) == (
-        "Of 2 defences, 2 protect in part: not every kind of attacker is stopped. The attackers' images were the defender's too, "
-        "which flatters the defence."
+        "Of 2 defences, 2 protect in part: not every kind of attacker is stopped. The attackers' images were the defender's "
+        "too, which flatters the defence."
     )
     for number in range(6):
         record = with_word(record, "algorithm1", number, FAILS)
@@ -417,8 +423,8 @@ def test_beside_another_attack_the_ladder_comes_first_on_the_page_and_in_the_car
     assert page.attributes("alt")[0] == rung_figures(ladder_record())[0].alt
     _, card = page_and_card(*records)
     assert card.index("with 20 images a class") < card.index("What attackers get of the harmful task")
-    assert "- nonlinear: does not stop nonlinear heads (79\N{NO-BREAK SPACE}% right" in card
-    assert "- gradients: holds (35\N{NO-BREAK SPACE}% right" in card
+    assert "- nonlinear: does not stop nonlinear heads (79 % right, undefended 80 %" in card
+    assert "- gradients: holds (35 % right, undefended 75 %" in card
     assert "pipeline_tag: image-classification" in card
 
 

@@ -53,16 +53,16 @@ def test_the_budget_that_decides_is_the_one_told():
 
 def test_a_defence_is_told_word_by_word_with_what_is_left():
     assert plain(defence_text(ladder_record(), "pencil")) == (
-        "It holds against linear probes fitted by gradients; weakens linear probes by any means; does not stop nonlinear heads, "
-        "heads on other layers and fine-tuning. Whoever tries everything here gets 94 % of the held-out blocked images right, with "
-        "all 400 images, about 133 a class (undefended 95 %, random weights 75 %, guessing 35 %). The attackers' images were the "
-        "defender's too, which flatters the defence."
+        "It holds against linear probes fitted by gradients; weakens linear probes by any means; does not stop nonlinear "
+        "heads, heads on other layers and fine-tuning. Whoever tries everything here gets 94 % of the held-out blocked images "
+        "right, with all 400 images, about 133 a class (undefended 95 %, random weights 75 %, guessing 35 %). The attackers' "
+        "images were the defender's too, which flatters the defence."
     )
     record = with_word(data_ladder_record(), "pencil", 0, NOTHING)
     assert plain(defence_text(record, "pencil")) == (
         "It weakens linear probes by any means; does not stop nonlinear heads; has nothing to stop in linear probes fitted by "
-        "gradients. Whoever tries everything here gets 89 % of the held-out blocked images right, with all 400 images, about 133 a "
-        "class (undefended 90 %, guessing 35 %)."
+        "gradients. Whoever tries everything here gets 89 % of the held-out blocked images right, with all 400 images, about "
+        "133 a class (undefended 90 %, guessing 35 %)."
     )
 
 
@@ -104,7 +104,8 @@ def test_a_claim_says_against_whom_with_what_and_by_how_much():
     first, second = map(plain, claim_texts(ladder_record(), "pencil"))
     assert first == (
         "holds against linear probes fitted by gradients (20 images a class, 2 seeds): adam gets 35 % (32 % to 38.2 %) of the "
-        "held-out images right, adam 75 % (72.1 % to 77.7 %) undefended; 93 % (83.6 % to 103 %) of the transfer advantage is gone."
+        "held-out images right, adam 75 % (72.1 % to 77.7 %) undefended; 93 % (83.6 % to 103 %) of the transfer advantage is "
+        "gone."
     )
     assert second.startswith("weakens linear probes by any means (20 images a class, 2 seeds): ridge gets 60 %")
 
@@ -119,8 +120,8 @@ def test_budgets_are_told_by_images_a_class():
 
 def test_against_whom_counts_attackers_and_names_rungs():
     assert against_text(ladder_record()) == (
-        "7 attackers on 5 rungs (gradients, linear, nonlinear, layers, fine-tuning), 2 seeds: 20 images a class; all 400 images, "
-        "about 133 a class"
+        "7 attackers on 5 rungs (gradients, linear, nonlinear, layers, fine-tuning), 2 seeds: 20 images a class; all 400 "
+        "images, about 133 a class"
     )
     assert against_text(data_ladder_record()).startswith("3 attackers on 3 rungs (gradients, linear, nonlinear)")
     assert climbed(data_ladder_record()) == [0, 1, 2]

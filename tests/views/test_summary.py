@@ -4,18 +4,23 @@ import pytest
 from sample_records import (
     attack_record,
     changed,
+    data_ladder_record,
     diagnose_record,
     immunize_record,
+    ladder_record,
     network_attack_record,
     one_of_each_command,
     sweep_record,
     with_breaks,
+    with_word,
     without,
 )
 
+from cimm_jax.attacks.ladder.by_rung import FAILS, HOLDS, NOTHING
 from cimm_jax.views.attack_words import gain_text
 from cimm_jax.views.blocks import Facts, Figures, Items, Text
-from cimm_jax.views.summary import NO_ATTACK, NO_DEFENCE, WORDS, summarise, verdict_of
+from cimm_jax.views.ladder_words import FLATTERED, LADDER_KINDS
+from cimm_jax.views.summary import NO_ATTACK, NO_DEFENCE, WORDS, limits, summarise, verdict_of
 
 
 def facts_of(part) -> dict[str, object]:
@@ -112,3 +117,88 @@ def test_budgets_that_are_alike_are_told_once():
     against = facts_of(summarise([attack_record(), attack_record(), longer]))["against"]
     assert against.count("4 attackers") == 2
     assert "1000 steps" in against
+
+
+def with_words(record, defence, word):
+    """The same, every rung of a defence with one word."""
+    for number in range(len(record.rungs[defence])):
+        record = with_word(record, defence, number, word)
+    return record
+
+
+def met_both(broken_by, word):
+    """An attack and a ladder on one defence of the same pair."""
+    attack = with_breaks(without(attack_record(), "pencil_no_slower"), "pencil", broken_by)
+    return [attack, with_words(data_ladder_record(), "pencil", word)]
+
+
+def test_the_pictures_of_a_ladder_come_first_and_its_words_too():
+    part = summarise([attack_record(), immunize_record(), ladder_record()])
+    assert [" images" in figure.caption for figure in part.figures] == [True, True, False]
+    against = facts_of(part)["against"]
+    assert against.startswith("7 attackers on 5 rungs (gradients, linear, nonlinear, layers, fine-tuning)")
+    assert "4 attackers: 20 steps" in against
+    assert facts_of(part)["blocked"] == "digit 2 against digit 3; h"
+    (items,) = (block for section in part.sections for block in section.blocks if isinstance(block, Items))
+    assert [name for name, _ in items.items] == ["pencil", "algorithm1", "pencil", "pencil_no_slower"]
+    assert items.items[0][1].startswith(f"{LADDER_KINDS['some stopped'][2]} It holds against linear probes fitted by")
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [(HOLDS, "all stopped"), (FAILS, "none stopped"), (NOTHING, "nothing to stop")]
+)
+def test_one_defence_on_a_ladder_is_named(word, kind):
+    headline, status = verdict_of([with_words(data_ladder_record(), "pencil", word)])
+    assert headline.startswith(f"pencil {LADDER_KINDS[kind][2]} It ")
+    assert status == LADDER_KINDS[kind][0]
+
+
+@pytest.mark.parametrize(
+    ("broken_by", "word", "status", "begins"),
+    [
+        (("adam", "newton"), HOLDS, "bad", "pencil does not protect: ordinary training"),
+        (("newton",), HOLDS, "warn", "pencil slows only those"),
+        (("newton",), FAILS, "bad", "pencil does not protect: no kind of attacker"),
+        ((), FAILS, "bad", "pencil does not protect: no kind of attacker"),
+        ((), HOLDS, "good", "pencil holds against every kind"),
+        ((), NOTHING, "good", "pencil was broken by none"),
+    ],
+)
+def test_where_a_defence_met_both_the_weaker_figure_decides(broken_by, word, status, begins):
+    for records in (met_both(broken_by, word), met_both(broken_by, word)[::-1]):
+        headline, found = verdict_of(records)
+        assert found == status
+        assert headline.startswith(begins)
+
+
+def test_defences_of_other_pairs_are_others_whatever_their_name():
+    attack, ladder = met_both(("newton",), FAILS)
+    elsewhere = ladder_record()
+    assert verdict_of([attack, elsewhere])[0].startswith("2 of 3 defences protect in part")
+    assert "1 of 3 defences slows only those" in verdict_of([attack, elsewhere])[0]
+    other_task = changed(ladder, "names", "harmful", to="digit 6 against digit 7")
+    assert verdict_of([attack, other_task])[0].startswith("1 of 2 defences does not protect")
+    assert verdict_of([ladder, elsewhere])[1] == "bad"
+    assert verdict_of([with_words(ladder, "pencil", HOLDS), elsewhere])[1] == "warn"
+
+
+def test_images_of_the_defender_flatter_one_defence_and_several():
+    own = changed(ladder_record(), "own_images", to=True)
+    assert verdict_of([ladder_record()])[0].endswith(FLATTERED)
+    assert FLATTERED not in verdict_of([own])[0]
+    alone = changed(ladder_record(), "rungs", to={"pencil": ladder_record().rungs["pencil"]})
+    assert verdict_of([alone])[0].endswith(FLATTERED)
+    nobody = changed(ladder_record(), "rungs", to={})
+    assert verdict_of([nobody]) == (NO_DEFENCE, "neutral")
+
+
+def test_limits_say_what_attackers_of_the_ladder_did_and_did_not():
+    text = limits([ladder_record()])
+    assert "fine-tuned the network, with the budgets above. None had other images or trained longer" in text
+    assert "without a ladder" not in text
+    of_data = limits([data_ladder_record()])
+    assert "solved for linear probes and fitted nonlinear heads, with" in of_data
+    assert "None took other layers, fine-tuned the network, had other images or trained longer" in of_data
+    assert "In attacks without a ladder they fitted linear probes alone." in limits([attack_record(), ladder_record()])
+    assert "None fine-tuned the extractor" in limits([attack_record()])
+    assert all("nothing here is tamper-proof" in told for told in (text, of_data))

@@ -199,7 +199,7 @@ def _word(undefended: Reached, defended: Reached, removed: Interval | None, judg
 
 def _quickest(tried: Sequence[Tried], guessing: float, gained: float) -> tuple[float, ...]:
     """Least steps to each threshold by anybody."""
-    each = [_first_to(one.steps, np.maximum.accumulate(one.curve), guessing, gained) for one in tried]
+    each = [_first_to(one.steps, one.curve, guessing, gained) for one in tried]
     return tuple(min(steps) for steps in zip(*each, strict=True))
 
 

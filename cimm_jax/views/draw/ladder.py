@@ -18,6 +18,8 @@ _SPREAD = 0.56
 """Of the networks around their rung, in rungs."""
 _FEW = 5
 """Counts that all stand below their axis."""
+_MARKED = 20
+"""Points of a course that each have a mark."""
 
 
 class Course(NamedTuple):
@@ -107,8 +109,9 @@ def draw_courses(
       label: of the counts.
     """
     for number, (name, course) in enumerate(courses.items()):
-        style = ".:" if name == floor else ".-" if number else ".--"
-        (line,) = axes.plot(course.counts, course.accuracy, style, linewidth=1.5, label=drawn_name(name))
+        style = ":" if name == floor else "-" if number else "--"
+        marker = "." if len(course.counts) <= _MARKED else ""
+        (line,) = axes.plot(course.counts, course.accuracy, style, marker=marker, linewidth=1.5, label=drawn_name(name))
         if name == floor:
             line.set_color(scheme.ink)
     axes.axhline(guessing, color=scheme.ink, linewidth=0.8, linestyle=":", label="guessing")

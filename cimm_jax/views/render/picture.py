@@ -41,7 +41,7 @@ def png_of(figures: Sequence[Figure], *, title: str) -> bytes:
         for panel, figure in zip(grid, figures, strict=False):
             axes = panel.subplots()
             figure.draw(axes, LIGHT)
-            axes.set_title(_wrapped(figure.caption, round(11 * width)), fontsize=8.5, loc="left")
+            panel.suptitle(_wrapped(figure.caption, round(14 * width)), fontsize=8.5, x=0.02, ha="left")
             if figure.legend:
                 _legend_below(panel)
         drawing.suptitle(title, fontsize=11)

@@ -153,6 +153,11 @@ def test_the_worst_budget_decides_a_rung_and_the_weakest_of_those_is_told():
     assert (rung.word, rung.weakest.images) == (WEAKENS, 40)
     failed, _ = rungs_of([*of, *climbed(0.9, 0.9, 0.3, images=60)])
     assert (failed.word, failed.weakest.images) == (FAILS, 60)
+    weakened_less_than_failed = [*climbed(0.9, 0.86, 0.1, images=10), *climbed(0.36, 0.345, 0.3, images=20)]
+    failed, _ = rungs_of(weakened_less_than_failed, judged=2000)
+    assert [budget.word for budget in failed.budgets] == [WEAKENS, FAILS]
+    assert failed.budgets[0].removed.estimate < failed.budgets[1].removed.estimate
+    assert failed.weakest.images == 20, "the word comes before the share"
     idle, _ = rungs_of(climbed(0.3, 0.3, 0.3))
     assert (idle.word, idle.weakest.images) == (NOTHING, 100)
     held, _ = rungs_of([*climbed(0.9, 0.3, 0.3, images=10), *climbed(0.3, 0.3, 0.3, images=80)])
