@@ -132,6 +132,7 @@ def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, s
         return defence
     method_name, strength = BLOCKS[name]
     _, cut = TAILS[ladder.tail]
+    subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
     subject.cut_at(cut)
     if (folder / MODEL_FILE).exists():
         return TrainedDefence.read(name, folder, subject, cut)

@@ -114,8 +114,8 @@ def _input_gradient(x: jax.Array, kernel: jax.Array, g: jax.Array, strides: tupl
     if strides != (1, 1):
         return jax.vjp(lambda x: _plain(x, kernel, strides, pads), x)[1](g)[0]
     turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    opposite = tuple((n - 1 - before, n - 1 - after) for n, (before, after) in zip(kernel.shape[:2], pads, strict=True))
-    return _plain(g, turned, (1, 1), opposite)
+    rows, columns = ((n - 1 - before, n - 1 - after) for n, (before, after) in zip(kernel.shape, pads, strict=False))
+    return _plain(g, turned, (1, 1), (rows, columns))
 
 
 def _kernel_gradient(
