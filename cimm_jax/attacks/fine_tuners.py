@@ -64,7 +64,7 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
     everything = [
         _few_images("all weights, new head, momentum", "momentum", "new", (0.03, 0.1)),
         _few_images("all weights, solved head, AdamW", "adamw", "solved", (2e-3, 6e-3)),
-        _few_images("all weights, solved head, SGD", "sgd", "solved", (1.0,)),
+        _few_images("all weights, solved head, SGD", "sgd", "solved", (0.2,)),
         _few_images("all weights, published head, momentum", "momentum", "kept", (0.03, 0.1)),
     ]
     for attacker in everything:

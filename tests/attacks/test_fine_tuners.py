@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from networks.small_networks import NETWORK, SMALL, filled
 
-from cimm_jax.attacks.fine_tuners import SOPHON, last_block, standard_fine_tuners
+from cimm_jax.attacks.fine_tuners import LARGE, SOPHON, last_block, standard_fine_tuners
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,14 @@ def test_ranks_above_the_widest_layer_are_left_out_and_told():
     assert left_out == tuple(f"LoRA rank {rank}: the widest layer has full rank 12" for rank in (16, 64))
     assert len({attacker.name for attacker in attackers}) == len(attackers)
     assert {attacker.cut for attacker in attackers} == {None, "layer3.0"}
-    assert all(len(attacker.rates) == 2 for attacker in attackers)
+
+
+def test_large_images_go_through_the_last_blocks_only():
+    config = dataclasses.replace(NETWORK, preprocess=dataclasses.replace(NETWORK.preprocess, size=LARGE + 1))
+    attackers, left_out = standard_fine_tuners(filled(config), classes=3)
+    assert {attacker.cut for attacker in attackers} == {"layer1.0", "layer3.0"}
+    assert [attacker.rank for attacker in attackers] == [None, 1, 4]
+    assert sum("65 pixels" in told for told in left_out) == 4
 
 
 def test_a_published_head_with_too_few_outputs_is_not_kept():
