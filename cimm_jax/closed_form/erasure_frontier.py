@@ -26,11 +26,11 @@ HALVINGS = 40
 
 
 class Frontier(NamedTuple):
-    """What erasing k directions takes and costs, at several prices; row i, column k, k from 0 to m = min(d, C_H).
+    """What erasing at most k directions takes and costs, at several prices; row i, column k, k from 0 to m = min(d, C_H).
 
     Attributes:
       price: of the primary signal, each signal a share of its total, shape (prices,).
-      harmful_left: share of the harmful signal left, in the primary's units: the least that any k directions leave at this cost
+      harmful_left: share of the harmful signal left, in the primary's units: the least that k directions leave at this cost
         or a smaller one; shape (prices, m + 1).
       primary_lost: share of the primary signal lost, of the same shape.
       explained_left: share left of what attackers explain with the best heads on their own rows; the same as `harmful_left`
@@ -50,8 +50,8 @@ def frontier(found: LabelDirections, prices: jax.Array) -> Frontier:
     own_total = sum(jnp.sum(jnp.square(task.labels)) for task in found.own)
 
     def at(price: jax.Array):
-        vectors, gain, cost = _leading(small, price)
-        directions = product(found.colouring, product(small.basis, vectors))
+        vectors, gain, cost = _erased(small, price, small.columns)
+        directions = product(found.colouring, vectors)
         explained = sum(_explained(task, directions) for task in found.own)
         return tuple(
             jnp.concatenate([jnp.zeros(1, gain.dtype), jnp.cumsum(one)]) for one in (gain, cost, explained / own_total)
@@ -82,14 +82,14 @@ def within_budget(found: LabelDirections, *, rank: int | None = None, loss_budge
 
     def halve(_, bounds):
         middle = bounds.mean()
-        _, cost = _erased(small, jnp.exp(middle), most)
+        cost = _erased(small, jnp.exp(middle), most)[2].sum()
         return jnp.where(cost <= loss_budget, jnp.stack([bounds[0], middle]), jnp.stack([middle, bounds[1]]))
 
     _, upper = jax.lax.fori_loop(0, HALVINGS, halve, bounds)
-    priced, cost = _erased(small, jnp.exp(upper), most)
+    priced, _, cost = _erased(small, jnp.exp(upper), most)
     unpriced = everything if most == size else _padded(_erased(small, 0.0, most)[0], size)
     affordable = jnp.sum(jnp.square(product(unpriced.T, found.primary))) <= loss_budget * small.primary_total
-    chosen = jnp.where(cost <= loss_budget, _padded(priced, size), _padded(_free(found)[:, :most], size))
+    chosen = jnp.where(cost.sum() <= loss_budget, _padded(priced, size), _padded(_free(found)[:, :most], size))
     return jnp.where(affordable, unpriced, chosen)
 
 
@@ -122,23 +122,18 @@ def _in_their_span(found: LabelDirections) -> _Small:
     return _Small(basis, harmful, primary, min(found.basis.shape[1], basis.shape[1]), totals[1])
 
 
-def _leading(small: _Small, price: jax.Array | float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The leading eigenvectors of H - price P, and what each takes and costs."""
+def _erased(small: _Small, price: jax.Array | float, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The leading eigenvectors of H - price P, at most so many and only those worth their price, others zero, shape (d, most).
+
+    And the share of the harmful signal that each takes, and of the primary signal that it costs.
+    """
     signal = product(small.harmful, small.harmful.T) - price * product(small.primary, small.primary.T)
-    vectors = eigh(signal)[1][:, ::-1][:, : small.columns]
-    taken, lost = (
-        jnp.sum(jnp.square(product(vectors.T, part)), axis=1) for part in (small.harmful, small.primary)
-    )
-    return vectors, taken, lost
-
-
-def _erased(small: _Small, price: jax.Array | float, most: int) -> tuple[jax.Array, jax.Array]:
-    """At most so many directions worth their price, others zero, and the share of the primary signal that they cost."""
-    vectors, taken, lost = _leading(small, price)
-    rounding = rounding_tolerance(4 * len(small.harmful), taken.dtype) * (1 + price)
-    worth = (taken - price * lost > rounding)[:most]
-    chosen = jnp.where(worth[None, :], product(small.basis, vectors[:, :most]), 0)
-    return chosen, jnp.sum(jnp.where(worth, lost[:most], 0))
+    vectors = eigh(signal)[1][:, ::-1][:, :most]
+    taken, lost = (jnp.sum(jnp.square(product(vectors.T, part)), axis=1) for part in (small.harmful, small.primary))
+    rounding = rounding_tolerance(4 * len(signal), taken.dtype) * (1 + price)
+    worth = taken - price * lost > rounding
+    taken, lost = (jnp.where(worth, part, 0) for part in (taken, lost))
+    return jnp.where(worth[None, :], product(small.basis, vectors), 0), taken, lost
 
 
 def _free(found: LabelDirections) -> jax.Array:

@@ -20,7 +20,7 @@ from cimm_jax.numerics.scaling import normalised
 from cimm_jax.numerics.spectra import above_rounding, rounding_tolerance
 from cimm_jax.tasks import Task
 
-__all__ = ["LabelDirections", "OwnSignal", "centred_columns", "label_directions", "orthonormal_range"]
+__all__ = ["LabelDirections", "OwnSignal", "centred_columns", "covariance_roots", "label_directions", "orthonormal_range"]
 
 
 class OwnSignal(NamedTuple):
@@ -87,7 +87,7 @@ def label_directions(
     x, y = centred_columns(normalised(primary.x).values), _unit_length(primary.y)
     chosen = choose_ridge(x).ridge if ridge is None else jnp.asarray(ridge, x.dtype)
     rows = len(x)
-    whitening, colouring = _roots(covariance(x) / rows, chosen)
+    whitening, colouring = covariance_roots(covariance(x) / rows, chosen)
     own = tuple(_own_signal(task) for task in several)
     signals, ranges = [], []
     for task in own:
@@ -124,6 +124,18 @@ def centred_columns(values: jax.Array) -> jax.Array:
     return values - values.mean(0)[None, :]
 
 
+def covariance_roots(k: jax.Array, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(K + ridge)^{-1/2} and (K + ridge)^{1/2} of a formed covariance (d, d), the ridge relative to its mean eigenvalue.
+
+    Without a ridge, what rounding makes of a zero stands in for one.
+    """
+    sigma, vectors = eigh(k)
+    floor = rounding_tolerance(len(k), k.dtype) * sigma[-1]
+    roots = jnp.sqrt(jnp.maximum(jnp.maximum(sigma, 0) + ridge * sigma.mean(), floor))
+    whitening, colouring = (product(vectors * weights[None, :], vectors.T) for weights in (1 / roots, roots))
+    return whitening, colouring
+
+
 def _own_signal(task: Task) -> OwnSignal:
     u, sigma, vt = svd(centred_columns(normalised(task.x).values))
     kept = above_rounding(sigma, len(sigma))
@@ -145,12 +157,3 @@ def _unit_length(targets: jax.Array) -> jax.Array:
     length = jnp.linalg.norm(centred)
     varies = length > 4 * float(jnp.finfo(values.dtype).eps) * jnp.linalg.norm(values)
     return jnp.where(varies, centred / jnp.where(varies, length, 1), 0)
-
-
-def _roots(k: jax.Array, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(K + ridge)^{-1/2} and (K + ridge)^{1/2}; without a ridge, what rounding makes of a zero stands in for one."""
-    sigma, vectors = eigh(k)
-    floor = rounding_tolerance(len(k), k.dtype) * sigma[-1]
-    roots = jnp.sqrt(jnp.maximum(jnp.maximum(sigma, 0) + ridge * sigma.mean(), floor))
-    whitening, colouring = (product(vectors * weights[None, :], vectors.T) for weights in (1 / roots, roots))
-    return whitening, colouring
