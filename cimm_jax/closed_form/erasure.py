@@ -7,9 +7,10 @@ w orthogonal to it. Three maps have the harmful directions in it:
 * "features": the one that changes the primary inputs least, in every norm at once; where both tasks label the same rows this is
   LEACE (Belrose et al., 2023).
 * "covariance": of those that keep Cov(x, y) of the primary task, the same (an oblique projection, as in SPLINCE, 2025).
-* "outputs": only the best primary heads among those that see nothing harmful are left, one direction for each primary label. The
-  primary probe pays nothing more for it, and on rows that the eraser has not seen attackers find about (directions left) / N
-  of the labels' variance instead of d / N. Every other use of the features is lost with it.
+* "outputs": only the best primary heads among those that see nothing harmful are left, one direction for each primary label and
+  one for the constant, since probes here have no intercept. The primary probe pays nothing more for it, and on rows that
+  the eraser has not seen attackers find about (directions left) / N of the labels' variance instead of d / N. Every other use of
+  the features is lost with it.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def erase_labels(
       loss_budget: the largest share that may be lost of what linear heads explain of the primary labels; None is any.
       keep: what is kept of the primary task.
       ridge: added to Cov(x_P), relative to its mean eigenvalue; None chooses it on held-out primary rows
-        (`ridge.choose_ridge`). What is erased does not depend on it unless a rank or a budget is given.
+        (`label_ridge`). What is erased does not depend on it unless a rank or a budget is given.
 
     Raises:
       InputError: if a setting is out of range, or something is no array of real numbers.
@@ -80,7 +81,7 @@ def erase_labels(
     if keep == "covariance":
         within, kept = _oblique(gone, found.primary)
     elif keep == "outputs":
-        within = _onto_guarded_heads(gone, found.primary)
+        within = _onto_guarded_heads(gone, jnp.concatenate([found.primary, found.mean], axis=1))
     else:
         within = _least_change(gone)
     around = product(product(found.colouring, within), found.whitening)
@@ -137,12 +138,13 @@ def _least_change(gone: jax.Array) -> jax.Array:
     return jnp.eye(len(gone), dtype=gone.dtype) - product(gone, gone.T)
 
 
-def _onto_guarded_heads(gone: jax.Array, primary: jax.Array) -> jax.Array:
-    """The projection on what the best primary heads without the directions gone look at."""
-    heads = primary - product(gone, product(gone.T, primary))
-    rounding = 1e2 * len(heads) * float(jnp.finfo(heads.dtype).eps) * jnp.linalg.norm(primary)
-    u, sigma, _ = svd(heads)
-    kept = jnp.where((sigma > rounding)[None, :], u, 0)
+def _onto_guarded_heads(gone: jax.Array, signals: jax.Array) -> jax.Array:
+    """The projection on what the best heads without the directions gone look at, of signals in columns."""
+    lengths = jnp.linalg.norm(signals, axis=0)
+    units = signals / jnp.where(lengths > 0, lengths, 1)[None, :]
+    u, sigma, _ = svd(units - product(gone, product(gone.T, units)))
+    # Of a signal that is gone entirely, rounding is left.
+    kept = jnp.where((sigma > 1e2 * len(units) * float(jnp.finfo(units.dtype).eps))[None, :], u, 0)
     return product(kept, kept.T)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.closed_form.label_directions import centred_columns, covariance_roots
-from cimm_jax.closed_form.ridge import choose_ridge
+from cimm_jax.closed_form.ridge import RidgePath, choose_ridge
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.hessian import covariance
@@ -43,7 +43,7 @@ def refit(theta: jax.Array, kernel: jax.Array, x: jax.Array, *, ridge: float | N
       theta: the map, shape (d, d), of any rank, as `inputs.as_array` takes it.
       kernel: W, shape (d, C), the same.
       x: inputs before the map, shape (N, d), N at least 2, the same.
-      ridge: relative to the mean eigenvalue of Cov(x); None chooses it on held-out rows (`ridge.choose_ridge`).
+      ridge: relative to the mean eigenvalue of Cov(x); None takes the likeliest on held-out rows (`ridge.RidgePath`).
 
     Raises:
       InputError: if the shapes do not match or something concrete is not finite.
@@ -55,7 +55,7 @@ def refit(theta: jax.Array, kernel: jax.Array, x: jax.Array, *, ridge: float | N
             raise InputError(f"{name}: has shape {array.shape}, which does not fit {size} features; see refit")
     check_finite(kernel, "kernel")
     inputs = centred_columns(normalised(x).values)
-    chosen = choose_ridge(inputs).ridge if ridge is None else jnp.asarray(ridge, x.dtype)
+    chosen = _likeliest(choose_ridge(inputs)) if ridge is None else jnp.asarray(ridge, x.dtype)
     _, root = covariance_roots(covariance(inputs) / len(inputs), chosen)
     u, sigma, vt = svd(product(root, theta))
     kept = sigma > rounding_tolerance(size, sigma.dtype) * sigma[0]
@@ -68,3 +68,7 @@ def is_singular(theta: np.ndarray) -> bool:
     """Whether rounding decides the smallest singular value of a concrete map of shape (d, d)."""
     theta = np.asarray(theta)
     return bool(np.linalg.matrix_rank(theta) < len(theta))
+
+
+def _likeliest(path: RidgePath) -> jax.Array:
+    return path.candidates[jnp.argmin(path.score)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cimm_jax.closed_form.ridge import choose_ridge
+from cimm_jax.closed_form.label_ridge import choose_label_ridge
 from cimm_jax.numerics.decompositions import eigh, svd
 from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.inputs import as_task
@@ -49,6 +49,8 @@ class LabelDirections(NamedTuple):
       primary: whitened Cov(x_P, y), shape (d, C_P), over the length of the labels: the sum of squares is the share of their
         variance that the best head explains.
       harmful: the same of the harmful labels, on the harmful rows, shape (d, C_H).
+      mean: whitened mean of the primary inputs, shape (d, 1): (K + m m^T)^{-1} m is along K^{-1} m, so this is where heads without an
+        intercept get their constant from.
       basis: orthonormal basis of the whitened range of the harmful labels, shape (d, m), m = min(d, C_H); columns beyond the
         rank are zero.
       rank: how many directions the harmful labels have, int32.
@@ -60,6 +62,7 @@ class LabelDirections(NamedTuple):
     ridge: jax.Array
     primary: jax.Array
     harmful: jax.Array
+    mean: jax.Array
     basis: jax.Array
     rank: jax.Array
     own: tuple[OwnSignal, ...]
@@ -76,7 +79,7 @@ def label_directions(
     Args:
       primary: inputs of shape (N, d) and targets of shape (N,) or (N, C), as `inputs.as_array` takes them.
       harmful: the same; several tasks, each on rows of its own, may be given as a sequence.
-      ridge: added to Cov(x_P), relative to its mean eigenvalue; None chooses it on held-out primary rows.
+      ridge: added to Cov(x_P), relative to its mean eigenvalue; None chooses it on held-out primary rows (`label_ridge`).
 
     Raises:
       InputError: if something is no array of real numbers.
@@ -84,8 +87,9 @@ def label_directions(
     several = [harmful] if isinstance(harmful, Task) else list(harmful)
     primary = as_task(primary, "primary")
     several = [as_task(task, f"harmful[{number}]") for number, task in enumerate(several)]
-    x, y = centred_columns(normalised(primary.x).values), _unit_length(primary.y)
-    chosen = choose_ridge(x).ridge if ridge is None else jnp.asarray(ridge, x.dtype)
+    inputs = normalised(primary.x).values
+    x, y = centred_columns(inputs), _unit_length(primary.y)
+    chosen = choose_label_ridge(x, y) if ridge is None else jnp.asarray(ridge, x.dtype)
     rows = len(x)
     whitening, colouring = covariance_roots(covariance(x) / rows, chosen)
     own = tuple(_own_signal(task) for task in several)
@@ -101,6 +105,7 @@ def label_directions(
         ridge=chosen,
         primary=product(whitening, product(x.T, y)) / rows**0.5,
         harmful=jnp.concatenate(signals, axis=1),
+        mean=product(whitening, inputs.mean(0)[:, None]),
         basis=basis,
         rank=rank,
         own=own,

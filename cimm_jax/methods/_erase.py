@@ -27,7 +27,7 @@ def erase(
         seen, but no further task; "covariance" leaves all other directions and Cov(x, y) of the primary task exactly; "features"
         changes the primary inputs least (LEACE) and needs no primary labels' variation.
       ridge: added to the centred primary covariance, relative to its mean eigenvalue; None chooses it on held-out primary rows
-        (`ridge.choose_ridge`).
+        (`label_ridge.choose_label_ridge`).
 
     Raises:
       InputError: if a setting is out of range. `immunize` also raises it for labels of one class only, and where nothing would
