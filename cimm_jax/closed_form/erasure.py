@@ -1,16 +1,20 @@
 """The linear map that takes what linear heads can read of the harmful labels out of the features, and keeps the primary task.
 
-A map x -> A x with A Cov(x, z) = 0 leaves no linear head, of any convex loss and by any optimizer, better than a constant on the
-rows that it was made from (docs/theory.md, section 9). Which heads survive is decided by the kernel of A alone: those w with
-w orthogonal to it. Three maps have the harmful directions in it:
+A map x -> A x with A Cov(x, z) = 0 leaves no linear head, of any convex loss and by any optimizer, better than a constant on
+the rows that it was made from (docs/theory.md, section 9). Which heads survive is decided by the kernel of A alone: those that
+are orthogonal to it. Three maps have the harmful directions in it:
 
 * "features": the one that changes the primary inputs least, in every norm at once; where both tasks label the same rows this is
   LEACE (Belrose et al., 2023).
 * "covariance": of those that keep Cov(x, y) of the primary task, the same (an oblique projection, as in SPLINCE, 2025).
 * "outputs": only the best primary heads among those that see nothing harmful are left, one direction for each primary label and
   one for the constant, since probes here have no intercept. The primary probe pays nothing more for it, and on rows that
-  the eraser has not seen attackers find about (directions left) / N of the labels' variance instead of d / N. Every other use of
-  the features is lost with it.
+  the eraser has not seen attackers find about (directions left) / N of the labels' variance instead of d / N. Every other
+  use of the features is lost with it. The features are these heads, of unit covariance on primary rows but for the ridge, and
+  zeros.
+
+The other two are square maps whose kernel is exact up to the rounding of their entries. Whoever computes their features in more
+digits than the map is stored with can amplify what rounding left; columns of zeros have nothing to amplify.
 """
 
 from collections.abc import Sequence
@@ -21,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.closed_form.erasure_frontier import check_loss_budget, within_budget
-from cimm_jax.closed_form.label_directions import label_directions, orthonormal_range
+from cimm_jax.closed_form.label_directions import find_directions, orthonormal_range
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.scaling import scaled
 from cimm_jax.tasks import Task, TaskPair
 
 __all__ = ["Erasure", "Keep", "check_eraser", "check_rank", "check_task_to_erase", "erase_labels"]
@@ -37,7 +42,7 @@ class Erasure(NamedTuple):
     """An eraser and what it took.
 
     Attributes:
-      theta: features are x theta, shape (d, d), singular.
+      theta: features are x theta, shape (d, d), singular; with columns of zeros where "outputs" are kept.
       ridge: used on Cov(x_P), relative to its mean eigenvalue.
       erased: how many directions of the harmful labels went, int32.
       primary_lost: share lost of what linear heads explain of the primary labels, with that ridge.
@@ -69,28 +74,27 @@ def erase_labels(
       loss_budget: the largest share that may be lost of what linear heads explain of the primary labels; None is any.
       keep: what is kept of the primary task.
       ridge: added to Cov(x_P), relative to its mean eigenvalue; None chooses it on held-out primary rows
-        (`label_ridge`). What is erased does not depend on it unless a rank or a budget is given.
+        (`label_ridge`). Which harmful directions go does not depend on it unless a rank or a budget is given.
 
     Raises:
       InputError: if a setting is out of range, or something is no array of real numbers.
     """
     check_eraser(rank, loss_budget, keep)
-    found = label_directions(primary, harmful, ridge=ridge)
+    found = find_directions(primary, harmful, ridge=ridge)
     gone = within_budget(found, rank=rank, loss_budget=loss_budget)
-    kept = None
-    if keep == "covariance":
-        within, kept = _oblique(gone, found.primary)
-    elif keep == "outputs":
-        within = _onto_guarded_heads(gone, jnp.concatenate([found.primary, found.mean], axis=1))
+    covariance_kept = None
+    if keep == "outputs":
+        theta = product(found.whitening, _guarded_heads(gone, jnp.concatenate([found.primary, found.mean], axis=1)))
     else:
-        within = _least_change(gone)
-    around = product(product(found.colouring, within), found.whitening)
+        within, covariance_kept = _oblique(gone, found.primary) if keep == "covariance" else (_least_change(gone), None)
+        theta = product(product(found.whitening, within.T), found.colouring)
     # What rounding left of the kernel: the two roots are inverse to each other only nearly.
     erased, count = orthonormal_range(product(found.colouring, gone))
-    around = around - product(product(around, erased), erased.T)
+    theta = theta - product(erased, product(erased.T, theta))
+    theta = scaled(theta, -found.exponent) if keep == "outputs" else theta
     total = jnp.sum(jnp.square(found.primary))
     lost = jnp.sum(jnp.square(product(gone.T, found.primary))) / jnp.where(total > 0, total, 1)
-    return Erasure(around.T, found.ridge, count, lost, kept)
+    return Erasure(theta, found.ridge, count, lost, covariance_kept)
 
 
 def check_eraser(rank: int | None, loss_budget: float | None, keep: str) -> None:
@@ -138,21 +142,21 @@ def _least_change(gone: jax.Array) -> jax.Array:
     return jnp.eye(len(gone), dtype=gone.dtype) - product(gone, gone.T)
 
 
-def _onto_guarded_heads(gone: jax.Array, signals: jax.Array) -> jax.Array:
-    """The projection on what the best heads without the directions gone look at, of signals in columns."""
+def _guarded_heads(gone: jax.Array, signals: jax.Array) -> jax.Array:
+    """Orthonormal best heads of signals in columns without the directions gone, shape (d, d); columns of none are zero."""
     lengths = jnp.linalg.norm(signals, axis=0)
     units = signals / jnp.where(lengths > 0, lengths, 1)[None, :]
     u, sigma, _ = svd(units - product(gone, product(gone.T, units)))
     # Of a signal that is gone entirely, rounding is left.
     kept = jnp.where((sigma > 1e2 * len(units) * float(jnp.finfo(units.dtype).eps))[None, :], u, 0)
-    return product(kept, kept.T)
+    return jnp.pad(kept, ((0, 0), (0, len(kept) - kept.shape[1])))
 
 
 def _oblique(gone: jax.Array, primary: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """I - P with P u = u for u in the span of `gone` and P y = 0 for y in that of `primary`, of the least norm; and whether so.
+    """I - P of the least norm with P u = u in the span of `gone` and P y = 0 in that of `primary`; and whether there is one.
 
-    In principal vectors u_i of the one and q_i of the other, u_i^T q_i = c_i, P = sum_i u_i (u_i - c_i q_i)^T / (1 - c_i^2). Where
-    a direction of both spans is nearly the same (c_i = 1), it cannot go and stay: it goes.
+    In principal vectors u_i of the one and q_i of the other, u_i^T q_i = c_i, P = sum_i u_i (u_i - c_i q_i)^T / (1 - c_i^2).
+    Where a direction of both spans is nearly the same (c_i = 1), it cannot go and stay: it goes.
     """
     primary, _ = orthonormal_range(primary)
     a, cosine, bt = svd(product(gone.T, primary))
@@ -162,4 +166,3 @@ def _oblique(gone: jax.Array, primary: jax.Array) -> tuple[jax.Array, jax.Array]
     u, q = product(gone, a), product(primary, bt.T)
     tilt = (jnp.square(cosine)[None, :] * u - cosine[None, :] * q) / square[None, :]
     return _least_change(gone) - product(u, tilt.T), apart.all()
-

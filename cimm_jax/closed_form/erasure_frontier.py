@@ -1,9 +1,9 @@
 """Which directions of the harmful labels to erase where not all can go, and what that costs the primary task: exactly.
 
-In coordinates in which the primary covariance is the identity, erasing the span of orthonormal columns V takes tr V^T H V of the
-harmful signal H = h h^T away and costs tr V^T P V of the primary signal P = p p^T. At a price, the best V of k columns are the k
-leading eigenvectors of H - price P (Ky Fan), for every k at once: one eigenproblem gives a nested sequence of erasers, and no other
-subspace of k directions takes more away at the same cost. Raising the price from zero walks along the frontier.
+In coordinates in which the primary covariance is the identity, erasing the span of orthonormal columns V takes tr V^T H V of
+the harmful signal H = h h^T away and costs tr V^T P V of the primary signal P = p p^T. At a price, the best V of k columns are
+the k leading eigenvectors of H - price P (Ky Fan), for every k at once: one eigenproblem gives a nested sequence of erasers,
+and no other subspace of k directions takes more away at the same cost. Raising the price from zero walks along the frontier.
 """
 
 import math
@@ -67,8 +67,8 @@ def within_budget(found: LabelDirections, *, rank: int | None = None, loss_budge
     Args:
       found: where the labels are.
       rank: at most how many; None is all.
-      loss_budget: the largest share of the primary signal that may be lost; None is all of it. Where no price keeps it, only what
-        costs nothing goes.
+      loss_budget: the largest share of the primary signal that may be lost; None is all of it. Where no price keeps it, only
+        what costs nothing goes.
     """
     everything = found.basis
     size = everything.shape[1]

@@ -1,8 +1,9 @@
 """Where labels are: the directions of the features that covary with them, in units of the primary task.
 
-A linear head with an intercept gets nothing out of features whose covariance with the labels is zero (docs/theory.md, section 9). So
-the range of Cov(x, z) is what has to go. Everything here is centred, and lives in coordinates in which the covariance of the
-primary inputs (plus a ridge) is the identity: there, the squared length of a label's direction is what a head explains of it.
+A linear head with an intercept gets nothing out of features whose covariance with the labels is zero (docs/theory.md,
+section 9). So the range of Cov(x, z) is what has to go. Everything here is centred, and lives in coordinates in which the
+covariance of the primary inputs (plus a ridge) is the identity: there, the squared length of a label's direction is what a head
+explains of it.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,14 @@ from cimm_jax.numerics.scaling import normalised
 from cimm_jax.numerics.spectra import above_rounding, rounding_tolerance
 from cimm_jax.tasks import Task
 
-__all__ = ["LabelDirections", "OwnSignal", "centred_columns", "covariance_roots", "label_directions", "orthonormal_range"]
+__all__ = [
+    "LabelDirections",
+    "OwnSignal",
+    "centred_columns",
+    "covariance_roots",
+    "find_directions",
+    "orthonormal_range",
+]
 
 
 class OwnSignal(NamedTuple):
@@ -49,12 +57,13 @@ class LabelDirections(NamedTuple):
       primary: whitened Cov(x_P, y), shape (d, C_P), over the length of the labels: the sum of squares is the share of their
         variance that the best head explains.
       harmful: the same of the harmful labels, on the harmful rows, shape (d, C_H).
-      mean: whitened mean of the primary inputs, shape (d, 1): (K + m m^T)^{-1} m is along K^{-1} m, so this is where heads without an
-        intercept get their constant from.
+      mean: whitened mean of the primary inputs, shape (d, 1): (K + m m^T)^{-1} m is along K^{-1} m, so this is where heads
+        without an intercept get their constant from.
       basis: orthonormal basis of the whitened range of the harmful labels, shape (d, m), m = min(d, C_H); columns beyond the
         rank are zero.
       rank: how many directions the harmful labels have, int32.
       own: of each harmful task.
+      exponent: the primary inputs were divided by 2^exponent; int32.
     """
 
     whitening: jax.Array
@@ -66,9 +75,10 @@ class LabelDirections(NamedTuple):
     basis: jax.Array
     rank: jax.Array
     own: tuple[OwnSignal, ...]
+    exponent: jax.Array
 
 
-def label_directions(
+def find_directions(
     primary: Task, harmful: Task | Sequence[Task], *, ridge: float | jax.Array | None = None
 ) -> LabelDirections:
     """Where the labels of both tasks are. Pure.
@@ -87,7 +97,7 @@ def label_directions(
     several = [harmful] if isinstance(harmful, Task) else list(harmful)
     primary = as_task(primary, "primary")
     several = [as_task(task, f"harmful[{number}]") for number, task in enumerate(several)]
-    inputs = normalised(primary.x).values
+    inputs, exponent = normalised(primary.x)
     x, y = centred_columns(inputs), _unit_length(primary.y)
     chosen = choose_label_ridge(x, y) if ridge is None else jnp.asarray(ridge, x.dtype)
     rows = len(x)
@@ -109,6 +119,7 @@ def label_directions(
         basis=basis,
         rank=rank,
         own=own,
+        exponent=exponent,
     )
 
 

@@ -144,8 +144,8 @@ class PencilSettings:
     primary_no_slower_at: tuple[int, ...] | None = only(DATA, MAP, FRESH)
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
     ridge: float | None = only(DATA, MAP, FRESH)
-    """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6 where labels
-    are looked at by a network's map or by pencil_signal and pencil_no_slower."""
+    """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6
+    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower."""
     no_rotate: Flag = only(DATA, MAP, FRESH, default=False)
     """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
 
@@ -170,10 +170,11 @@ class EraseSettings:
     rank: int | None = only(DATA, MAP, FRESH)
     """erase: at most how many directions of the harmful labels go; all if left out."""
     loss_budget: float | None = only(DATA, MAP, FRESH)
-    """erase: largest share that may be lost of what linear heads explain of the primary labels, such as 0.02; any if left out."""
+    """erase: largest share that may be lost of what linear heads explain of the primary labels, such as 0.02; any if left
+    out."""
     keep: Literal["outputs", "covariance", "features"] | None = only(DATA, MAP, FRESH)
-    """erase: what stays: what the best primary heads look at (outputs, the default), all else and the covariance with the primary
-    labels (covariance), or all else with the least change (features, which is LEACE)."""
+    """erase: what stays: what the best primary heads look at (outputs, the default), all else and the covariance with the
+    primary labels (covariance), or all else with the least change (features, which is LEACE)."""
 
     def erase_settings(self) -> dict[str, Any]:
         """What was given, as arguments of `methods.erase`."""
@@ -324,8 +325,10 @@ class Attack(EraseSettings, PencilSettings, Common):
     """Rows a side of each digit task; all of them if left out."""
     methods: Annotated[
         tuple[str, ...] | None,
-        _help(f"Methods to immunize with, of {', '.join(KNOWN)}; all but {_listed(REMOVING)} if left out. {_listed(PRESETS).capitalize()} "
-            "look at labels."),
+        _help(
+            f"Methods to immunize with, of {', '.join(KNOWN)}; all but {_listed(REMOVING)} if left out. Those look at labels, "
+            f"and so do {' and '.join(PRESETS)}."
+        ),
     ] = only(FRESH)
     immunization_steps: int | None = only(FRESH)
     """Optimizer steps of the methods that are not closed forms; 300 if left out."""

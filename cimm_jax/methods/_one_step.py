@@ -55,6 +55,4 @@ def one_step(
         info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=state.solution), info
 
-    return Method(
-        init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets, check=check
-    )
+    return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets, check=check)

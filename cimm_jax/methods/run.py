@@ -83,7 +83,9 @@ def immunize(
     if not jnp.isfinite(theta).all():
         raise diverged(method, _start(method, key, pair), pair, records * record_every, batch_size)
     if not theta.any():
-        raise InputError("pair: theta is zero, since both tasks need the same directions; give other tasks, or a budget")
+        raise InputError(
+            "pair: theta is zero, since both tasks need the same directions; give other tasks, or a budget"
+        )
     return Immunized(theta, jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts))
 
 

@@ -51,7 +51,8 @@ class NetworkSubject:
       cache: folder of the cache; None is the user's.
 
     Raises:
-      InputError: if something is missing, unusable, unknown, or the head has other classes than the primary images.
+      InputError: if something is missing, unusable, unknown, of one class only, or the head has other classes than the primary
+        images.
     """
 
     by_errors = True
@@ -76,6 +77,11 @@ class NetworkSubject:
                 f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
                 "images that it was trained for"
             )
+        for task, split in images.items():
+            if len(split.train.classes) < 2:
+                raise InputError(
+                    f"{task}: {getattr(source, task)} has images of one class only; give images of at least two"
+                )
         self.images = {task: _with_views(split, source.views, config.preprocess) for task, split in images.items()}
         self.names = TaskNames(*(_name(getattr(source, task), listed) for task, listed in only.items()))
         self.network_data = NetworkData(
