@@ -84,7 +84,8 @@ def erase_labels(
     gone = within_budget(found, rank=rank, loss_budget=loss_budget)
     covariance_kept = None
     if keep == "outputs":
-        theta = product(found.whitening, _guarded_heads(gone, jnp.concatenate([found.primary, found.mean], axis=1)))
+        constant = found.mean / jnp.sqrt(1 + jnp.sum(jnp.square(found.mean)))
+        theta = product(found.whitening, _guarded_heads(gone, jnp.concatenate([found.primary, constant], axis=1)))
     else:
         within, covariance_kept = _oblique(gone, found.primary) if keep == "covariance" else (_least_change(gone), None)
         theta = product(product(found.whitening, within.T), found.colouring)
@@ -143,12 +144,14 @@ def _least_change(gone: jax.Array) -> jax.Array:
 
 
 def _guarded_heads(gone: jax.Array, signals: jax.Array) -> jax.Array:
-    """Orthonormal best heads of signals in columns without the directions gone, shape (d, d); columns of none are zero."""
-    lengths = jnp.linalg.norm(signals, axis=0)
-    units = signals / jnp.where(lengths > 0, lengths, 1)[None, :]
-    u, sigma, _ = svd(units - product(gone, product(gone.T, units)))
+    """Orthonormal best heads of signals without the directions gone, shape (d, d); columns of none are zero.
+
+    Signals stand in columns of the length of what the best head has in common with it, at most 1.
+    """
+    u, sigma, _ = svd(signals - product(gone, product(gone.T, signals)))
     # Of a signal that is gone entirely, rounding is left.
-    kept = jnp.where((sigma > 1e2 * len(units) * float(jnp.finfo(units.dtype).eps))[None, :], u, 0)
+    rounding = 8 * max(signals.shape) ** 0.5 * float(jnp.finfo(signals.dtype).eps)
+    kept = jnp.where((sigma > rounding)[None, :], u, 0)
     return jnp.pad(kept, ((0, 0), (0, len(kept) - kept.shape[1])))
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cimm_jax.closed_form.label_ridge import choose_label_ridge
-from cimm_jax.numerics.decompositions import eigh, svd
+from cimm_jax.numerics.decompositions import eigh, right_svd, svd
 from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.inputs import as_task
 from cimm_jax.numerics.products import product
@@ -167,9 +167,15 @@ def _left_range(labels: jax.Array) -> jax.Array:
 
 
 def _unit_length(targets: jax.Array) -> jax.Array:
-    """Centred targets as (N, C) over their length; zero where they vary by no more than rounding does."""
+    """Centred targets (N, C) over their length, in their principal columns, which are zero where rounding decides.
+
+    The columns of one-hot labels add up to a constant: centred, one combination of them is rounding, which must not become a
+    direction.
+    """
     values = normalised(targets.reshape(targets.shape[0], -1)).values
     centred = centred_columns(values)
-    length = jnp.linalg.norm(centred)
-    varies = length > 4 * float(jnp.finfo(values.dtype).eps) * jnp.linalg.norm(values)
-    return jnp.where(varies, centred / jnp.where(varies, length, 1), 0)
+    sigma, vt = right_svd(centred)
+    rounding = 4 * max(values.shape) ** 0.5 * float(jnp.finfo(values.dtype).eps)
+    kept = sigma > rounding * jnp.linalg.norm(values)
+    length = jnp.linalg.norm(jnp.where(kept, sigma, 0))
+    return jnp.where(kept[None, :], product(centred, vt.T), 0) / jnp.where(length > 0, length, 1)

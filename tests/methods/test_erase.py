@@ -52,7 +52,7 @@ def test_settings_are_checked_when_it_is_made():
     for bad, message in (({"rank": 0}, "^rank"), ({"loss_budget": 2.0}, "^loss_budget"), ({"ridge": -1.0}, "^ridge")):
         with pytest.raises(InputError, match=message):
             methods.erase(**bad)
-    with pytest.raises(InputError, match="^keep: 'much' is unknown"):
+    with pytest.raises(InputError, match=r"^keep: 'much' is"):
         methods.erase(keep="much")
 
 
@@ -60,5 +60,5 @@ def test_tasks_that_need_the_same_directions_leave_nothing(rng):
     x = rng.standard_normal((40, 4))
     x = np.linalg.qr(x - x.mean(0))[0]  # no mean, so that no constant is left either
     same = Task(x, one_hot((x[:, 0] > 0).astype(int)))
-    with pytest.raises(InputError, match="pair: theta is zero, since both tasks need the same directions"):
+    with pytest.raises(InputError, match=r"^pair: theta is zero, since both tasks need the same directions"):
         immunize(methods.erase(ridge=0.0), TaskPair(same, same))
