@@ -65,7 +65,7 @@ def test_some_centres_nearly_do_and_the_key_draws_them(exact, nystrom):
 def test_it_draws_a_row_once(rng):
     x, heldout = rng.standard_normal((2, 30, 3))
     target = make_target(x, np.sign(x[:, 0] * x[:, 1]), (heldout, np.sign(heldout[:, 0] * heldout[:, 1])))
-    every, all_but_one = (run_one(kernel_ridge(centres=centres), target) for centres in (30, 29))
+    every, all_but_one = (run_one(kernel_ridge(centres=centres), target, rate=0.05) for centres in (30, 29))
     np.testing.assert_allclose(all_but_one.heldout_loss, every.heldout_loss, rtol=0.02)
     assert (all_but_one.heldout_loss != every.heldout_loss).all()
 
@@ -74,9 +74,9 @@ def test_single_precision_will_do_for_a_wide_kernel_and_equal_rows():
     target = digits_target()
     twice = target._replace(fit=jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), target.fit))
     rough = jax.tree.map(lambda leaf: leaf.astype(np.float32), twice)
-    attack, widths = kernel_ridge(centres=FITTED // 2), (30.0, 3000.0)
+    attack, widths = kernel_ridge(centres=2 * FITTED // 3), (30.0, 3000.0)
     found, finer = (at_rates(attack, seen, widths).heldout_loss[:, 0, 0] for seen in (rough, twice))
-    np.testing.assert_allclose(found[0], finer[0], rtol=0.05)
+    np.testing.assert_allclose(found[0], finer[0], rtol=0.03)
     np.testing.assert_allclose(found[1], finer[1], rtol=0.2)
 
 
