@@ -14,18 +14,18 @@ from cimm_jax.numerics import losses
 from cimm_jax.numerics.decompositions import eigh
 from cimm_jax.numerics.products import product
 
-_LEAST_EIGENVALUE_IN_EPS = 20.0
-"""Relative to the largest: what rounding leaves of a zero eigenvalue stays below. The size of the matrix, which bounds for the worst
-case multiply it by, would cut off most of what a smooth kernel sees."""
+_LEAST_EIGENVALUE_IN_EPS = 5.0
+"""Relative to the largest: what rounding leaves of a zero eigenvalue stays below. A bound for the worst case grows with the
+matrix, and would cut off most of what a smooth kernel sees."""
 
 
 def kernel_ridge(*, steps: int = 1, record_at: Sequence[int] | None = None, centres: int = 512) -> Attack:
     """Kernel ridge regression with exp(-|a - b|^2 / (width d)) on standardised features; the rate is the width.
 
-    d counts the features that vary. With more rows than `centres`, the kernel is Nystrom's: K_nm K_mm^+ K_mn, m of the rows
-    drawn by the key. Its features K_nm K_mm^(-1/2) go to a ridge regression whose ridge has the least leave-one-out error, with
-    an intercept, which no ridge shrinks. Losses are squared ones of the scores. It is done after one step: every record is the
-    same.
+    d counts the features that vary, and the kernel is centred. With more rows than `centres`, it is Nystrom's,
+    K_nm K_mm^+ K_mn with m of the rows, drawn by the key. Its features K_nm K_mm^(-1/2) go to a ridge regression, with the
+    ridge of the least leave-one-out error and an intercept, which no ridge shrinks. Losses are squared ones of the scores.
+    It is done after one step: every record is the same.
 
     Args:
       steps: to report, at least 1.
@@ -52,8 +52,8 @@ def kernel_ridge(*, steps: int = 1, record_at: Sequence[int] | None = None, cent
         )
         centre, mean = features.mean(0, keepdims=True), y.mean(0, keepdims=True)
         probe = ridge_probe_of_factors(_factors(features - centre), y - mean, centred=True)
-        scores = (mean + product(part - centre, probe) for part in (features, heldout))
-        return at_every_record(judged(losses.squared, *scores, target), recorded)
+        fitted, judged_on = (mean + product(part - centre, probe) for part in (features, heldout))
+        return at_every_record(judged(losses.squared, fitted, judged_on, target), recorded)
 
     return attack
 

@@ -51,7 +51,7 @@ def nearest_neighbours(*, steps: int = 1, record_at: Sequence[int] | None = None
 
 
 def _nearest(rows: jax.Array, own: jax.Array, x: jax.Array, count: int) -> jax.Array:
-    """Which rows of x, (N, d), are nearest to each of `rows`, (M, d), but for number own[m]: shape (M, count), nearest first."""
+    """Numbers (M, count) of the rows of x, (N, d), nearest to each of `rows`, (M, d), nearest first; own[m] is left out."""
     squares, numbers = jnp.sum(x**2, axis=1), jnp.arange(len(x), dtype=jnp.int32)
 
     def of_one(given: tuple[jax.Array, jax.Array]) -> jax.Array:

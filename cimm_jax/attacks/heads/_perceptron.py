@@ -41,9 +41,9 @@ def perceptron(
     """A perceptron with one hidden layer of rectified units on standardised features; the rate is AdamW's learning rate.
 
     Trained on cross-entropy (logistic loss for a single column) in minibatches, every row once before any comes again; the rate
-    rises over the first tenth of the steps and falls by a cosine. He's initialisation and the batches come from the key, and
-    each feature has its own draw: features that are zero everywhere, after the others, change nothing. Every record costs as much
-    as some hundred steps, a pass over all rows: give few.
+    rises over the first tenth of the steps and falls by a cosine. He's initialisation and the batches come from the key; each
+    feature has its own draw, so that features of zeros after the others change nothing. Every record costs a pass over all
+    rows, fitted and held out, as much as many steps.
 
     Args:
       steps: of AdamW, at least 1.
@@ -81,7 +81,8 @@ def perceptron(
             return (optax.apply_updates(layers, updates), inner, count + 1), value
 
         def judge(state) -> Trace:
-            return judged(loss, *(state[0].scores(task.x) for task in (target.fit, target.heldout)), target)
+            layers = state[0]
+            return judged(loss, layers.scores(x), layers.scores(target.heldout.x), target)
 
         with optax_promotions():
             state = (layers, optimizer.init(layers), jnp.zeros((), jnp.int32))
