@@ -37,7 +37,12 @@ def test_standard_budgets_are_those_that_there_are_images_for():
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [((31,), "at most 30, got 31: class 0"), ((0,), "ascending numbers from 1"), ((5, 2), "ascending"), ((5, 5), "ascending")],
+    [
+        ((31,), "at most 30, got 31: class 0"),
+        ((0,), "ascending numbers from 1"),
+        ((5, 2), "ascending"),
+        ((5, 5), "ascending"),
+    ],
 )
 def test_budgets_that_cannot_be_are_refused(asked, said):
     with pytest.raises(InputError, match=f"images_a_class: needs .*{said}"):
