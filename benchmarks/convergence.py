@@ -47,7 +47,7 @@ from cimm_jax import attacks
 from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.errors import InputError, check_count
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.methods import KNOWN
+from cimm_jax.methods import BY_NAME, PRESETS
 from cimm_jax.numerics.convergence import ProbeProblem, line_search_curve
 from cimm_jax.numerics.decompositions import svd
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number, product_amplification
@@ -138,9 +138,9 @@ def main() -> int:
 
 def extractors(data: DataSubject) -> dict[str, jax.Array]:
     """Every method's, the undefended identity first."""
-    thetas = {UNDEFENDED: jnp.eye(data.features)}
-    with progress_bar("immunizing", len(KNOWN)) as progress:
-        for made, (name, method) in enumerate(KNOWN.items()):
+    methods, thetas = {**BY_NAME, **PRESETS}, {UNDEFENDED: jnp.eye(data.features)}
+    with progress_bar("immunizing", len(methods)) as progress:
+        for made, (name, method) in enumerate(methods.items()):
             defence, _ = make_map(
                 data,
                 method(),

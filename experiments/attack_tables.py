@@ -77,7 +77,7 @@ def _attacked(
         former = read_record_of(folder, AttackRecord)
         if all(getattr(former.manifest, of) == getattr(manifest, of) for of in ("settings", "data_sha256")):
             return former
-    built = methods.build_methods(tuple(methods.KNOWN), {}, {"hessian": rows_of_hessian})
+    built = methods.build_methods((*methods.BY_NAME, *methods.PRESETS), {}, {"hessian": rows_of_hessian})
     defences = [
         make_map(
             subject,

@@ -110,7 +110,7 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
     ]
     asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
     if settings.sophon:
-        standard = asked.tuning.of(subject.network)
+        standard = asked.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
         asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))
     told = {key: value for key, value in vars(settings).items() if key not in ("out", "cache")}
     command = f"python -m experiments.ladder --configs {name} --data-dir {settings.data_dir}"
@@ -132,6 +132,7 @@ def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, s
         return defence
     method_name, strength = BLOCKS[name]
     _, cut = TAILS[ladder.tail]
+    subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
     subject.cut_at(cut)
     if (folder / MODEL_FILE).exists():
         return TrainedDefence.read(name, folder, subject, cut)

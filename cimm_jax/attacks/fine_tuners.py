@@ -5,15 +5,22 @@ from typing import NamedTuple
 from flax import nnx
 
 from cimm_jax.attacks.fine_tuning import FineTuning
+from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.lora import widths
 
-__all__ = ["RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
+__all__ = ["LARGE", "LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
 
 SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_size=200)
 """The attacker of Deng et al. (2024, arXiv 2404.12699), who take 20 epochs of all the images; a gentle one."""
 
 RANKS = (1, 4, 16, 64)
+
+LARGE = 64
+"""Pixels: larger images go through the last blocks only, whose activations are kept."""
+
+LAST_BLOCKS = 3
+"""That adapters are put on there."""
 
 
 class FineTuners(NamedTuple):
@@ -30,17 +37,54 @@ class FineTuners(NamedTuple):
 
 def last_block(model: Backbone) -> str:
     """The last cut that leaves a linear layer or a convolution in the tail."""
-    return next(cut for cut in reversed(model.cuts[:-1]) if widths(nnx.state(model.parts[cut], nnx.Param)))
+    return _blocks(model)[-1]
 
 
-def standard_fine_tuners(model: Backbone) -> FineTuners:
-    cut = last_block(model)
-    widest = max(widths(nnx.state(model.parts, nnx.Param)).values())
+def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
+    """Attackers of the last block, with low-rank adapters and of all weights.
+
+    Their rates, batches and schedule are good for a few images a class and some 60 steps, on the published network as well as
+    from random weights. Whoever would keep the published head is left out where it has fewer outputs than there are classes, a
+    rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then.
+
+    Args:
+      model: the published network.
+      classes: how many classes they tell apart.
+    """
+    cut, adapted_from = last_block(model), None
+    if large := model.config.preprocess.size > LARGE:
+        adapted_from = _blocks(model)[-LAST_BLOCKS]
+    widest = max(widths(functional.split(model, adapted_from).tail).values())
     ranks = [rank for rank in RANKS if rank <= widest]
-    found = [FineTuning("last block", cut, None, "adamw", "solved", (1e-3, 1e-2), schedule="warmup")]
-    found += [FineTuning(f"LoRA {rank}", None, rank, "adamw", "solved", (1e-2,), schedule="warmup") for rank in ranks]
-    found += [
-        FineTuning("all, momentum", None, None, "momentum", "new", (0.02, 0.1), schedule="warmup"),
-        FineTuning("all, AdamW", None, None, "adamw", "solved", (1e-3, 3e-3), schedule="warmup"),
+    possible = [_few_images("last block", "adamw", "solved", (4e-3, 2e-2), cut=cut)]
+    possible += [
+        _few_images(f"LoRA rank {rank}", "adamw", "solved", (1e-2,), cut=adapted_from, rank=rank) for rank in ranks
     ]
-    return FineTuners(tuple(found), ())
+    left_out = [f"LoRA rank {rank}: the widest layer has full rank {widest}" for rank in RANKS if rank not in ranks]
+    everything = [
+        _few_images("all weights, new head, momentum", "momentum", "new", (0.03, 0.1)),
+        _few_images("all weights, solved head, AdamW", "adamw", "solved", (2e-3, 6e-3)),
+        _few_images("all weights, solved head, SGD", "sgd", "solved", (0.2,)),
+        _few_images("all weights, published head, momentum", "momentum", "kept", (0.03, 0.1)),
+    ]
+    for attacker in everything:
+        if large:
+            left_out.append(
+                f"{attacker.name}: images of {model.config.preprocess.size} pixels go through the last blocks only"
+            )
+        elif attacker.head == "kept" and model.config.classes < classes:
+            left_out.append(f"{attacker.name}: it has {model.config.classes} outputs for {classes} classes")
+        else:
+            possible.append(attacker)
+    return FineTuners(tuple(possible), tuple(left_out))
+
+
+def _blocks(model: Backbone) -> list[str]:
+    """The cuts before parts with a linear layer or a convolution, in order."""
+    return [cut for cut in model.cuts[:-1] if widths(nnx.state(model.parts[cut], nnx.Param))]
+
+
+def _few_images(
+    name: str, optimizer: str, head: str, rates: tuple[float, ...], cut: str | None = None, rank: int | None = None
+) -> FineTuning:
+    return FineTuning(name, cut, rank, optimizer, head, rates, batch_size=32, schedule="cosine")

@@ -1,1 +1,1 @@
-"""What is known in closed form of a pair: the pencil, limits, allocation of a budget, the ridge, the head that absorbs."""
+"""What is known of a pair in closed form: the pencil, limits, allocation of a budget, the ridge, erasure, heads behind maps."""

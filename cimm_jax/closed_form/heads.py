@@ -1,4 +1,7 @@
-"""The primary head absorbs the map: behind an immunized linear map, primary outputs stay what they were."""
+"""The primary head absorbs the map: behind an invertible linear map, primary outputs stay what they were.
+
+Behind a singular one, what it had is gone, and the head is fitted again to come as near as it can.
+"""
 
 from typing import NamedTuple
 
@@ -7,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
+from cimm_jax.closed_form.head_refit import is_singular, refit
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.inputs import as_array, check_finite
 from cimm_jax.numerics.products import product
@@ -84,6 +88,20 @@ class Head(NamedTuple):
         """The head, float32, for features theta; solved in float64. Raises `InputError` as `heads.absorb`."""
         kernel = absorb(jnp.asarray(theta, jnp.float64), jnp.asarray(self.kernel, jnp.float64))
         return Head(np.asarray(kernel, np.float32), np.asarray(self.bias, np.float32))
+
+    def refitted(self, theta: np.ndarray, features: np.ndarray) -> "Head":
+        """The head, float32, whose logits on features theta come nearest to this one's on features (`head_refit`), in float64.
+
+        Args:
+          theta: shape (d, d), of any rank.
+          features: published ones of primary training images, shape (N, d).
+        """
+        found = refit(*(jnp.asarray(array, jnp.float64) for array in (theta, self.kernel, features)))
+        return Head(np.asarray(found.kernel, np.float32), np.asarray(self.bias + np.asarray(found.shift), np.float32))
+
+    def behind(self, theta: np.ndarray, features: np.ndarray) -> "Head":
+        """`absorbed` where theta is invertible, so that nothing changes, and otherwise `refitted`; arguments as there."""
+        return self.refitted(theta, features) if is_singular(theta) else self.absorbed(theta)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Shape (N, classes), float32."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import BLOCKS, BLOCKS_BATCH, DATA, MAP, Immunize, refuse_foreign
 from cimm_jax.errors import InputError
@@ -38,6 +39,8 @@ def run_immunize(settings: Immunize) -> None:
         check_resamples(settings.resamples)
     training = _training_settings(settings, method) if settings.kind == BLOCKS else None
     subject = _subject(settings)
+    if subject.network_data is not None:  # whose features take long; those of data are here
+        check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)
     subject.check_batch_size(settings.batch_size)
     with only_one_in(settings.out) as folder:
         _immunize_in(folder, settings, method, subject, steps, training)

@@ -19,7 +19,18 @@ from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import DATA_SETS, DigitKind
 from cimm_jax.errors import InputError
-from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom, LargestKappa, Method, SignalAware, build_methods, by_name
+from cimm_jax.methods import (
+    BY_NAME,
+    KNOWN,
+    PRESETS,
+    REMOVING,
+    HessianFrom,
+    LargestKappa,
+    Method,
+    SignalAware,
+    build_methods,
+    by_name,
+)
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
 from cimm_jax.runs.source import DataSource, NetworkSource, Source
@@ -46,6 +57,7 @@ __all__ = [
     "Common",
     "DataName",
     "Diagnose",
+    "EraseSettings",
     "Flag",
     "Immunize",
     "PencilSettings",
@@ -146,8 +158,8 @@ class PencilSettings:
     primary_no_slower_at: tuple[int, ...] | None = only(DATA, MAP, FRESH)
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
     ridge: float | None = only(DATA, MAP, FRESH)
-    """pencil: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6 where labels
-    are looked at by a network's map or by pencil_signal and pencil_no_slower."""
+    """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6
+    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower."""
     no_rotate: Flag = only(DATA, MAP, FRESH, default=False)
     """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
 
@@ -163,6 +175,25 @@ class PencilSettings:
         if self.ridge is not None:
             given["ridge"] = self.ridge
         return {**given, "rotate": False} if self.no_rotate else given
+
+
+@dataclass(frozen=True)
+class EraseSettings:
+    """Settings of the method `erase`."""
+
+    rank: int | None = only(DATA, MAP, FRESH)
+    """erase: at most how many directions of the harmful labels go; all if left out."""
+    loss_budget: float | None = only(DATA, MAP, FRESH)
+    """erase: largest share that may be lost of what linear heads explain of the primary labels, such as 0.02; any if left
+    out."""
+    keep: Literal["outputs", "covariance", "features"] | None = only(DATA, MAP, FRESH)
+    """erase: what stays: what the best primary heads look at (outputs, the default), all else and the covariance with the
+    primary labels (covariance), or all else with the least change (features, which is LEACE)."""
+
+    def erase_settings(self) -> dict[str, Any]:
+        """What was given, as arguments of `methods.erase`."""
+        given = {"rank": self.rank, "loss_budget": self.loss_budget, "keep": self.keep}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -216,7 +247,7 @@ class SubjectSettings:
 
 
 @dataclass(frozen=True)
-class Immunize(PencilSettings, SubjectSettings, Common):
+class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
     method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
@@ -254,13 +285,14 @@ class Immunize(PencilSettings, SubjectSettings, Common):
     def build(self) -> Method:
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
         weights = {"lambda_primary": self.lambda_primary, "lambda_harmful": self.lambda_harmful}
-        given = {name: value for name, value in weights.items() if value is not None} | self.pencil_settings()
+        given = {name: value for name, value in weights.items() if value is not None}
+        given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])
         return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
 
 
 @dataclass(frozen=True)
-class Sweep(PencilSettings, Common):
+class Sweep(EraseSettings, PencilSettings, Common):
     """Immunize all 90 ordered pairs of digits with several methods and seeds at once. An interrupted sweep continues."""
 
     data: Annotated[
@@ -293,7 +325,9 @@ class Sweep(PencilSettings, Common):
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         hessian = _hessian(self.hessian if self.hessian == "batch" else None)
         return build_methods(
-            self.methods, {**self.pencil_settings(), **hessian}, _defaults(self.step_length, self.methods)
+            self.methods,
+            {**self.pencil_settings(), **self.erase_settings(), **hessian},
+            _defaults(self.step_length, self.methods),
         )
 
 
@@ -326,7 +360,7 @@ class Diagnose(SubjectSettings, Common):
 
 
 @dataclass(frozen=True)
-class Attack(PencilSettings, Common):
+class Attack(EraseSettings, PencilSettings, Common):
     """Attack immunized extractors, and the undefended one alike, with a sweep of optimizers, rates and adaptive attackers."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -342,7 +376,10 @@ class Attack(PencilSettings, Common):
     """Rows a side of each digit task; all of them if left out."""
     methods: Annotated[
         tuple[str, ...] | None,
-        _help(f"Methods to immunize with, of {', '.join(KNOWN)}; all if left out. The last two look at labels."),
+        _help(
+            f"Methods to immunize with, of {', '.join(KNOWN)}; all but {_listed(REMOVING)} if left out. Those look at labels, "
+            f"and so do {' and '.join(PRESETS)}."
+        ),
     ] = only(FRESH)
     immunization_steps: int | None = only(FRESH)
     """Optimizer steps of the methods that are not closed forms; 300 if left out."""
@@ -387,14 +424,14 @@ class Attack(PencilSettings, Common):
         _help(f"Rungs to climb: {_listed(f'{rung.number} ({rung.name})' for rung in RUNGS)}; all if left out."),
     ] = only(LADDER)
     tuning_steps: int | None = only(LADDER)
-    """Steps of those who fine-tune; 40 if left out."""
+    """Steps of those who fine-tune; 60 if left out."""
 
     kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, LADDER)
 
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""
-        names = tuple(KNOWN) if self.methods is None else self.methods
-        given = {**self.pencil_settings(), **_hessian(self.hessian)}
+        names = (*BY_NAME, *PRESETS) if self.methods is None else self.methods
+        given = {**self.pencil_settings(), **self.erase_settings(), **_hessian(self.hessian)}
         return build_methods(names, given, _defaults(self.step_length, names))
 
 

@@ -2,6 +2,7 @@
 
 from cimm_jax.closed_form.allocation import LargestKappa, SignalAware
 from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._erase import erase
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
@@ -9,7 +10,7 @@ from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sweep import Measured, sweep
 from cimm_jax.methods.protocol import Info, Method
-from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, build_methods, by_name
+from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name
 from cimm_jax.methods.run import Immunized, immunize
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "KNOWN",
     "LIGHT_RIDGE",
     "PRESETS",
+    "REMOVING",
     "HessianFrom",
     "Immunized",
     "Info",
@@ -28,6 +30,7 @@ __all__ = [
     "build_methods",
     "by_name",
     "default_optimizer",
+    "erase",
     "ill_only",
     "imma",
     "immunize",

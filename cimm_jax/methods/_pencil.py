@@ -1,37 +1,18 @@
 """The closed form: the extractor that attains the exact limit, or spends a budget on what an attacker needs."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from cimm_jax.closed_form.allocation import LargestKappa, Objective, SignalAware, check_budget
 from cimm_jax.closed_form.solution import check_ridge, solve
-from cimm_jax.methods.protocol import Info, Method, reused
+from cimm_jax.methods._one_step import one_step
+from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics.decompositions import qr
-from cimm_jax.numerics.hessian import covariance, probe_hessian
 from cimm_jax.numerics.products import product
-from cimm_jax.numerics.spectra import condition_number
 from cimm_jax.tasks import TaskPair
 
 LIGHT_RIDGE = 1e-6
 """A heavier one hides the directions that a signal-aware budget would be spent on."""
-
-
-class State(NamedTuple):
-    """State of the closed form.
-
-    Attributes:
-      theta: extractor, shape (d, d): the identity before the one step, the solution after it.
-      solution: shape (d, d).
-      k_primary: covariance of the whole primary task, shape (d, d).
-      k_harmful: covariance of the whole harmful task, shape (d, d).
-    """
-
-    theta: jax.Array
-    solution: jax.Array
-    k_primary: jax.Array
-    k_harmful: jax.Array
 
 
 @reused
@@ -61,21 +42,11 @@ def pencil(
     check_budget(budget)
     check_ridge(ridge)
 
-    def init(key: jax.Array, pair: TaskPair) -> State:
+    def theta(key: jax.Array, pair: TaskPair) -> jax.Array:
         solution = solve(pair, budget=budget, objective=objective, ridge=ridge).theta
-        if rotate:
-            solution = product(solution, haar_rotation(key, len(solution), solution.dtype))
-        return State(jnp.eye(*solution.shape, dtype=solution.dtype), solution, *(covariance(task.x) for task in pair))
+        return product(solution, haar_rotation(key, len(solution), solution.dtype)) if rotate else solution
 
-    def step(state: State, batch: TaskPair) -> tuple[State, Info]:
-        primary = condition_number(probe_hessian(state.theta, state.k_primary))
-        harmful = condition_number(probe_hessian(state.theta, state.k_harmful))
-        loss = jnp.full((), jnp.nan, batch.primary.x.dtype)
-        info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
-        return state._replace(theta=state.solution), info
-
-    needs_targets = isinstance(objective, SignalAware)
-    return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets)
+    return one_step(theta, needs_targets=isinstance(objective, SignalAware))
 
 
 def pencil_signal(*, budget: float | str = "keep", ridge: float | None = LIGHT_RIDGE, rotate: bool = True) -> Method:

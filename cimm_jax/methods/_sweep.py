@@ -257,6 +257,9 @@ def _check(methods: Mapping[str, Method], pairs: Pairs, keys, steps: int, batch_
     if not methods:
         raise InputError("methods: is empty; give at least one method")
     check_pairs(pairs, "split", needs_labels=any(method.needs_targets for method in methods.values()))
+    for check in [method.check for method in methods.values() if method.check is not None]:
+        for number in range(len(pairs.primary_of)):
+            check(pair_at(pairs, jnp.asarray(number)).train)
     check_steps(steps)
     check_batch_size(batch_size, TaskPair(pairs.primary.train, pairs.harmful.train))
     if np.ndim(keys) != 1 or not len(keys):

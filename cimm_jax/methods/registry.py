@@ -7,13 +7,14 @@ from typing import Any
 
 from cimm_jax.errors import InputError
 from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._erase import erase
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods.protocol import Method
 
-__all__ = ["BY_NAME", "KNOWN", "PRESETS", "build_methods", "by_name"]
+__all__ = ["BY_NAME", "KNOWN", "PRESETS", "REMOVING", "build_methods", "by_name"]
 
 BY_NAME: dict[str, Callable[..., Method]] = {
     "algorithm1": algorithm1,
@@ -27,7 +28,10 @@ BY_NAME: dict[str, Callable[..., Method]] = {
 PRESETS: dict[str, Callable[..., Method]] = {"pencil_signal": pencil_signal, "pencil_no_slower": pencil_no_slower}
 """The same closed form with other defaults: it knows the labels."""
 
-KNOWN = MappingProxyType({**BY_NAME, **PRESETS})
+REMOVING: dict[str, Callable[..., Method]] = {"erase": erase}
+"""What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
+
+KNOWN = MappingProxyType({**BY_NAME, **PRESETS, **REMOVING})
 """Every method that can be asked for by name."""
 
 

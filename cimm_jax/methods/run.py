@@ -57,10 +57,12 @@ def immunize(
       progress: called with the number of steps made, up to 20 times; a last, shorter part compiles once more.
 
     Raises:
-      InputError: if the pair is unusable, a number is out of range, or theta does not stay finite, with the step.
+      InputError: if the pair is unusable, a number is out of range, theta does not stay finite, with the step, or it is zero.
     """
     check_method(method)
     pair = as_pair(check_pair(pair, needs_labels=method.needs_targets))
+    if method.check is not None:
+        method.check(pair)
     check_steps(steps, record_every)
     check_batch_size(batch_size, pair)
     key = jax.random.key(0) if key is None else key
@@ -80,6 +82,10 @@ def immunize(
     theta = method.extractor(run.state)
     if not jnp.isfinite(theta).all():
         raise diverged(method, _start(method, key, pair), pair, records * record_every, batch_size)
+    if not theta.any():
+        raise InputError(
+            "pair: theta is zero, since both tasks need the same directions; give other tasks, or a budget"
+        )
     return Immunized(theta, jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts))
 
 

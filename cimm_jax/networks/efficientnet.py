@@ -11,8 +11,9 @@ import jax
 from flax import nnx
 
 from cimm_jax.networks.backbone import Backbone
+from cimm_jax.networks.convolution import SAME
 from cimm_jax.networks.key_maps import Entry, KeyMap, Path, conv_norm_entries, linear_entries
-from cimm_jax.networks.layers import SAME, ConvNorm, DepthwiseNorm, GlobalMean, NormSettings
+from cimm_jax.networks.layers import ConvNorm, DepthwiseNorm, GlobalMean, NormSettings
 from cimm_jax.networks.preprocess import Preprocess
 
 __all__ = ["EFFICIENTNET_LITE0", "NORM", "Activated", "EfficientNetConfig", "InvertedResidual", "Stage"]

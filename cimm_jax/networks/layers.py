@@ -6,13 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-__all__ = ["SAME", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "Padding"]
+from cimm_jax.networks.convolution import SAME, Convolution, Padding
 
-SAME = "SAME"
-"""TensorFlow's padding: as much as gives ceil(size / stride) outputs, the odd row or column at the end."""
-
-Padding = int | str
-"""Rows and columns on every side, as PyTorch counts them, or `SAME`."""
+__all__ = ["ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class NormSettings:
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch normalisation."""
+    """A convolution without bias, then batch normalisation: one convolution and a bias, if the statistics are the stored."""
 
     def __init__(
         self,
@@ -43,21 +39,12 @@ class ConvNorm(nnx.Module):
         stride: int = 1,
         padding: Padding = 0,
     ):
-        self.conv = nnx.Conv(
-            inputs,
-            outputs,
-            (kernel, kernel),
-            strides=stride,
-            padding=padding,
-            use_bias=False,
-            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-            rngs=rngs,
-        )
+        self.conv = Convolution(inputs, outputs, kernel, stride=stride, padding=padding, rngs=rngs)
         self.norm = _batch_norm(outputs, norm, rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, inputs) -> (N, height / stride, width / stride, outputs)."""
-        return self.norm(self.conv(x), use_running_average=not training)
+        return _normalised(self.conv, self.norm, x, training)
 
 
 class DepthwiseNorm(nnx.Module):
@@ -69,7 +56,7 @@ class DepthwiseNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, channels) -> (N, ceil(height / stride), ceil(width / stride), channels)."""
-        return self.norm(self.conv(x), use_running_average=not training)
+        return _normalised(self.conv, self.norm, x, training)
 
 
 class DepthwiseConv(nnx.Module):
@@ -84,9 +71,14 @@ class DepthwiseConv(nnx.Module):
         init = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
         self.kernel = nnx.Param(init(rngs.params(), (kernel, kernel, 1, channels), jnp.float32))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Shape (N, height, width, channels) -> (N, ceil(height / stride), ceil(width / stride), channels)."""
+    def __call__(self, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
+        """Shape (N, height, width, channels) -> (N, ceil(height / stride), ceil(width / stride), channels).
+
+        A scale for each channel, shape (channels,), multiplies the result.
+        """
         kernel, stride = self.kernel[...], self.stride
+        if scale is not None:
+            kernel = kernel * scale[None, None, None]
         lengths = [-(-length // stride) for length in x.shape[1:3]]
         pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), SAME)
         padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -100,6 +92,20 @@ class DepthwiseConv(nnx.Module):
 
         terms = [shifted(row, column) for row in range(kernel.shape[0]) for column in range(kernel.shape[1])]
         return sum(terms[1:], terms[0])
+
+
+def _normalised(conv: Convolution | DepthwiseConv, norm: nnx.BatchNorm, x: jax.Array, training: bool) -> jax.Array:
+    """Batch normalisation of the convolution.
+
+    With stored statistics it is affine, and goes into the kernel: s (k * x) + (bias - s mean) = (s k) * x + (bias - s mean),
+    s = scale / sqrt(var + epsilon). The gradient then needs neither the convolution's outputs nor a sum over them.
+    """
+    if training:
+        return norm(conv(x), use_running_average=False)
+    assert norm.scale is not None
+    assert norm.bias is not None
+    scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+    return conv(x, scale) + (norm.bias[...] - norm.mean[...] * scale)[None, None, None]
 
 
 def _batch_norm(channels: int, norm: NormSettings, rngs: nnx.Rngs) -> nnx.BatchNorm:

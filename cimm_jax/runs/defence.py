@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from cimm_jax.attacks import UNDEFENDED, Target, behind
-from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
+from cimm_jax.closed_form.heads import Head, PrimaryKept, primary_kept
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
@@ -76,7 +76,7 @@ class Defence(Protocol):
 
 
 class MapDefence:
-    """A linear map behind the features; a network's head absorbs its inverse.
+    """A linear map behind the features; a network's head absorbs its inverse, or is refitted if it has none.
 
     Args:
       name: of the method, or of the folder it was read from.
@@ -116,34 +116,41 @@ class MapDefence:
         return behind(jnp.asarray(self.theta), undefended)
 
     def kept(self, subject: Subject) -> dict[str, PrimaryKept] | None:
-        """The published head against the one that absorbs the map."""
+        """The published head against the one behind the map."""
         if (head := subject.head) is None:
             return None
-        theta, absorbed = np.asarray(self.theta, np.float32), head.absorbed(np.asarray(self.theta))
+        theta, behind_map = np.asarray(self.theta, np.float32), self._head(head, subject)
         return {
             part: primary_kept(
-                head.logits(plain.x), absorbed.logits(np.asarray(plain.x, np.float32) @ theta), plain.labels
+                head.logits(plain.x), behind_map.logits(np.asarray(plain.x, np.float32) @ theta), plain.labels
             )
             for part, plain in subject.published_primary().items()
         }
 
     def published(self, subject: Subject) -> Published | None:
-        """The published network, the map behind it, and the head that absorbs it."""
+        """The published network, the map behind it, and the head behind that."""
         if subject.network is None or subject.head is None:
             return None
         theta = np.asarray(self.theta)
         if np.array_equal(theta, np.eye(len(theta))):
             return Published(subject.network, None, subject.head)
-        return Published(subject.network, theta.astype(np.float32), subject.head.absorbed(theta))
+        return Published(subject.network, theta.astype(np.float32), self._head(subject.head, subject))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
-        """The map and, for a network, the head that absorbs it."""
+        """The map and, for a network, the head behind it."""
         theta, written = np.asarray(self.theta), [THETA_FILE]
-        if subject.head is not None:
-            write_whole(folder / HEAD_FILE, subject.head.absorbed(theta).to_bytes())
+        if (head := subject.head) is not None:
+            write_whole(folder / HEAD_FILE, self._head(head, subject).to_bytes())
             written.append(HEAD_FILE)
         write_whole(folder / THETA_FILE, save({"theta": theta}))
         return tuple(written)
+
+    def _head(self, head: Head, subject: Subject) -> Head:
+        if self._behind is None:
+            self._behind = head.behind(np.asarray(self.theta), np.asarray(subject.published_primary()["train"].x))
+        return self._behind
+
+    _behind: Head | None = None
 
 
 def undefended(subject: Subject) -> MapDefence:

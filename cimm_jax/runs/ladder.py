@@ -88,7 +88,10 @@ def climb(
     budgets = image_budgets(scene.labels, settings.images_a_class)
     draws = draw_rows(scene.labels, budgets, seeds=settings.seeds, seed=settings.seed)
     wanted = settings.rungs or tuple(rung.number for rung in RUNGS)
-    left_out = {rung.name: "it was left out" for rung in RUNGS if rung.number not in wanted}
+    absent = {**scene.absent, **{rung.name: "it was left out" for rung in RUNGS if rung.number not in wanted}}
+    if FINE_TUNING in wanted and subject.network is not None:
+        left_out = settings.tuning.of(subject.network, scene.classes).left_out
+        absent |= dict(told.split(": ", 1) for told in left_out)
     made_by = {"images": scene.checksums, "seeds": settings.seeds, "seed": settings.seed, "versions": manifest.versions}
     units = KeptUnits(kept, Tried, made_by)
     with blas_threads_for(subject.features):
@@ -108,7 +111,7 @@ def climb(
         seeds=settings.seeds,
         own_images=scene.own_images,
         networks={one.name: LadderNetwork(one.kind, one.primary, outputs[one.name]) for one in scene.exposed},
-        absent={**scene.absent, **left_out},
+        absent=absent,
         rungs={
             one.name: findings(tried, one.name, judged=judged, primary=one.primary)
             for one in scene.exposed

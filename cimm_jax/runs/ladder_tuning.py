@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cimm_jax.attacks.fine_tuners import standard_fine_tuners
+from cimm_jax.attacks.fine_tuners import FineTuners, standard_fine_tuners
 from cimm_jax.attacks.fine_tuning import FineTuning, fine_tune
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.attacks.ladder.draws import Draws, ImageBudget
@@ -41,16 +41,18 @@ class TuningSettings:
     """
 
     attackers: tuple[FineTuning, ...] | None = None
-    steps: int = 40
-    records: int = 4
+    steps: int = 60
+    records: int = 3
 
     def __post_init__(self):
         check_count(self.steps, "steps")
         check_count(self.records, "records")
 
-    def of(self, network: Backbone) -> tuple[FineTuning, ...]:
-        """The attackers of a network."""
-        return standard_fine_tuners(network).attackers if self.attackers is None else self.attackers
+    def of(self, network: Backbone, classes: int) -> FineTuners:
+        """Who attacks a network with so many classes, and who cannot."""
+        return (
+            standard_fine_tuners(network, classes=classes) if self.attackers is None else FineTuners(self.attackers, ())
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class TunedRun:
 def runs_of_tuning(scene: Scene, draws: Draws, settings: TuningSettings) -> int:
     """How many runs `fine_tuned` makes, about."""
     networks = [exposed for exposed in scene.exposed if exposed.kind != "map"]
-    trials = sum(len(one.rates) for exposed in networks for one in _members(exposed, settings))
+    trials = sum(len(one.rates) for exposed in networks for one in _members(exposed, settings, scene.classes))
     return len(draws.budgets) * (trials + len(networks) * (len(draws.orders) - 1))
 
 
@@ -111,10 +113,10 @@ def fine_tuned(
     return [one for tried in found.values() for one in tried]
 
 
-def _members(exposed: Exposed, settings: TuningSettings) -> list[FineTuning]:
+def _members(exposed: Exposed, settings: TuningSettings, classes: int) -> list[FineTuning]:
     """All of them, but on random weights only those who train everything: what is frozen there is worth nothing."""
     assert exposed.published is not None
-    attackers = settings.of(exposed.published.network)
+    attackers = settings.of(exposed.published.network, classes).attackers
     if exposed.name != RANDOM_WEIGHTS:
         return list(attackers)
     return [one for one in attackers if one.cut is None and one.rank is None] or list(attackers)
@@ -148,7 +150,7 @@ class _Tuner(NamedTuple):
 
         Whoever is best on one draw may owe it to chance: then somebody else is best on all, who goes on to the others too.
         """
-        attackers = {one.name: one for one in _members(self.exposed, self.settings)}
+        attackers = {one.name: one for one in _members(self.exposed, self.settings, self.classes)}
         runs = {name: [self._run(one, rate, 0, budget) for rate in one.rates] for name, one in attackers.items()}
         more: dict[str, list[TunedRun]] = {name: [] for name in attackers}
         seeds = len(self.draws.orders)

@@ -56,7 +56,8 @@ class NetworkSubject:
       cache: folder of the cache; None is the user's.
 
     Raises:
-      InputError: if something is missing, unusable, unknown, or the head has other classes than the primary images.
+      InputError: if something is missing, unusable, unknown, of one class only, or the head has other classes than the primary
+        images.
     """
 
     by_errors = True
@@ -82,6 +83,11 @@ class NetworkSubject:
                 f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
                 "images that it was trained for"
             )
+        for task, split in images.items():
+            if len(split.train.classes) < 2:
+                raise InputError(
+                    f"{task}: {getattr(source, task)} has images of one class only; give images of at least two"
+                )
         self.own_images = source.reserved > 0
         images["harmful"], self.attackers_images = _reserved(images["harmful"], source.reserved)
         self.judging_primary = images["primary"].heldout or images["primary"].train

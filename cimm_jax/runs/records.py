@@ -267,7 +267,7 @@ class LadderRecord(Record):
       seeds: draws of these images, and of whatever else is random.
       own_images: whether no defence saw the attackers' images.
       networks: by name: the undefended one, the defences, random weights.
-      absent: rungs that do not exist here, by name, each with the reason.
+      absent: rungs and attackers that do not exist here, by name, each with the reason.
       rungs: what was found, by defence.
       tried: all that it was found from.
       peak_bytes: most memory that the process has held.

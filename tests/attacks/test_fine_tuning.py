@@ -120,7 +120,7 @@ def by_hand(settings, target, rate, steps, records):
 @pytest.mark.parametrize(
     ("rank", "optimizer", "head", "schedule", "statistics", "rate"),
     [
-        (None, "momentum", "new", "cosine", "batch", 0.03),
+        (None, "momentum", "new", "cosine", "batch", 0.01),
         (2, "adamw", "kept", "warmup", "stored", 0.03),
         (2, "sgd", "new", "constant", "batch", 0.01),
     ],
@@ -130,7 +130,7 @@ def test_the_steps_are_those_of_optax(mapped, rank, optimizer, head, schedule, s
     target = jax.tree.map(jnp.asarray, mapped)
     tuned = fine_tune(settings, classes=CLASSES)(KEY, mapped, rate, 10)
     loss, accuracy, primary = by_hand(settings, target, rate, 10, 4)
-    np.testing.assert_allclose(tuned.loss, loss, rtol=2e-3)
+    np.testing.assert_allclose(tuned.loss, loss, rtol=5e-4)
     np.testing.assert_allclose(tuned.accuracy, accuracy, atol=1e-6)
     np.testing.assert_allclose(tuned.primary_accuracy, primary, atol=1e-6)
     assert not tuned.diverged.any()

@@ -1,6 +1,9 @@
 """`cimm immunize --model`, `cimm attack` and `cimm report` on its runs, with a network small enough for tests."""
 
+import contextlib
+import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -32,6 +35,14 @@ def run(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "deep"
     shown = printed(immunize_map, inputs, folder, "--budget", "1e3")
     (folder / "printed.txt").write_text(shown)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def erased(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "eraser"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert immunize_map(inputs, folder, method="erase") == 0
     return folder
 
 
@@ -113,6 +124,60 @@ def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
         assert "small" in told
         assert "errors, over those of guessing" in told
         assert "zero probe" not in told
+
+
+def test_behind_an_eraser_the_head_is_refitted_and_the_normal_equations_find_nothing(inputs, erased, tmp_path):
+    kept = read_record_of(erased, ImmunizeRecord).kept
+    theta, head = load_file(erased / "theta.safetensors")["theta"], load_file(erased / "head.safetensors")
+    assert np.linalg.matrix_rank(theta) == CLASSES, "one direction less than classes, and one for the constant"
+    subject = NetworkSubject(
+        NetworkSource("small", inputs / "small.safetensors", *(str(inputs / task) for task in ("primary", "harmful"))),
+        inputs / "cache",
+    )
+    for part, labelled in subject.published_primary().items():
+        logits = labelled.x @ theta.astype(np.float32) @ head["kernel"] + head["bias"]
+        assert kept[part].accuracy_after == pytest.approx(np.mean(logits.argmax(1) == labelled.labels))
+        assert 1e-3 < kept[part].largest_change < 0.2, "near, but not the same"
+        assert not kept[part].unchanged
+    arguments = [
+        "attack",
+        str(erased),
+        "--attackers",
+        "normal_equations",
+        "whiten + line_search",
+        "--attack-steps",
+        "50",
+    ]
+    more = ["--seeds", "1", "--harmful-only", "--cache", str(inputs / "cache"), "--out", str(tmp_path)]
+    assert cli.main([*arguments, *more]) == 0
+    record = read_record_of(tmp_path, AttackRecord)
+    assert record.extractors["eraser"].kept == kept
+    for outcomes in zip(*(record.tasks["harmful"][name].values() for name in ("undefended", "eraser")), strict=True):
+        undefended, defended = (outcome.accuracy.estimate for outcome in outcomes)
+        assert undefended > 0.9
+        assert defended < 0.6
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--rank", "3"], "rank: 3 is more than the 2 directions of the harmful labels"),
+        (["--rank", "12"], "rank: 12 of 12 directions leaves nothing"),
+        (["--rank", "0"], "rank: needs a whole number of at least 1, got 0"),
+        (["--loss-budget", "1"], "loss_budget: needs a share"),
+        (["--harmful", "ONE"], "harmful: .* has images of one class only"),
+    ],
+)
+def test_an_eraser_that_cannot_be_is_refused_before_features_are_computed(
+    inputs, tmp_path, capsys, monkeypatch, more, expected
+):
+    monkeypatch.setattr(NetworkSubject, "_outputs", lambda *_: pytest.fail("features were computed"))
+    for part in ("train", "test"):
+        shutil.copytree(inputs / "harmful" / part / "class0", tmp_path / "one" / part / "class0")
+    more = [str(tmp_path / "one") if word == "ONE" else word for word in more]
+    assert immunize_map(inputs, tmp_path / "out", *more, method="erase") != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(expected, line)
 
 
 def test_the_softmax_loss(inputs, run, tmp_path, capsys):

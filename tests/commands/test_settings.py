@@ -23,7 +23,7 @@ from cimm_jax.commands.settings import (
     parse_budget,
     refuse_foreign,
 )
-from cimm_jax.methods import BY_NAME, KNOWN, HessianFrom
+from cimm_jax.methods import BY_NAME, PRESETS, HessianFrom
 
 GIVEN = {str: "3", int: 0, float: 0.0, bool: True, Path: Path("folder")}
 """What a setting may be given, the values that are easily taken for nothing."""
@@ -116,7 +116,7 @@ def test_a_batch_alone_does_not_change_whose_hessians_are_looked_at(monkeypatch,
 
 def test_methods_are_built_with_the_settings_that_they_have():
     assert list(Sweep().build()) == list(BY_NAME)
-    assert list(Attack().build()) == list(KNOWN)
+    assert list(Attack().build()) == [*BY_NAME, *PRESETS]
     assert list(Attack(methods=("imma", "pencil"), budget="5").build()) == ["imma", "pencil"]
     built = Immunize(method="algorithm1", lambda_primary=2.0).build()
     assert built.penalties[0].weight == 2.0

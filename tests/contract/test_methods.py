@@ -12,8 +12,8 @@ from pairs import D, make_pair
 
 from cimm_jax import InputError, Task, covariance, immunize, losses, methods, relative_immunization_ratio, stack_pairs
 
-NAMES = list(methods.BY_NAME)
-ITERATIVE = [name for name in NAMES if not methods.BY_NAME[name]().closed_form]
+NAMES = [name for name in methods.KNOWN if name not in methods.PRESETS]
+ITERATIVE = [name for name in NAMES if not methods.KNOWN[name]().closed_form]
 
 
 def assert_finite(tree, name):
@@ -25,7 +25,7 @@ def assert_finite(tree, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_usable_with_no_argument_and_every_step_is_pure(name):
-    method, pair = methods.BY_NAME[name](), make_pair()
+    method, pair = methods.KNOWN[name](), make_pair()
     state = method.init(jax.random.key(0), pair)
     chex.assert_trees_all_equal(state, method.init(jax.random.key(0), pair))
     once = method.step(state, pair)
@@ -39,7 +39,7 @@ def test_usable_with_no_argument_and_every_step_is_pure(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_jit_changes_nothing_and_compiles_once(name):
-    method, pair = methods.BY_NAME[name](), make_pair()
+    method, pair = methods.KNOWN[name](), make_pair()
     state = method.init(jax.random.key(0), pair)
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(method.step, n=1))
@@ -52,7 +52,7 @@ def test_jit_changes_nothing_and_compiles_once(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
-    method = methods.BY_NAME[name]()
+    method = methods.KNOWN[name]()
     pairs, keys = [make_pair(seed) for seed in range(3)], jax.random.split(jax.random.key(1), 3)
 
     @jax.jit
@@ -70,7 +70,7 @@ def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_dtype_is_kept(name, dtype):
     pair = jax.tree.map(lambda leaf: leaf.astype(dtype), make_pair())
-    result = immunize(methods.BY_NAME[name](), pair, steps=2)
+    result = immunize(methods.KNOWN[name](), pair, steps=2)
     numbers = (result.theta, result.history._replace(floored=None))
     assert {leaf.dtype for leaf in jax.tree.leaves(numbers)} == {np.dtype(dtype)}
     assert_finite(result, name)
@@ -79,7 +79,7 @@ def test_dtype_is_kept(name, dtype):
 @pytest.mark.parametrize("name", ITERATIVE)
 @pytest.mark.parametrize("loss", [losses.squared, losses.logistic])
 def test_both_losses_and_several_targets(name, loss):
-    method = methods.BY_NAME[name](loss=loss)
+    method = methods.KNOWN[name](loss=loss)
     for classes in (None, 3):
         pair = make_pair(classes=classes)
         chex.assert_tree_all_finite(jax.jit(method.step)(method.init(jax.random.key(0), pair), pair))
@@ -91,13 +91,13 @@ def test_both_losses_and_several_targets(name, loss):
 )
 def test_any_optax_optimizer_slots_in(name, optimizer):
     with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
-        result = immunize(methods.BY_NAME[name](optimizer=optimizer), make_pair(), steps=5)
+        result = immunize(methods.KNOWN[name](optimizer=optimizer), make_pair(), steps=5)
     chex.assert_tree_all_finite(result)
 
 
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_weights_are_checked(name):
-    function = methods.BY_NAME[name]
+    function = methods.KNOWN[name]
     lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]
     assert lambdas
     for setting in lambdas:
@@ -109,8 +109,8 @@ def test_weights_are_checked(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("hessian", list(methods.HessianFrom))
 def test_minibatches_smaller_than_the_features_stay_finite(name, hessian):
-    settings = {"hessian": hessian} if "hessian" in inspect.signature(methods.BY_NAME[name]).parameters else {}
-    result = immunize(methods.BY_NAME[name](**settings), make_pair(), steps=20, batch_size=3)
+    settings = {"hessian": hessian} if "hessian" in inspect.signature(methods.KNOWN[name]).parameters else {}
+    result = immunize(methods.KNOWN[name](**settings), make_pair(), steps=20, batch_size=3)
     chex.assert_tree_all_finite(result.theta)
 
 
@@ -119,7 +119,7 @@ def test_hessians_of_a_batch_of_all_rows_are_those_of_the_data(name):
     pair = make_pair()
     steps = []
     for hessian in methods.HessianFrom:
-        method = methods.BY_NAME[name](hessian=hessian)
+        method = methods.KNOWN[name](hessian=hessian)
         steps.append(method.step(method.init(jax.random.key(0), pair), pair)[0].theta)
     np.testing.assert_allclose(steps[0], steps[1], rtol=1e-7, atol=1e-10)
 
@@ -129,10 +129,10 @@ def test_hessians_of_a_small_batch_are_those_of_its_covariance(name):
     pair = make_pair()
     small = jax.tree.map(lambda leaf: leaf[:3], pair)
     weights = {"lambda_primary": 1e-3, "lambda_harmful": 1e6}  # of the order of the balanced ones
-    settings = {key: weights[key] for key in weights if key in inspect.signature(methods.BY_NAME[name]).parameters}
-    from_batch = methods.BY_NAME[name](hessian=methods.HessianFrom.BATCH, **settings)
+    settings = {key: weights[key] for key in weights if key in inspect.signature(methods.KNOWN[name]).parameters}
+    from_batch = methods.KNOWN[name](hessian=methods.HessianFrom.BATCH, **settings)
     state = from_batch.init(jax.random.key(0), pair)
-    expected = methods.BY_NAME[name](**settings).step(
+    expected = methods.KNOWN[name](**settings).step(
         state._replace(k_primary=covariance(small.primary.x), k_harmful=covariance(small.harmful.x)), small
     )[0]
     np.testing.assert_allclose(from_batch.step(state, small)[0].theta, expected.theta, rtol=1e-7, atol=1e-10)
@@ -140,7 +140,7 @@ def test_hessians_of_a_small_batch_are_those_of_its_covariance(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ITERATIVE])
 def test_a_closed_form_is_there_after_one_step(name):
-    method, pair = methods.BY_NAME[name](), make_pair()
+    method, pair = methods.KNOWN[name](), make_pair()
     result = immunize(method, pair, steps=1)
     for steps, batch_size in ((7, None), (5, 3)):
         again = immunize(method, pair, steps=steps, batch_size=batch_size)
@@ -152,7 +152,7 @@ def test_a_closed_form_is_there_after_one_step(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_none(name):
-    penalties = methods.BY_NAME[name]().penalties
+    penalties = methods.KNOWN[name]().penalties
     if penalties is None:
         assert name not in ITERATIVE, "what adds to a loss can add to that of blocks"
         return
@@ -170,7 +170,7 @@ def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_no
 
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_each_lambda_is_the_weight_of_one_penalty(name):
-    function = methods.BY_NAME[name]
+    function = methods.KNOWN[name]
     lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]
     given = {key: float(number) for number, key in enumerate(lambdas, start=2)}
     assert [penalty.weight for penalty in function(**given).penalties] == list(given.values())
@@ -178,7 +178,7 @@ def test_each_lambda_is_the_weight_of_one_penalty(name):
 
 def ratio(name, **settings):
     pair = make_pair(rows=200)
-    result = immunize(methods.BY_NAME[name](**settings), pair, steps=200)
+    result = immunize(methods.KNOWN[name](**settings), pair, steps=200)
     return relative_immunization_ratio(result.theta, pair)
 
 

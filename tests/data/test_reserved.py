@@ -10,7 +10,9 @@ from cimm_jax.errors import InputError
 LABELS = np.asarray([0] * 10 + [1] * 4 + [2] * 2)
 
 
-@pytest.mark.parametrize(("share", "counts"), [(0.5, (5, 2, 1)), (0.01, (1, 1, 1)), (0.99, (9, 3, 1)), (0.3, (3, 1, 1))])
+@pytest.mark.parametrize(
+    ("share", "counts"), [(0.5, (5, 2, 1)), (0.01, (1, 1, 1)), (0.99, (9, 3, 1)), (0.3, (3, 1, 1))]
+)
 def test_a_share_of_each_class_is_reserved_and_something_is_left(share, counts):
     left, taken = reserved_rows(LABELS, share, "rows")
     assert np.array_equal(np.sort(np.concatenate([left, taken])), np.arange(len(LABELS)))
@@ -56,6 +58,6 @@ def test_chosen_images_are_those_asked_for_and_have_a_checksum_of_their_own():
 def test_rows_of_each_class_are_all_of_them_in_another_order():
     found = rows_of_each_class(LABELS, np.random.default_rng(0))
     assert {label: sorted(rows) for label, rows in found.items()} == {
-        label: np.flatnonzero(LABELS == label).tolist() for label in (0, 1, 2)
+        label: np.flatnonzero(label == LABELS).tolist() for label in (0, 1, 2)
     }
     assert found[0].tolist() != sorted(found[0])

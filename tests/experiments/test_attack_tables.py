@@ -18,7 +18,8 @@ def small(monkeypatch, standard_promotion_everywhere):
         attack_tables, "DataSubject", lambda source: DataSubject(replace(source, data="digits", data_dir=None))
     )
     monkeypatch.setattr(attack_tables.attacks, "standard_operators", lambda: operators)
-    monkeypatch.setattr(attack_tables.methods, "KNOWN", {"pencil_signal": None})
+    monkeypatch.setattr(attack_tables.methods, "BY_NAME", {})
+    monkeypatch.setattr(attack_tables.methods, "PRESETS", {"pencil_signal": None})
 
 
 def test_a_pair_is_run_once_and_again_if_something_else_makes_it(tmp_path, monkeypatch, capsys):

@@ -22,6 +22,7 @@ DIFFERENT = {
     "pencil": {"objective": methods.SignalAware(horizon=7)},
     "pencil_signal": {"budget": 5.0},
     "pencil_no_slower": {"ridge": 0.1},
+    "erase": {"keep": "covariance"},
 }
 
 

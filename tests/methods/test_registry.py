@@ -7,8 +7,8 @@ from cimm_jax.methods import build_methods
 
 
 def test_every_method_that_is_known_has_a_name_and_one_only():
-    assert list(methods.KNOWN) == [*methods.BY_NAME, *methods.PRESETS]
-    assert len(methods.KNOWN) == len(methods.BY_NAME) + len(methods.PRESETS)
+    assert list(methods.KNOWN) == [*methods.BY_NAME, *methods.PRESETS, *methods.REMOVING]
+    assert len(methods.KNOWN) == len(methods.BY_NAME) + len(methods.PRESETS) + len(methods.REMOVING)
     for name, factory in methods.KNOWN.items():
         assert methods.by_name(name) is factory
         assert isinstance(factory(), methods.Method)
@@ -16,7 +16,9 @@ def test_every_method_that_is_known_has_a_name_and_one_only():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"^method: 'magic' is unknown; choose one of algorithm1, .*pencil_no_slower$"):
+    with pytest.raises(
+        InputError, match=r"^method: 'magic' is unknown; choose one of algorithm1, .*pencil_no_slower, erase$"
+    ):
         methods.by_name("magic")
     with pytest.raises(InputError, match="'magic' is unknown"):
         build_methods(["algorithm1", "magic"], {})
