@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.attacks.ladder.tried import Tried
 from cimm_jax.runs.records import LadderRecord
@@ -35,15 +36,16 @@ __all__ = ["claims_of", "headline", "ladder_part", "not_measured", "title_of"]
 UNATTACKED = "Only the undefended network was attacked: there is no defence to judge."
 READING = (
     "Each rung is a kind of attacker, from those who touch least to those who touch most, tuned alike on every network. The "
-    "lower a defence's line, the better. Bars are what the same attackers get of random weights, which is all that a defence "
-    "can reach."
+    "lower a defence's line, the better."
 )
+BARS = " Bars are what the same attackers get of random weights, which is all that a defence can reach."
 
 
 def ladder_part(record: LadderRecord, folder: str = "") -> Part:
     """Everything of a ladder."""
+    reading = READING + (BARS if RANDOM_WEIGHTS in record.networks else "")
     sections = [
-        Section("What attackers get", [Figures(rung_figures(record)), Text(READING, quiet=True)]),
+        Section("What attackers get", [Figures(rung_figures(record)), Text(reading, quiet=True)]),
         Section("Verdict", _verdict(record)),
         Section("What each defence stops", _by_defence(record)),
         Section("Claims", _claims(record)),

@@ -177,7 +177,7 @@ def _tried(of: Tried | None) -> Cell:
         return Cell("-")
     known = [(setting, value) for setting, value in zip(of.settings, of.accuracy, strict=True) if not np.isnan(value)]
     lines = seeds_text(of.by_seed)
-    lines += [f"setting {_spread(of.settings, format_number)}"] if not np.isnan(of.settings).all() else []
+    lines += [f"setting {_spread(of.settings, format_number)}"] if len(of.settings) > 1 else []
     lines += [f"best at {format_number(of.setting)} of {len(known)}"] if len(known) > 1 else []
     lines += [f"settings {_spread([value for _, value in known], percent)}"] if len(known) > 1 else []
     lines += [f"{_spread(of.steps, format_number)} steps: {_spread(of.curve, percent)}"]

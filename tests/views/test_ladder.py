@@ -96,6 +96,8 @@ def test_rungs_stand_across_with_intervals_random_weights_as_bars_and_guessing_a
         np.testing.assert_allclose(np.diff(lines[name].get_xdata()), 1)
         assert lines[name].get_linestyle() == ("-" if number else "--")
     assert RANDOM_WEIGHTS not in lines
+    assert "Bars are what the same attackers get of random weights" in undrawn_page(record).text
+    assert "Bars are what" not in undrawn_page(data_ladder_record()).text
     np.testing.assert_allclose([bar.get_height() for bar in axes.patches], CLIMBED[RANDOM_WEIGHTS])
     assert set(lines["guessing"].get_ydata()) == {0.35}
     assert lines["guessing"].get_linewidth() < 1 < lines["pencil"].get_linewidth()
@@ -288,7 +290,7 @@ def test_everybody_tried_is_there_to_unfold():
         "1.5 s"
     )
     assert cell in page.alone
-    once = replace(record.tried[0], settings=(math.nan,), accuracy=(0.75,), by_seed=(0.75,), steps=(1,), curve=(0.75,))
+    once = replace(record.tried[0], settings=(1.0,), accuracy=(0.75,), by_seed=(0.75,), steps=(1,), curve=(0.75,))
     once = replace(once, diverged=0.0)
     assert "75 %1 steps: 75 %1.5 s" in undrawn_page(changed(record, "tried", 0, to=once)).alone
     assert "-" in undrawn_page(changed(record, "tried", to=record.tried[1:])).alone

@@ -57,8 +57,8 @@ class Tried:
 
     @property
     def setting(self) -> float:
-        """The best one."""
-        return self.settings[int(np.nanargmax(self.accuracy))]
+        """The best one; NaN where there is nothing to choose, and one number, unused, stands for all."""
+        return self.settings[int(np.nanargmax(self.accuracy))] if len(self.settings) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Reached:
       seeds: least and greatest of any seed.
       attacker: name.
       place: whose activations, or what is trained.
-      setting: what was best.
+      setting: what was best; NaN where there was nothing to choose.
       primary: as in `Tried`.
     """
 

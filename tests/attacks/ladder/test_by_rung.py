@@ -227,7 +227,7 @@ def test_the_primary_task_that_the_best_attacker_destroys_and_the_best_of_those_
 def test_without_a_head_nothing_is_destroyed():
     found = finding(climbed(0.9, 0.5, 0.1, rung=LAYERS), primary=0.8)
     assert found.destroyed is None
-    assert found.keeping == found.defended
+    assert (found.keeping.attacker, found.keeping.accuracy) == (found.defended.attacker, found.defended.accuracy)
     alone = [tried(UNDEFENDED, 0.9), tried("mine", 0.85, primary=0.3)]
     assert finding(alone, primary=None).destroyed is None
     assert finding(alone, primary=0.8).keeping is None

@@ -31,6 +31,7 @@ PERCEPTRON = replace(KNN, attacker="perceptron", settings=(0.1,), accuracy=(0.65
 def test_the_best_setting_is_one_that_was_tried():
     assert KNN.setting == 5.0
     assert replace(KNN, accuracy=(math.nan, 0.1, 0.2)).setting == 15.0
+    assert math.isnan(PERCEPTRON.setting), "nothing to choose"
 
 
 def test_the_best_attacker_is_so_on_average_not_with_one_lucky_seed():
