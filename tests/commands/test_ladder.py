@@ -115,13 +115,15 @@ def test_a_ladder_that_was_interrupted_goes_on_and_says_the_same(inputs, run, tm
 
 
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
-    out, words = tmp_path / "out", ["--images-a-class", "5", "--seeds", "2", "--judged", "12"]
+    out, words = tmp_path / "out", ["--images-a-class", "5", "--seeds", "2", "--judged", "12", "--rungs", "2", "3", "4"]
     arguments = ["attack", "--data", "digits", "--methods", "pencil_signal", "--ladder", *words, "--out", str(out)]
     shown = printed(cli.main, arguments)
     assert "no network" in shown
     record = read_record_of(out, LadderRecord)
-    assert list(record.absent) == ["layers", "fine-tuning"]
-    assert {one.rung for one in record.tried} == {0, 1, 2}
+    assert list(record.absent) == ["layers", "fine-tuning", "gradients", "linear"]
+    assert record.absent["linear"] == "it was left out"
+    assert {one.rung for one in record.tried} == {2}
+    assert [budget.images for budget in record.budgets][0] == 10
     assert not record.own_images
     assert (record.classes, record.network) == (2, None)
 
