@@ -123,7 +123,7 @@ def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
     assert list(record.absent) == ["layers", "fine-tuning", "gradients", "linear"]
     assert record.absent["linear"] == "it was left out"
     assert {one.rung for one in record.tried} == {2}
-    assert [budget.images for budget in record.budgets][0] == 10
+    assert record.budgets[0].images == 10
     assert not record.own_images
     assert (record.classes, record.network) == (2, None)
 
