@@ -38,7 +38,10 @@ READING = (
     "Each rung is a kind of attacker, from those who touch least to those who touch most, tuned alike on every network. The "
     "lower a defence's line, the better."
 )
-BARS = " Bars are what the same attackers get of random weights, which is all that a defence can reach."
+BARS = (
+    " Bars are what the same attackers get of random weights, which is all that a defence can reach; only those who train all "
+    "weights fine-tune these."
+)
 
 
 def ladder_part(record: LadderRecord, folder: str = "") -> Part:
