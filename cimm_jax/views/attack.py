@@ -138,8 +138,8 @@ def not_measured(record: AttackRecord) -> list[str]:
         (budget.seeds == 1, "Spread over seeds: there was one."),
         (
             True,
-            "Nonlinear heads, heads on other layers, LoRA, full fine-tuning, training from scratch (cimm attack --ladder does all of "
-            "these); more steps, data or seeds than stated.",
+            "Nonlinear heads, heads on other layers, LoRA, full fine-tuning, training from scratch, which cimm attack --ladder "
+            "has; more steps, data or seeds than stated.",
         ),
     ]
     return [text for true, text in sentences if true]
