@@ -47,12 +47,13 @@ def frontier(found: LabelDirections, prices: jax.Array) -> Frontier:
     """The frontier at each price, of shape (prices,), at least 0, as `inputs.as_array` takes them. Pure."""
     prices = as_array(prices, "prices").astype(found.whitening.dtype)
     small = _in_their_span(found)
-    own_total = sum(jnp.sum(jnp.square(task.labels)) for task in found.own)
+    own = [(_own_whitening(task), task.labels) for task in found.own]
+    own_total = sum(jnp.sum(jnp.square(product(*task))) for task in own)
 
     def at(price: jax.Array):
         vectors, gain, cost = _erased(small, price, small.columns)
         directions = product(found.colouring, vectors)
-        explained = sum(_explained(task, directions) for task in found.own)
+        explained = sum(_explained(*task, directions) for task in own)
         return tuple(
             jnp.concatenate([jnp.zeros(1, gain.dtype), jnp.cumsum(one)]) for one in (gain, cost, explained / own_total)
         )
@@ -145,16 +146,22 @@ def _free(found: LabelDirections) -> jax.Array:
     return orthonormal_range(jnp.where(jnp.linalg.norm(outside, axis=0)[None, :] > noise[None, :], outside, 0))[0]
 
 
-def _explained(task: OwnSignal, directions: jax.Array) -> jax.Array:
-    """Of the squared length of a task's labels, what each further direction erased takes, in order; shape (k,)."""
-    counts = task.scale > 0
-    whitened = jnp.where(counts, 1 / jnp.where(counts, task.scale, 1), 0)[:, None] * product(task.vectors.T, directions)
+def _explained(whitening: jax.Array, labels: jax.Array, directions: jax.Array) -> jax.Array:
+    """What each further direction erased takes of what heads explain of a harmful task's labels, in order; shape (k,)."""
+    whitened = product(whitening, directions)
     lengths = jnp.linalg.norm(whitened, axis=0)
     q, r = qr(whitened / jnp.where(lengths > 0, lengths, 1)[None, :])
-    taken = jnp.sum(jnp.square(product(q.T, task.labels)), axis=1)
+    taken = jnp.sum(jnp.square(product(q.T, product(whitening, labels))), axis=1)
     new = jnp.abs(jnp.diagonal(r)) > rounding_tolerance(max(whitened.shape), whitened.dtype)
-    taken = jnp.where(new, taken, 0)
-    return jnp.pad(taken, (0, directions.shape[1] - len(taken)))
+    return jnp.where(new, taken, 0)
+
+
+def _own_whitening(task: OwnSignal) -> jax.Array:
+    """The inverse root of the covariance of the task's own inputs, on their range."""
+    sigma, vectors = eigh(task.covariance)
+    kept = sigma > rounding_tolerance(len(sigma), sigma.dtype) * sigma[-1]
+    weights = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, sigma, 1)), 0)
+    return product(vectors * weights[None, :], vectors.T)
 
 
 def _padded(columns: jax.Array, size: int) -> jax.Array:

@@ -18,7 +18,7 @@ from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.inputs import as_task
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised
-from cimm_jax.numerics.spectra import above_rounding, rounding_tolerance
+from cimm_jax.numerics.spectra import rounding_tolerance
 from cimm_jax.tasks import Task
 
 __all__ = [
@@ -32,18 +32,14 @@ __all__ = [
 
 
 class OwnSignal(NamedTuple):
-    """A harmful task's labels in coordinates in which its own inputs have unit covariance.
+    """A harmful task's labels and inputs in units of its own.
 
     Attributes:
-      scale: standard deviations of the inputs along their principal directions, shape (p,) with p = min(N, d); zero where
-        rounding decides.
-      vectors: these directions in columns, shape (d, p).
-      labels: centred labels in those coordinates, shape (p, C), each task's divided by the length of its labels: the sum of
-        squares is the share of the labels' variance that the best head explains.
+      covariance: Cov(x), shape (d, d).
+      labels: Cov(x, z), shape (d, C), over the length of the labels.
     """
 
-    scale: jax.Array
-    vectors: jax.Array
+    covariance: jax.Array
     labels: jax.Array
 
 
@@ -83,9 +79,6 @@ def find_directions(
 ) -> LabelDirections:
     """Where the labels of both tasks are. Pure.
 
-    The range of the harmful labels is found from U^T Z, U the left singular vectors of the centred harmful inputs, so that
-    features of any scale count alike.
-
     Args:
       primary: inputs of shape (N, d) and targets of shape (N,) or (N, C), as `inputs.as_array` takes them.
       harmful: the same; several tasks, each on rows of its own, may be given as a sequence.
@@ -103,12 +96,8 @@ def find_directions(
     rows = len(x)
     whitening, colouring = covariance_roots(covariance(x) / rows, chosen)
     own = tuple(_own_signal(task) for task in several)
-    signals, ranges = [], []
-    for task in own:
-        directions = product(whitening, task.vectors * task.scale[None, :])
-        signals.append(product(directions, task.labels))
-        ranges.append(product(directions, _left_range(task.labels)))
-    basis, rank = orthonormal_range(jnp.concatenate(ranges, axis=1))
+    signals = [product(whitening, task.labels) for task in own]
+    basis, rank = orthonormal_range(jnp.concatenate(signals, axis=1))
     return LabelDirections(
         whitening=whitening,
         colouring=colouring,
@@ -153,17 +142,12 @@ def covariance_roots(k: jax.Array, ridge: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _own_signal(task: Task) -> OwnSignal:
-    u, sigma, vt = svd(centred_columns(normalised(task.x).values))
-    kept = above_rounding(sigma, len(sigma))
-    labels = jnp.where(kept[:, None], product(u.T, _unit_length(task.y)), 0)
-    return OwnSignal(jnp.where(kept, sigma, 0) / len(u) ** 0.5, vt.T, labels)
-
-
-def _left_range(labels: jax.Array) -> jax.Array:
-    """Left singular vectors of labels (p, C) of unit length or less, shape (p, min(p, C)), zero where rounding decides."""
-    u, sigma, _ = svd(labels)
-    rounding = 4 * max(labels.shape) ** 0.5 * float(jnp.finfo(sigma.dtype).eps)
-    return jnp.where((sigma > rounding)[None, :], u, 0)
+    x, labels = centred_columns(normalised(task.x).values), _unit_length(task.y)
+    signal = product(x.T, labels)
+    # Labels that have nothing in common with the inputs leave rounding.
+    rounding = 4 * max(x.shape) ** 0.5 * float(jnp.finfo(x.dtype).eps) * jnp.linalg.norm(x)
+    kept = jnp.linalg.norm(signal, axis=0) > rounding * jnp.linalg.norm(labels, axis=0)
+    return OwnSignal(covariance(x) / len(x), jnp.where(kept[None, :], signal, 0) / len(x) ** 0.5)
 
 
 def _unit_length(targets: jax.Array) -> jax.Array:
