@@ -11,8 +11,8 @@ from cimm_jax.networks.lora import widths
 
 __all__ = ["LARGE", "LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
 
-SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_size=200)
-"""The attacker of Deng et al. (2024, arXiv 2404.12699), who take 20 epochs of all the images; a gentle one."""
+SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_size=200, epochs=20)
+"""The attacker of Deng et al. (2024, arXiv 2404.12699): SGD at 1e-4, a gentle rate, for 20 epochs."""
 
 RANKS = (1, 4, 16, 64)
 

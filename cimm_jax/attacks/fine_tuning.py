@@ -50,6 +50,7 @@ class FineTuning:
       head: what the head starts from: "new", "kept" or "solved" (`first_heads.HEADS`). It is trained in full.
       rates: learning rates that are worth a try.
       batch_size: rows a step, drawn with replacement.
+      epochs: times through the attacker's images that they ask for; None leaves the number of steps to whoever runs them.
       schedule: course of the rate: "constant", "cosine" or "warmup" (linear over the first tenth, then cosine).
       statistics: what batch normalisations normalise by in training: those of the "batch", and for judging those of the
         attacker's images; or the "stored" ones throughout.
@@ -64,6 +65,11 @@ class FineTuning:
     batch_size: int = 64
     schedule: str = "constant"
     statistics: str = "batch"
+    epochs: int | None = None
+
+    def steps(self, images: int, otherwise: int) -> int:
+        """How many they make with so many images: those of their epochs, or another number."""
+        return otherwise if self.epochs is None else -(-self.epochs * images // self.batch_size)
 
     def __post_init__(self):
         known = {"optimizer": OPTIMIZERS, "head": HEADS, "schedule": SCHEDULES, "statistics": STATISTICS}
@@ -75,6 +81,8 @@ class FineTuning:
         if self.rank is not None:
             check_count(self.rank, "rank")
         check_count(self.batch_size, "batch_size")
+        if self.epochs is not None:
+            check_count(self.epochs, "epochs")
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
             raise InputError(f"rates: need positive finite numbers, at least one, got {self.rates}")
 

@@ -36,7 +36,7 @@ class TuningSettings:
 
     Attributes:
       attackers: all of them; None is `fine_tuners.standard_fine_tuners` of the network.
-      steps: of each.
+      steps: of each who does not count in epochs.
       records: how often each is judged.
     """
 
@@ -163,7 +163,7 @@ class _Tuner(NamedTuple):
             more[attacker.name] = [self._run(attacker, best.setting, number, budget) for number in range(1, seeds)]
 
     def _run(self, attacker: FineTuning, rate: float, number: int, budget: ImageBudget) -> TunedRun:
-        steps, records = self.settings.steps, self.settings.records
+        steps, records = attacker.steps(budget.images, self.settings.steps), self.settings.records
 
         def make() -> TunedRun:
             begun = time.monotonic()
@@ -185,6 +185,7 @@ class _Tuner(NamedTuple):
         made = [runs[int(np.argmax(accuracy))], *more]
         curve = np.mean([one.accuracy for one in made], axis=0)
         stop, records = int(curve.argmax()), self.settings.records
+        steps = attacker.steps(budget.images, self.settings.steps)
         everybody = [*runs, *more]
         return Tried(
             rung=FINE_TUNING,
@@ -195,7 +196,7 @@ class _Tuner(NamedTuple):
             settings=attacker.rates,
             accuracy=tuple(accuracy),
             by_seed=tuple(one.accuracy[stop] for one in made),
-            steps=tuple(-(-(i + 1) * self.settings.steps // records) for i in range(records)),
+            steps=tuple(-(-(i + 1) * steps // records) for i in range(records)),
             curve=tuple(map(float, curve)),
             primary=None if self.exposed.primary is None else float(np.mean([one.primary[stop] for one in made])),
             diverged=float(np.mean([one.diverged for one in everybody])),

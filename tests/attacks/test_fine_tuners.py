@@ -44,4 +44,6 @@ def test_a_published_head_with_too_few_outputs_is_not_kept():
 def test_sophons_attacker_is_the_papers():
     published = dataclasses.replace(SOPHON, name="")
     assert (published.rates, published.batch_size, published.optimizer) == ((1e-4,), 200, "momentum")
+    assert (published.steps(1000, 7), published.steps(50, 7)) == (100, 5), "20 epochs"
+    assert dataclasses.replace(published, epochs=None).steps(1000, 7) == 7
     assert (published.cut, published.rank, published.head, published.schedule) == (None, None, "new", "constant")
