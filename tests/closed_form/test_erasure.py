@@ -209,6 +209,14 @@ def test_primary_labels_that_do_not_vary_leave_a_constant_alone(rng):
     assert found.primary_lost == 0
 
 
+def test_labels_that_have_nothing_in_common_with_the_inputs_erase_nothing(rng):
+    columns = rng.standard_normal((40, 6))
+    columns = np.linalg.qr(columns - columns.mean(0))[0]
+    found = erase_labels(class_task(rng, features=5), Task(columns[:, :5], columns[:, 5]), keep="features", ridge=1e-3)
+    assert found.erased == 0
+    np.testing.assert_allclose(found.theta, np.eye(5), atol=1e-12)
+
+
 def test_signal_on_a_feature_of_tiny_scale_goes_too(rng):
     primary, harmful = class_task(rng, spread=1), class_task(rng, spread=1)
     tiny = np.r_[np.ones(D - 1), 1e-9]

@@ -45,3 +45,11 @@ def test_as_many_features_as_rows_and_constant_labels_are_no_division_by_zero(rn
     x = centred(rng.standard_normal((10, 20)))
     assert np.isfinite(choose(x, centred(rng.standard_normal((10, 1)))))
     assert choose(x, jnp.zeros((10, 1))) == pytest.approx(CANDIDATES[0])
+
+
+def test_in_float32_a_row_that_rounding_fits_does_not_count():
+    rng = np.random.default_rng(1)
+    x, y = centred(rng.standard_normal((10, 20))), centred(rng.standard_normal((10, 1)))
+    chosen = float(choose(x, y))
+    assert chosen > 1e-3
+    assert float(choose(x.astype(np.float32), y.astype(np.float32))) == pytest.approx(chosen, rel=0.5)
