@@ -1,4 +1,7 @@
+import ctypes
+import gc
 import os
+from pathlib import Path
 
 # OpenBLAS threads spin while they wait, and on a busy machine that makes small decompositions twenty times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -17,6 +20,22 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+MOST_BYTES = 3 << 30
+"""Of a process that runs tests: then it forgets the programs that it has compiled, which are most of it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    yield
+    statistics = Path("/proc/self/statm")
+    if statistics.exists() and int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture
