@@ -63,7 +63,7 @@ class Ladder:
 
 
 CONFIGS = {
-    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings()),
+    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings(images_a_class=(5, 20))),
     "resnet20_halves": Ladder("", None, 0.5, LadderSettings()),
     "lite0_cars": Ladder("", None, 1 / 3, LadderSettings()),
     "vit_mnist": Ladder("tail_vit_mnist", 8000, 0.5, LadderSettings()),

@@ -43,7 +43,7 @@ def last_block(model: Backbone) -> str:
 def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
     """Attackers of the last block, with low-rank adapters and of all weights.
 
-    Their rates, batches and schedule are good for a few images a class and some 60 steps, on the published network as well as
+    Their rates, batches and schedule are good for a few images a class and some 40 steps, on the published network as well as
     from random weights. Whoever would keep the published head is left out where it has fewer outputs than there are classes, a
     rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then.
 
@@ -62,10 +62,10 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
     ]
     left_out = [f"LoRA rank {rank}: the widest layer has full rank {widest}" for rank in RANKS if rank not in ranks]
     everything = [
-        _few_images("all weights, new head, momentum", "momentum", "new", (0.03, 0.1)),
-        _few_images("all weights, solved head, AdamW", "adamw", "solved", (2e-3, 6e-3)),
+        _few_images("all weights, new head, momentum", "momentum", "new", (0.1,)),
+        _few_images("all weights, solved head, AdamW", "adamw", "solved", (1e-3, 4e-3)),
         _few_images("all weights, solved head, SGD", "sgd", "solved", (0.2,)),
-        _few_images("all weights, published head, momentum", "momentum", "kept", (0.03, 0.1)),
+        _few_images("all weights, published head, momentum", "momentum", "kept", (0.1,)),
     ]
     for attacker in everything:
         if large:

@@ -424,7 +424,7 @@ class Attack(EraseSettings, PencilSettings, Common):
         _help(f"Rungs to climb: {_listed(f'{rung.number} ({rung.name})' for rung in RUNGS)}; all if left out."),
     ] = only(LADDER)
     tuning_steps: int | None = only(LADDER)
-    """Steps of those who fine-tune; 60 if left out."""
+    """Steps of those who fine-tune; 40 if left out."""
 
     kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, LADDER)
 

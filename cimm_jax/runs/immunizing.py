@@ -111,6 +111,7 @@ def train_blocks(
     """
     from cimm_jax.networks import functional
     from cimm_jax.networks.batches import paired_batches
+    from cimm_jax.networks.tails import tail_features
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
 
@@ -146,6 +147,9 @@ def train_blocks(
         floored=sum(bool(now["floored"]) for now in trained.observed),
         policy=type(POLICY).__name__,
     )
+    for task, images in sets.items():  # training rows were looked at on the way
+        if images.heldout is not None:
+            _check_alive(tail_features(trained.parts, images.heldout.x, cut), task)
     told = {field: value for field, value in asdict(settings).items() if field != "seed"}
     training = Training(trained_from=cut, lambdas=tuple(map(float, trained.weights)), **told)
     return TrainedDefence(name, functional.merge(trained.parts), cut), history, training
@@ -199,6 +203,13 @@ def immunize_record(
     )
 
 
+def _check_alive(features: np.ndarray, task: str) -> None:
+    if not np.isfinite(features).all() or not features.any():
+        raise InputError(
+            f"learning_rate: training made the {task} features zero or infinite; choose a smaller one, or smaller lambdas"
+        )
+
+
 def _kappas(parts: "Split", subject: "NetworkSubject") -> dict[str, float]:
     """Condition numbers of both tasks' training rows, and whether a floor decided one."""
     from cimm_jax.networks.tails import tail_features
@@ -206,10 +217,7 @@ def _kappas(parts: "Split", subject: "NetworkSubject") -> dict[str, float]:
     found: dict[str, float] = {"floored": False}
     for task, images in subject.activations.items():
         features = tail_features(parts, images.train.x, subject.cut)
-        if not np.isfinite(features).all() or not features.any():
-            raise InputError(
-                f"learning_rate: training made the {task} features zero or infinite; choose a smaller one, or smaller lambdas"
-            )
+        _check_alive(features, task)
         spectrum = feature_condition_number(jnp.asarray(features), POLICY)
         found[task] = float(spectrum.kappa)
         found["floored"] = bool(found["floored"]) or bool(spectrum.floored)

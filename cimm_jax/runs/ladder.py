@@ -93,7 +93,8 @@ def climb(
         left_out = settings.tuning.of(subject.network, scene.classes).left_out
         absent |= dict(told.split(": ", 1) for told in left_out)
     made_by = {"images": scene.checksums, "seeds": settings.seeds, "seed": settings.seed, "versions": manifest.versions}
-    units = KeptUnits(kept, Tried, made_by)
+    of_features = {"images": {part: scene.checksums[part] for part in ("fit", "judged")}}
+    units = KeptUnits(kept, Tried, {**made_by, **of_features})
     with blas_threads_for(subject.features):
         climbers = _Climbers(scene, draws, units, settings)
         tried = climbers.on_features([number for number in wanted if number != FINE_TUNING])

@@ -41,8 +41,8 @@ class TuningSettings:
     """
 
     attackers: tuple[FineTuning, ...] | None = None
-    steps: int = 60
-    records: int = 3
+    steps: int = 40
+    records: int = 2
 
     def __post_init__(self):
         check_count(self.steps, "steps")

@@ -25,7 +25,7 @@ from cimm_jax.methods import BY_NAME
 from cimm_jax.methods._sweep import abstract_progress
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import decode
-from cimm_jax.runs.records import DiagnoseRecord, ImmunizeRecord, SweepRecord
+from cimm_jax.runs.records import SCHEMA, DiagnoseRecord, ImmunizeRecord, SweepRecord
 from cimm_jax.runs.run_folder import read_record_of
 from cimm_jax.views.registry import part_of
 
@@ -83,7 +83,7 @@ def test_json_is_the_file_and_nothing_else(arguments):
     told, (folder, printed) = read_record_of(run(*arguments)[0], object), run(*arguments, "--json")
     content = json.loads(printed)
     assert content == json.loads((folder / "results.json").read_text())
-    assert (content["manifest"]["schema"], content["manifest"]["command"]) == (3, arguments[0])
+    assert (content["manifest"]["schema"], content["manifest"]["command"]) == (SCHEMA, arguments[0])
     record = decode(type(told), content)
     settings = {**record.manifest.settings, "json": False, "out": told.manifest.settings["out"]}
     assert replace(record, manifest=replace(record.manifest, settings=settings)) == told, "the same run again"

@@ -197,7 +197,7 @@ def test_the_command_line_shown_asks_for_the_same_run(made):
 
 def test_what_is_the_default_or_says_where_to_write_is_not_repeated():
     assert command_line(Immunize(out=Path("elsewhere"), json=True)) == "cimm immunize"
-    assert command_line(Attack(runs=(Path("a"),), seeds=5, rows=None)) == "cimm attack a"
+    assert command_line(Attack(runs=(Path("a"),), seed=0, rows=None)) == "cimm attack a"
 
 
 def test_a_report_does_not_go_where_runs_go_and_defaults_are_the_documented_ones():

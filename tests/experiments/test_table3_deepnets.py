@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def settings(folder, **changed):
     made = {"config": "resnet20_halves", "data_dir": folder, "image_rows": None, "batch_size": 4}
-    made |= {"primary": None, "harmful": None, "views": 1, "weights": None, "cache": folder / "cache"}
+    made |= {"out": folder, "primary": None, "harmful": None, "views": 1, "weights": None, "cache": folder / "cache"}
     return argparse.Namespace(**{**made, **changed})
 
 
