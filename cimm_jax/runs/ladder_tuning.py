@@ -160,7 +160,8 @@ class _Tuner(NamedTuple):
             if len(best.by_seed) == seeds:
                 return found
             attacker = attackers[best.attacker]
-            more[attacker.name] = [self._run(attacker, best.setting, number, budget) for number in range(1, seeds)]
+            rate = attacker.rates[int(np.argmax(best.accuracy))]
+            more[attacker.name] = [self._run(attacker, rate, number, budget) for number in range(1, seeds)]
 
     def _run(self, attacker: FineTuning, rate: float, number: int, budget: ImageBudget) -> TunedRun:
         steps, records = attacker.steps(budget.images, self.settings.steps), self.settings.records

@@ -74,6 +74,9 @@ def test_a_map_changes_the_last_features_and_nothing_before_it_or_for_those_who_
             assert accuracy == found["undefended", rung, attacker, place, images]
     before = [key for key in found if key[0] == "map" and key[3] == "before the map"]
     assert len(before) == 5
+    best = max((one for one in tried if one.rung == 4 and one.network == "undefended"), key=lambda one: one.best)
+    assert len(best.by_seed) == 2, "the best goes on to the other draws"
+    assert not any(one.diverged for one in tried if one.rung == 4)
     tuned = {network: {key[3] for key in found if key[:2] == (network, 4)} for network in ("random weights", "blocks")}
     assert tuned == {"random weights": {"all weights"}, "blocks": {"all weights", "from layer3.0"}}
 
