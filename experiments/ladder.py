@@ -33,6 +33,7 @@ from cimm_jax.networks.training import TrainingSettings
 from cimm_jax.runs.defence import MODEL_FILE, THETA_FILE, Defence, MapDefence
 from cimm_jax.runs.immunizing import make_map, train_blocks
 from cimm_jax.runs.ladder import FOLDER, LadderSettings, climb
+from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.manifest import make_manifest
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.records import LadderRecord
@@ -63,7 +64,7 @@ class Ladder:
 
 
 CONFIGS = {
-    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings(images_a_class=(5, 20))),
+    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings(tuning=TuningSettings(most_images=200))),
     "resnet20_halves": Ladder("", None, 0.5, LadderSettings()),
     "lite0_cars": Ladder("", None, 1 / 3, LadderSettings()),
     "vit_mnist": Ladder("tail_vit_mnist", 8000, 0.5, LadderSettings()),

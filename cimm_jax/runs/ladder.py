@@ -92,6 +92,8 @@ def climb(
     if FINE_TUNING in wanted and subject.network is not None:
         left_out = settings.tuning.of(subject.network, scene.classes).left_out
         absent |= dict(told.split(": ", 1) for told in left_out)
+        tuned = settings.tuning.budgets(draws)
+        absent |= {f"fine-tuning, {one.images} images": "it was left out" for one in budgets if one not in tuned}
     made_by = {"images": scene.checksums, "seeds": settings.seeds, "seed": settings.seed, "versions": manifest.versions}
     of_features = {"images": {part: scene.checksums[part] for part in ("fit", "judged")}}
     units = KeptUnits(kept, Tried, {**made_by, **of_features})

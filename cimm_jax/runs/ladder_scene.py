@@ -88,7 +88,7 @@ class Scene:
       absent: rungs that do not exist here, by name, each with the reason.
       own_images: whether no defence saw the attackers' rows.
       checksums: of the images.
-      images: attackers', the judge's and half as many primary ones; None if there is no network.
+      images: attackers', the judge's and the judge's primary ones; None if there is no network.
     """
 
     classes: int
@@ -159,7 +159,7 @@ def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int,
     pool = subject.attackers_images
     judge = chosen_images(heldout, _of_each_class(heldout.labels, most, seed))
     primary = subject.judging_primary
-    primary = chosen_images(primary, _of_each_class(primary.labels, max(most // 2, 1), seed))
+    primary = chosen_images(primary, _of_each_class(primary.labels, most, seed))
     published = {defence.name: defence.published(subject) for defence in (undefended(subject), *defences)}
     if with_random:
         random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))

@@ -38,15 +38,21 @@ class TuningSettings:
       attackers: all of them; None is `fine_tuners.standard_fine_tuners` of the network.
       steps: of each who does not count in epochs.
       records: how often each is judged.
+      most_images: with more of them nobody fine-tunes; None is no limit.
     """
 
     attackers: tuple[FineTuning, ...] | None = None
     steps: int = 40
     records: int = 2
+    most_images: int | None = None
 
     def __post_init__(self):
         check_count(self.steps, "steps")
         check_count(self.records, "records")
+
+    def budgets(self, draws: Draws) -> list[ImageBudget]:
+        """Those with which anybody fine-tunes."""
+        return [one for one in draws.budgets if self.most_images is None or one.images <= self.most_images]
 
     def of(self, network: Backbone, classes: int) -> FineTuners:
         """Who attacks a network with so many classes, and who cannot."""
@@ -76,7 +82,7 @@ def runs_of_tuning(scene: Scene, draws: Draws, settings: TuningSettings) -> int:
     """How many runs `fine_tuned` makes, about."""
     networks = [exposed for exposed in scene.exposed if exposed.kind != "map"]
     trials = sum(len(one.rates) for exposed in networks for one in _members(exposed, settings, scene.classes))
-    return len(draws.budgets) * (trials + len(networks) * (len(draws.orders) - 1))
+    return len(settings.budgets(draws)) * (trials + len(networks) * (len(draws.orders) - 1))
 
 
 def fine_tuned(
@@ -109,7 +115,7 @@ def fine_tuned(
             found[exposed.name] = [replace(one, network=exposed.name) for one in found[UNDEFENDED]]
             continue
         tuner = _Tuner(exposed, _Victims(scene, exposed, cache), draws, settings, units, seed, scene.classes, progress)
-        found[exposed.name] = [one for budget in draws.budgets for one in tuner.on(budget)]
+        found[exposed.name] = [one for budget in settings.budgets(draws) for one in tuner.on(budget)]
     return [one for tried in found.values() for one in tried]
 
 
