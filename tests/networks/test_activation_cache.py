@@ -255,6 +255,7 @@ def test_what_was_noted_of_an_earlier_file_does_not_count_for_a_new_one(tmp_path
 
 BESIDE = """
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -264,13 +265,12 @@ from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.networks.activation_cache import cached_outputs
 
 class Held(ArrayPixels):
-    waited = False
+    first = threading.Lock()  # of the threads that read images, one says that it waits
 
     def __getitem__(self, index):
-        if not self.waited:
+        if self.first.acquire(blocking=False):
             print("computing", flush=True)
             sys.stdin.readline()
-            self.waited = True
         return super().__getitem__(index)
 
 pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
