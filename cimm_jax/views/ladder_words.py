@@ -35,9 +35,9 @@ LADDER_KINDS: dict[str, tuple[Status, str, str, str]] = {
     ),
     "some stopped": (
         "warn",
-        "protects in part",
-        "protects in part: not every kind of attacker is stopped.",
-        "protect in part: not every kind of attacker is stopped.",
+        "hinders some only",
+        "hinders some kinds of attackers only: all others learn the blocked task.",
+        "hinder some kinds of attackers only: all others learn the blocked task.",
     ),
     "all stopped": (
         "good",

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 PROBES = {"layer2.1": (0.74, 0.83), "layer3.0": (0.87, 0.91), "layer3.2": (0.81, 0.86)}
-"""ResNet20, MNIST, 2,000 images to fit and 1,000 to judge: least squares and a perceptron behind each block."""
+"""ResNet20, MNIST, 2,000 images to fit and 2,000 to judge: least squares and a perceptron behind each block."""
 
 OUTPUTS = {"features": 0.486, "logits": 0.460, "softmax": 0.307, "classes": 0.036}
 """EfficientNet-Lite0, Cars: the best ridge probe."""
@@ -38,7 +38,7 @@ def test_probes_behind_the_blocks_of_resnet20(tmp_path):
         "resnet20_cifar10", "resnet20_cifar10.safetensors", "cifar10/cifar10_subset.npz", "mnist", image_rows=2000
     )
     with jax.enable_x64(True):
-        scene = open_scene(NetworkSubject(mnist, tmp_path), (), judged=1000, seed=0, with_random=False)
+        scene = open_scene(NetworkSubject(mnist, tmp_path), (), judged=2000, seed=0, with_random=False)
         (undefended,) = scene.exposed
         budgets = image_budgets(scene.labels, ())
         rows = draw_rows(scene.labels, budgets, seeds=1, seed=0).rows(budgets[0])
@@ -58,7 +58,7 @@ def test_probes_behind_the_blocks_of_resnet20(tmp_path):
                     "seconds": 0.0,
                 }
                 found = summarised(runs, operator.rates, operator.records, **about).best
-                assert found == pytest.approx(known, abs=0.025), (place, name)
+                assert found == pytest.approx(known, abs=0.021), (place, name)
 
 
 def test_what_the_outputs_of_efficientnet_give_away(tmp_path):

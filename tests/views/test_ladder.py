@@ -335,9 +335,9 @@ def test_what_was_not_measured_is_named():
     [
         ((HOLDS,) * 6, "good", "holds against all of these"),
         ((HOLDS, NOTHING, HOLDS, HOLDS, HOLDS, HOLDS), "good", "holds against all of these"),
-        ((HOLDS, WEAKENS, HOLDS, HOLDS, HOLDS, HOLDS), "warn", "protects in part"),
-        ((WEAKENS,) * 6, "warn", "protects in part"),
-        ((HOLDS, FAILS, FAILS, FAILS, FAILS, FAILS), "warn", "protects in part"),
+        ((HOLDS, WEAKENS, HOLDS, HOLDS, HOLDS, HOLDS), "warn", "hinders some only"),
+        ((WEAKENS,) * 6, "warn", "hinders some only"),
+        ((HOLDS, FAILS, FAILS, FAILS, FAILS, FAILS), "warn", "hinders some only"),
         ((FAILS,) * 6, "bad", "does not protect"),
         ((FAILS, NOTHING, NOTHING, NOTHING, FAILS, FAILS), "bad", "does not protect"),
         ((NOTHING,) * 6, "neutral", "nothing to protect"),
@@ -371,17 +371,18 @@ def test_a_network_that_nobody_fine_tuned_is_not_said_to_hold():
 def test_the_headline_names_one_defence_and_counts_several():
     record = ladder_record()
     assert headline(record) == (
-        "Of 2 defences, 2 protect in part: not every kind of attacker is stopped. The attackers' images were the defender's "
-        "too, which flatters the defence."
+        "Of 2 defences, 2 hinder some kinds of attackers only: all others learn the blocked task. The attackers' "
+        "images were the defender's too, which flatters the defence."
     )
     for number in range(6):
         record = with_word(record, "algorithm1", number, FAILS)
     assert headline(record).startswith(
-        "Of 2 defences, 1 does not protect: no kind of attacker that was run is stopped. 1 protects in part: not every"
+        "Of 2 defences, 1 does not protect: no kind of attacker that was run is stopped. 1 hinders some kinds of attackers "
+        "only: all others"
     )
     assert ladder_part(record).status == "bad"
     assert headline(data_ladder_record()).startswith(
-        "pencil protects in part: not every kind of attacker is stopped. It holds"
+        "pencil hinders some kinds of attackers only: all others learn the blocked task. It holds"
     )
 
 

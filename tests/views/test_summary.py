@@ -174,7 +174,7 @@ def test_where_a_defence_met_both_the_weaker_figure_decides(broken_by, word, sta
 def test_defences_of_other_pairs_are_others_whatever_their_name():
     attack, ladder = met_both(("newton",), FAILS)
     elsewhere = ladder_record()
-    assert verdict_of([attack, elsewhere])[0].startswith("2 of 3 defences protect in part")
+    assert verdict_of([attack, elsewhere])[0].startswith("2 of 3 defences hinder some kinds of attackers only")
     assert "1 of 3 defences slows only those" in verdict_of([attack, elsewhere])[0]
     other_task = changed(ladder, "names", "harmful", to="digit 6 against digit 7")
     assert verdict_of([attack, other_task])[0].startswith("1 of 2 defences does not protect")
