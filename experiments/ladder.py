@@ -18,6 +18,7 @@ What is finished is not run again. Run times and results: docs/results.md.
 """
 
 import argparse
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,9 @@ from cimm_jax.attacks.fine_tuners import SOPHON
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
 from cimm_jax.files import output_folder
 from cimm_jax.networks.training import TrainingSettings
-from cimm_jax.runs.defence import MODEL_FILE, THETA_FILE, Defence, MapDefence
+from cimm_jax.resuming import MadeBy
+from cimm_jax.runs.codec import encode
+from cimm_jax.runs.defence import Defence, MapDefence
 from cimm_jax.runs.immunizing import make_map, train_blocks
 from cimm_jax.runs.ladder import FOLDER, LadderSettings, climb
 from cimm_jax.runs.ladder_tuning import TuningSettings
@@ -118,18 +121,45 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
         standard = asked.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
         asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))
     told = {key: value for key, value in vars(settings).items() if key not in ("out", "cache")}
-    command = f"python -m experiments.ladder --configs {name} --data-dir {settings.data_dir}"
-    manifest = make_manifest("ladder", told, command_line=command, data_sha256=subject.checksums())
+    manifest = make_manifest("ladder", told, command_line=_command(name, settings), data_sha256=subject.checksums())
     record = climb(manifest, subject, defences, asked, kept=folder / FOLDER)
     write_record(folder, record)
     return record
 
 
+def _command(name: str, settings: argparse.Namespace) -> str:
+    """What makes the record again, but for where it writes."""
+    words = ["python", "-m", "experiments.ladder"]
+    for key, value in {**vars(settings), "configs": [name]}.items():
+        if key in ("out", "cache") or value is None or value is False:
+            continue
+        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
+        words += [f"--{key.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
 def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, settings: argparse.Namespace) -> Defence:
-    """The defence, read from its folder or made into it."""
+    """The defence, read from its folder if the same data and settings made it there, or made into it."""
     folder.mkdir(parents=True, exist_ok=True)
+    made_by = {"data": encode(subject.network_data), "seed": settings.seed, "steps": settings.steps}
+    noted = MadeBy(folder / "made_by.json", made_by)
+    found = noted.read() is not None
+    defence = _read_or_made(name, subject, ladder, folder, settings, found=found)
+    noted.write(name)
+    return defence
+
+
+def _read_or_made(
+    name: str,
+    subject: NetworkSubject,
+    ladder: Ladder,
+    folder: Path,
+    settings: argparse.Namespace,
+    *,
+    found: bool,
+) -> Defence:
     if name in MAPS:
-        if (folder / THETA_FILE).exists():
+        if found:
             return MapDefence.read(name, folder)
         method = methods.build_methods([name], {}, {})[name]
         defence, _ = make_map(subject, method, name=name, seed=settings.seed, steps=settings.steps, with_history=False)
@@ -139,7 +169,7 @@ def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, s
     _, cut = TAILS[ladder.tail]
     subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
     subject.cut_at(cut)
-    if (folder / MODEL_FILE).exists():
+    if found:
         return TrainedDefence.read(name, folder, subject, cut)
     training = TrainingSettings(learning_rate=RATES[strength], strength=strength, seed=settings.seed)
     method = methods.by_name(method_name)()

@@ -39,7 +39,11 @@ class HeldOut(NamedTuple):
         """Of held-out targets of shape (N,) or (N, C), -1 and +1; None if they are no classes."""
         if not are_classes(targets):
             return None
-        labels = labels_of(targets)
+        return cls.of_labels(labels_of(targets))
+
+    @classmethod
+    def of_labels(cls, labels: np.ndarray) -> "HeldOut":
+        """Of class numbers of shape (N,)."""
         return cls(len(labels), float(np.bincount(labels).max() / len(labels)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cimm_jax.data.image_set import ImageSet, Pixels
 from cimm_jax.errors import InputError
 
-__all__ = ["check_share", "chosen_images", "reserved_rows", "rows_of_each_class"]
+__all__ = ["check_share", "chosen_images", "reserved_rows", "rows_in_rounds", "rows_of_each_class"]
 
 _SEED = 0
 
@@ -47,6 +47,12 @@ def reserved_rows(labels: np.ndarray, share: float, name: str) -> tuple[np.ndarr
 def rows_of_each_class(labels: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:
     """By class, its rows in an order of their own."""
     return {int(label): rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)}
+
+
+def rows_in_rounds(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """All rows, class by class in an order of their own, and the place of each in its class: the round that takes it."""
+    by_class = rows_of_each_class(labels, rng).values()
+    return np.concatenate(list(by_class)), np.concatenate([np.arange(len(rows)) for rows in by_class])
 
 
 def chosen_images(images: ImageSet, rows: np.ndarray) -> ImageSet:

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cimm_jax.attacks import HeldOut, Operator
 from cimm_jax.attacks.ladder.by_rung import findings
 from cimm_jax.attacks.ladder.climb import Rows, summarised, try_features
 from cimm_jax.attacks.ladder.draws import Draws, ImageBudget, draw_rows, image_budgets
-from cimm_jax.attacks.ladder.operators import dtype_of, operators_of, output_operators
+from cimm_jax.attacks.ladder.operators import dtype_of, operators_of
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, PROBES, RUNGS
 from cimm_jax.attacks.ladder.tried import Reached, Tried, reached
 from cimm_jax.errors import InputError, check_count
@@ -103,7 +104,7 @@ def climb(
         outputs = climbers.on_outputs()
         if FINE_TUNING in wanted and scene.images is not None:
             tried += _fine_tuned(scene, draws, settings, subject, kept, made_by)
-    judged = HeldOut(len(scene.judged), float(np.bincount(scene.judged).max() / len(scene.judged)))
+    judged = HeldOut.of_labels(scene.judged)
     return LadderRecord(
         manifest=manifest,
         source=subject.source,
@@ -167,8 +168,8 @@ class _Climbers:
         with progress_bar("heads on features and layers", len(jobs)) as progress:
             tried = []
             for number, (rung, place, operator, exposed, budget) in enumerate(jobs):
-                fit, judged = _side_by_side(exposed, place)
-                tried.append(self._tried(rung, " + ".join(place), operator, exposed, budget, fit, judged))
+                rows = partial(_side_by_side, exposed, place)
+                tried.append(self._tried(rung, " + ".join(place), operator, exposed, budget, rows))
                 progress(number + 1)
         return tried
 
@@ -179,12 +180,13 @@ class _Climbers:
             (exposed, output, operator)
             for exposed in self._scene.exposed
             for output in exposed.outputs
-            for operator in output_operators(self._scene.classes)
+            for operator in operators_of(LAYERS, self._scene.classes)
         ]
         found: dict[str, dict[str, list[Tried]]] = {exposed.name: {} for exposed in self._scene.exposed}
         with progress_bar("heads on the published outputs", len(jobs)) as progress:
             for number, (exposed, output, operator) in enumerate(jobs):
-                tried = self._tried(LAYERS, output, operator, exposed, budget, *exposed.outputs[output])
+                rows = partial(exposed.outputs.__getitem__, output)
+                tried = self._tried(LAYERS, output, operator, exposed, budget, rows)
                 found[exposed.name].setdefault(output, []).append(tried)
                 progress(number + 1)
         return {
@@ -193,7 +195,13 @@ class _Climbers:
         }
 
     def _tried(
-        self, rung: int, place: str, operator: Operator, exposed: Exposed, budget: ImageBudget, fit: Rows, judged: Rows
+        self,
+        rung: int,
+        place: str,
+        operator: Operator,
+        exposed: Exposed,
+        budget: ImageBudget,
+        looked_up: Callable[[], tuple[Rows, Rows]],
     ) -> Tried:
         rows, dtype = self._draws.rows(budget), dtype_of(rung)
         if operator.random and len(rows) < len(self._draws.orders):
@@ -201,6 +209,7 @@ class _Climbers:
 
         def make() -> Tried:
             begun = time.monotonic()
+            fit, judged = looked_up()
             runs = try_features(operator, fit, judged, rows, classes=self._scene.classes, seed=self._seed, dtype=dtype)
             about = {"rung": rung, "attacker": operator.name, "place": place, "network": exposed.name}
             return summarised(

@@ -14,7 +14,7 @@ from cimm_jax.attacks.ladder.climb import Rows
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
 from cimm_jax.class_targets import labels_of
 from cimm_jax.data.image_set import ImageSet
-from cimm_jax.data.reserved import chosen_images, rows_of_each_class
+from cimm_jax.data.reserved import chosen_images, rows_in_rounds
 from cimm_jax.errors import InputError
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES
@@ -200,7 +200,5 @@ def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int,
 
 def _of_each_class(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     """At most so many rows, ascending, of each class about alike."""
-    by_class = rows_of_each_class(labels, np.random.default_rng((seed, 1)))
-    rounds = np.concatenate([np.arange(len(rows)) for rows in by_class.values()])
-    rows = np.concatenate(list(by_class.values()))
+    rows, rounds = rows_in_rounds(labels, np.random.default_rng((seed, 1)))
     return np.sort(rows[np.argsort(rounds, kind="stable")][:most])

@@ -23,7 +23,6 @@ from cimm_jax.errors import check_count
 from cimm_jax.networks import functional
 from cimm_jax.networks.activation_cache import BATCH_ROWS, cached_outputs
 from cimm_jax.networks.backbone import Backbone
-from cimm_jax.resuming import checksum
 from cimm_jax.runs.kept_units import KeptUnits
 from cimm_jax.runs.ladder_scene import Exposed, Scene
 
@@ -218,7 +217,7 @@ class _Victims:
         assert scene.images is not None
         assert exposed.published is not None
         self._images, self._labels = scene.images, (scene.labels, scene.judged, scene.images[2].labels)
-        self._published, self._cache = exposed.published, cache
+        self._published, self._weights, self._cache = exposed.published, exposed.weights, cache
         self._at: dict[str | None, Victim] = {}
 
     def of(self, cut: str | None, order: np.ndarray, count: int) -> Victim:
@@ -251,8 +250,7 @@ class _Victims:
         if cut == network.cuts[0]:
             batches = images.batches(min(BATCH_ROWS, len(images)))
             return jnp.concatenate([network.config.preprocess(pixels) for pixels in batches])
-        weights = checksum(functional.split(network))
         rows = min(BATCH_ROWS, len(images))
         return jnp.asarray(
-            cached_outputs(self._cache, network, images, weights_sha256=weights, cut=cut, batch_rows=rows)
+            cached_outputs(self._cache, network, images, weights_sha256=self._weights, cut=cut, batch_rows=rows)
         )

@@ -164,13 +164,14 @@ def _finding(
     lowest = wilson(judged.guessing, judged.rows) if floor is None else floor.accuracy
     removed = transfer_advantage_removed(before.accuracy, after.accuracy, lowest, judged.rows)
     gained = before.accuracy.estimate - judged.guessing
+    shown = least_difference(before.accuracy.estimate, after.accuracy.estimate, judged.rows)
     keeping = [one for one in defended if _keeps(one.primary, primary)]
     return Finding(
         images=images,
         undefended=before,
         defended=after,
         floor=floor,
-        least_difference=least_difference(before.accuracy.estimate, after.accuracy.estimate, judged.rows),
+        least_difference=shown,
         removed=removed,
         steps=_quickest(defended, judged.guessing, gained),
         undefended_steps=_quickest(undefended, judged.guessing, gained),
@@ -178,7 +179,7 @@ def _finding(
         undefended_trials=expected_best(undefended),
         destroyed=None if primary is None or (left := best_of(defended).primary) is None else primary - left,
         keeping=reached(keeping, judged.rows),
-        word=_word(before, after, removed, judged.rows),
+        word=_word(before.accuracy.estimate - after.accuracy.estimate, shown, removed),
     )
 
 
@@ -187,13 +188,11 @@ def _keeps(left: float | None, primary: float | None) -> bool:
     return left is None or primary is None or left >= primary - KEPT_WITHIN
 
 
-def _word(undefended: Reached, defended: Reached, removed: Interval | None, judged: int) -> str:
+def _word(difference: float, shown: float, removed: Interval | None) -> str:
     if removed is None:
         return NOTHING
     if removed.low >= HOLDS_AT:
         return HOLDS
-    difference = undefended.accuracy.estimate - defended.accuracy.estimate
-    shown = least_difference(undefended.accuracy.estimate, defended.accuracy.estimate, judged)
     return WEAKENS if difference > shown else FAILS
 
 
@@ -203,7 +202,7 @@ def _quickest(tried: Sequence[Tried], guessing: float, gained: float) -> tuple[f
     return tuple(min(steps) for steps in zip(*each, strict=True))
 
 
-def _first_to(counts: Sequence[int], curve: Sequence[float] | np.ndarray, guessing: float, gained: float):
+def _first_to(counts: Sequence[int], curve: Sequence[float], guessing: float, gained: float) -> tuple[float, ...]:
     """The first count at which a course of accuracies has each share of what can be gained on guessing."""
 
     def first(share: float) -> float:

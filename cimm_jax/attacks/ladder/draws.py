@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cimm_jax.data.reserved import rows_of_each_class
+from cimm_jax.data.reserved import rows_in_rounds
 from cimm_jax.errors import InputError
 
 __all__ = ["STANDARD_BUDGETS", "Draws", "ImageBudget", "draw_rows", "image_budgets"]
@@ -74,7 +74,5 @@ def draw_rows(labels: np.ndarray, budgets: tuple[ImageBudget, ...], *, seeds: in
 
 
 def _order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    by_class = rows_of_each_class(labels, rng).values()
-    rounds = np.concatenate([np.arange(len(rows)) for rows in by_class])
-    rows = np.concatenate(list(by_class))
+    rows, rounds = rows_in_rounds(labels, rng)
     return rows[np.lexsort((rng.permutation(len(rows)), rounds))]

@@ -13,7 +13,7 @@ from cimm_jax.attacks.heads import head_operators
 from cimm_jax.attacks.ladder.rungs import HEADS, LAYERS, LINEAR, PROBES
 from cimm_jax.numerics import losses
 
-__all__ = ["dtype_of", "operators_of", "output_operators"]
+__all__ = ["dtype_of", "operators_of"]
 
 STEPS, RECORDS = 300, (10, 30, 100, 300)
 """Of those who make steps."""
@@ -25,11 +25,6 @@ LATE = (30, 100, 300)
 def operators_of(rung: int, classes: int) -> tuple[Operator, ...]:
     """The attackers of a rung that takes features, for so many classes; the same ones every time."""
     return _operators(rung, classes if classes > 2 else 1)
-
-
-def output_operators(classes: int) -> tuple[Operator, ...]:
-    """Those who look at published outputs: all heads."""
-    return operators_of(LAYERS, classes)
 
 
 def dtype_of(rung: int) -> Any:

@@ -1,0 +1,48 @@
+"""The ladder of every defence: a defence that other settings or data made is not taken for this one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cimm_jax.runs.defence import MapDefence
+from experiments import ladder
+
+
+@pytest.fixture
+def made(monkeypatch):
+    steps_of = []
+
+    def make_map(subject, method, *, steps, **_):
+        steps_of.append(steps)
+        return MapDefence("erase", np.eye(2) * steps), None
+
+    monkeypatch.setattr(ladder, "make_map", make_map)
+    return steps_of
+
+
+def settings(*more):
+    return ladder._settings(["--data-dir", "D", "--configs", "resnet20_mnist", *more])
+
+
+def scale(folder, *more, data="a"):
+    subject = SimpleNamespace(head=None, network_data={"sha256": data})
+    return ladder._defence("erase", subject, ladder.CONFIGS["resnet20_mnist"], folder, settings(*more)).theta[0, 0]
+
+
+def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
+    assert [scale(tmp_path, "--steps", "3"), scale(tmp_path, "--steps", "3")] == [3, 3]
+    assert made == [3], "it is finished"
+    scale(tmp_path, "--steps", "4")
+    scale(tmp_path, "--steps", "4", "--seed", "1")
+    scale(tmp_path, "--steps", "4", "--seed", "1", data="b")
+    assert made == [3, 4, 4, 4]
+
+
+def test_the_command_of_a_record_makes_it_again():
+    asked = settings("--defences", "erase", "algorithm1 blocks", "--seeds", "2", "--sophon", "--out", "elsewhere")
+    command = ladder._command("resnet20_mnist", asked)
+    assert "--defences erase 'algorithm1 blocks' --seeds 2" in command
+    assert command.endswith("--sophon")
+    assert "elsewhere" not in command
+    assert "image-rows" not in command
