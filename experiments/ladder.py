@@ -4,8 +4,9 @@
 
 Four networks, as in `table3_deepnets`: ResNet20, CIFAR-10 against MNIST (resnet20_mnist) and the halves of CIFAR-10
 (resnet20_halves), EfficientNet-Lite0, a sample of ImageNet against Cars (lite0_cars), and the small transformer (vit_mnist).
-Defences: every method as a map behind the features, and the methods of the paper that train blocks, at the strength at which
-`table3_tails` found them to do most. A share of the harmful training images is kept from all of them: attackers have those,
+Defences: every method as a map behind the features; the methods of the paper that train blocks, at the strength at which
+`table3_tails` found them to do most; and `best_response` on the last blocks and on the whole network. A share of the harmful
+training images is kept from all of them: attackers have those,
 and the held-out images judge.
 
 Each configuration becomes a run folder, OUT/CONFIG, which `cimm report` shows: the picture, the verdict by rung, the tables.
@@ -20,9 +21,11 @@ What is finished is not run again. Run times and results: docs/results.md.
 import argparse
 import shlex
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 
@@ -34,9 +37,8 @@ from cimm_jax.networks.training import TrainingSettings
 from cimm_jax.resuming import MadeBy
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence, MapDefence
-from cimm_jax.runs.immunizing import make_map, train_blocks
+from cimm_jax.runs.immunizing import make_map, train_blocks, training_settings
 from cimm_jax.runs.ladder import FOLDER, LadderSettings, climb
-from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.manifest import make_manifest
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.records import LadderRecord
@@ -49,32 +51,58 @@ from experiments.table3_deepnets import CONFIGURATIONS, source_of
 from experiments.table3_tails import RATES, TAILS
 
 
+class Blocks(NamedTuple):
+    """A defence that trains blocks.
+
+    Attributes:
+      method: name.
+      cut: the first of them.
+      settings: of `immunizing.training_settings`.
+    """
+
+    method: str
+    cut: str
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Ladder:
     """How the ladder of a configuration is climbed.
 
     Attributes:
-      tail: configuration of `table3_tails` whose blocks are trained; empty for none.
+      blocks: defences that train blocks, by name.
       image_rows: of MNIST and CIFAR-10, at most how many images of each part.
       reserve: share of the harmful training images that attackers have.
       settings: of the ladder.
     """
 
-    tail: str
+    blocks: Mapping[str, Blocks]
     image_rows: int | None
     reserve: float
     settings: LadderSettings
 
 
+BALANCED = {"strength": 10.0, "learning_rate": RATES[10.0]}
+
+
+def _of_the_paper(tail: str) -> dict[str, Blocks]:
+    """At the cut of a configuration of `table3_tails`."""
+    _, cut = TAILS[tail]
+    return {f"{name} blocks": Blocks(name, cut, BALANCED) for name in ("algorithm1", "imma")}
+
+
+RESNET = {"best_response": Blocks("best_response", "layer3.0"), "best_response, whole": Blocks("best_response", "stem")}
 CONFIGS = {
-    "resnet20_mnist": Ladder("tail_resnet20_mnist", 8000, 0.5, LadderSettings(tuning=TuningSettings(most_images=200))),
-    "resnet20_halves": Ladder("", None, 0.5, LadderSettings()),
-    "lite0_cars": Ladder("", None, 1 / 3, LadderSettings()),
-    "vit_mnist": Ladder("tail_vit_mnist", 8000, 0.5, LadderSettings()),
+    "resnet20_mnist": Ladder(_of_the_paper("tail_resnet20_mnist") | RESNET, 8000, 0.5, LadderSettings()),
+    "resnet20_halves": Ladder(RESNET, None, 0.5, LadderSettings()),
+    "lite0_cars": Ladder({"best_response": Blocks("best_response", "top")}, None, 1 / 3, LadderSettings()),
+    "vit_mnist": Ladder(
+        _of_the_paper("tail_vit_mnist") | {"best_response": Blocks("best_response", "block3")},
+        *(8000, 0.5, LadderSettings()),
+    ),
 }
 MAPS = (*PUBLISHED, "pencil", "pencil_signal", "erase")
-BLOCKS = {"algorithm1 blocks": ("algorithm1", 10.0), "imma blocks": ("imma", 10.0)}
-"""Method and strength."""
+DEFENCES = (*MAPS, *dict.fromkeys(name for ladder in CONFIGS.values() for name in ladder.blocks))
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -91,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, "runs/ladder")
     made.add_argument("--configs", nargs="+", choices=tuple(CONFIGS), default=tuple(CONFIGS))
-    made.add_argument("--defences", nargs="+", choices=(*MAPS, *BLOCKS), default=(*MAPS, *BLOCKS))
+    made.add_argument("--defences", nargs="+", choices=DEFENCES, default=DEFENCES)
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS])
     made.add_argument("--steps", type=int, default=300, help="optimizer steps of the paper's methods as maps")
@@ -114,7 +142,7 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
     defences = [
         _defence(defence, subject, ladder, folder / "defences" / defence, settings)
         for defence in settings.defences
-        if defence in MAPS or ladder.tail
+        if defence in MAPS or defence in ladder.blocks
     ]
     asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
     if settings.sophon:
@@ -142,6 +170,9 @@ def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, s
     """The defence, read from its folder if the same data and settings made it there, or made into it."""
     folder.mkdir(parents=True, exist_ok=True)
     made_by = {"data": encode(subject.network_data), "seed": settings.seed, "steps": settings.steps}
+    if name in ladder.blocks:
+        blocks = ladder.blocks[name]
+        made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, settings.seed))}
     noted = MadeBy(folder / "made_by.json", made_by)
     found = noted.read() is not None
     defence = _read_or_made(name, subject, ladder, folder, settings, found=found)
@@ -165,17 +196,20 @@ def _read_or_made(
         defence, _ = make_map(subject, method, name=name, seed=settings.seed, steps=settings.steps, with_history=False)
         defence.write(folder, subject)
         return defence
-    method_name, strength = BLOCKS[name]
-    _, cut = TAILS[ladder.tail]
+    blocks = ladder.blocks[name]
     subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
-    subject.cut_at(cut)
+    subject.cut_at(blocks.cut)
     if found:
-        return TrainedDefence.read(name, folder, subject, cut)
-    training = TrainingSettings(learning_rate=RATES[strength], strength=strength, seed=settings.seed)
-    method = methods.by_name(method_name)()
+        return TrainedDefence.read(name, folder, subject, blocks.cut)
+    training = _training(blocks, subject, settings.seed)
+    method = methods.by_name(blocks.method)()
     defence, *_ = train_blocks(subject, method, training, name=name, folder=folder / "checkpoint")
     defence.write(folder, subject)
     return defence
+
+
+def _training(blocks: Blocks, subject: NetworkSubject, seed: int) -> TrainingSettings:
+    return training_settings(methods.by_name(blocks.method)(), subject, seed=seed, **blocks.settings)
 
 
 def _print(name: str, record: LadderRecord, seconds: float) -> None:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import BLOCKS, BLOCKS_BATCH, DATA, MAP, Immunize, refuse_foreign
+from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_foreign
 from cimm_jax.errors import InputError
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_steps
 from cimm_jax.runs.defence import Defence
-from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks
+from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
 from cimm_jax.runs.records import History, Training
 from cimm_jax.runs.subject import Subject, open_subject
 
@@ -37,11 +37,13 @@ def run_immunize(settings: Immunize) -> None:
     check_steps(steps)
     if settings.resamples is not None:
         check_resamples(settings.resamples)
-    training = _training_settings(settings, method) if settings.kind == BLOCKS else None
+    if settings.kind == BLOCKS:
+        _check_trains(settings, method)
     subject = _subject(settings)
     if subject.network_data is not None:  # whose features take long; those of data are here
         check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)
     subject.check_batch_size(settings.batch_size)
+    training = _training_settings(settings, method, subject) if settings.kind == BLOCKS else None
     with only_one_in(settings.out) as folder:
         _immunize_in(folder, settings, method, subject, steps, training)
 
@@ -72,7 +74,6 @@ def _immunize_in(
         from cimm_jax.runs.network_subject import NetworkSubject
 
         assert isinstance(subject, NetworkSubject)  # only networks have blocks
-        training = replace(training, batch_rows=min(training.batch_rows, subject.rows_of_smaller_task))
         defence, history, trained = train_blocks(
             subject, method, training, name=settings.method, folder=folder / "checkpoint"
         )
@@ -111,15 +112,25 @@ def _subject(settings: Immunize) -> Subject:
     return subject
 
 
-def _training_settings(settings: Immunize, method: Method):
-    from cimm_jax.networks.training import TrainingSettings
-
+def _check_trains(settings: Immunize, method: Method) -> None:
+    """Raises `InputError` if the method trains no blocks, or has nothing that a strength balances."""
     if method.penalties is None:
         known = ", ".join(name for name, factory in KNOWN.items() if factory().penalties is not None)
         raise InputError(f"method: {settings.method!r} trains no blocks of a network; choose one of {known}")
     if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties):
         raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
-    names = ("epochs", "learning_rate", "strength", "label_smoothing")
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    batch_rows = BLOCKS_BATCH if settings.batch_size is None else settings.batch_size
-    return TrainingSettings(batch_rows=batch_rows, seed=settings.seed, **given)
+
+
+def _training_settings(settings: Immunize, method: Method, subject: Subject) -> "TrainingSettings":
+    from cimm_jax.runs.network_subject import NetworkSubject
+
+    assert isinstance(subject, NetworkSubject)  # only networks have blocks
+    names = ("epochs", "steps", "learning_rate", "strength", "label_smoothing", "distillation")
+    return training_settings(
+        method,
+        subject,
+        seed=settings.seed,
+        batch_rows=settings.batch_size,
+        harmful_rows=settings.harmful_batch_size,
+        **{name: getattr(settings, name) for name in names},
+    )

@@ -33,12 +33,12 @@ from cimm_jax.methods import (
 )
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import NETWORKS
+from cimm_jax.runs.immunizing import BATCH_ROWS
 from cimm_jax.runs.source import DataSource, NetworkSource, Source
 
 __all__ = [
     "BATCH",
     "BLOCKS",
-    "BLOCKS_BATCH",
     "DATA",
     "DATA_DIR",
     "FRESH",
@@ -78,9 +78,6 @@ FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS = "methods made now", "runs of a data set"
 
 SWEEP, LADDER = "the sweep of linear probes", "--ladder"
 """What `cimm attack` does."""
-
-BLOCKS_BATCH = 64
-"""Rows of each task a step where blocks are trained, unless another number is given."""
 
 
 def only(*kinds: str, default: Any = None) -> Any:
@@ -251,9 +248,11 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
     method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
-    steps: int | None = only(DATA, MAP)
-    """Optimizer steps; 300 if left out. The closed form makes one."""
-    batch_size: Annotated[int | None, _help(f"{BATCH} {BLOCKS_BATCH} with --train-from.")] = None
+    steps: int | None = None
+    """Optimizer steps; 300 if left out. The closed form makes one. With --train-from, instead of --epochs."""
+    batch_size: Annotated[int | None, _help(f"{BATCH} With --train-from the method's own, {BATCH_ROWS} for most.")] = (
+        None
+    )
     hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(DATA, MAP)
     step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, MAP)
     lambda_primary: float | None = None
@@ -262,12 +261,16 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Weight of the harmful regularizer; balanced if left out."""
     resamples: int | None = None
     """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
+    harmful_batch_size: int | None = only(BLOCKS)
+    """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
     train_from: str | None = only(BLOCKS)
     """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
     epochs: int | None = only(BLOCKS)
-    """Network, with --train-from: times through the longer data set; 2 if left out."""
+    """Network, with --train-from: times through the longer data set; 2, or the method's own steps, if left out."""
     learning_rate: float | None = only(BLOCKS)
-    """Network, with --train-from: the highest rate of SGD with momentum; 1e-3 if left out."""
+    """Network, with --train-from: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
+    distillation: float | None = only(BLOCKS)
+    """Network, with --train-from: weight of the distance from the published outputs; the method's own, or 0, if left out."""
     strength: float | None = only(BLOCKS)
     """Network, with --train-from: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
     label_smoothing: float | None = only(BLOCKS)

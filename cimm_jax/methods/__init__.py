@@ -2,6 +2,7 @@
 
 from cimm_jax.closed_form.allocation import LargestKappa, SignalAware
 from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._best_response import best_response
 from cimm_jax.methods._erase import erase
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
@@ -27,6 +28,7 @@ __all__ = [
     "Method",
     "SignalAware",
     "algorithm1",
+    "best_response",
     "build_methods",
     "by_name",
     "default_optimizer",

@@ -63,6 +63,8 @@ class Method(NamedTuple):
       needs_targets: False if tasks without targets will do.
       penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
         linear maps only.
+      recipe: settings of `networks.training.TrainingSettings`, as (name, value), that trained blocks start from; whoever gives
+        others overrides them.
       check: raises `InputError` for a concrete pair that it can make nothing of; None if any usable pair will do.
       made: how `reused` made it, so that it can be pickled; what comes back is the same method. None if nobody says.
     """
@@ -73,6 +75,7 @@ class Method(NamedTuple):
     closed_form: bool = False
     needs_targets: bool = True
     penalties: tuple[Penalty, ...] | None = None
+    recipe: tuple[tuple[str, Any], ...] = ()
     check: Callable[[TaskPair], None] | None = None
     made: Made | None = None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cimm_jax.errors import InputError
 from cimm_jax.methods._algorithm1 import algorithm1
+from cimm_jax.methods._best_response import best_response
 from cimm_jax.methods._erase import erase
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
@@ -28,7 +29,7 @@ BY_NAME: dict[str, Callable[..., Method]] = {
 PRESETS: dict[str, Callable[..., Method]] = {"pencil_signal": pencil_signal, "pencil_no_slower": pencil_no_slower}
 """The same closed form with other defaults: it knows the labels."""
 
-REMOVING: dict[str, Callable[..., Method]] = {"erase": erase}
+REMOVING: dict[str, Callable[..., Method]] = {"erase": erase, "best_response": best_response}
 """What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
 
 KNOWN = MappingProxyType({**BY_NAME, **PRESETS, **REMOVING})

@@ -139,10 +139,20 @@ class Backbone(nnx.Module):
           InputError: as `features`.
         """
         self._check_inputs(x)
+        return self.pooled_tail(x, self.cuts[0])
+
+    def pooled_tail(self, activations: jax.Array, cut: str) -> dict[str, jax.Array]:
+        """What every part of the tail makes of the activations at its cut, as `pooled`.
+
+        Raises:
+          InputError: as `tail`.
+        """
+        start = self._position(cut)
+        self._check_dtype(activations, "activations")
         found = {}
-        for name in self.cuts[:-1]:
-            x = self._run(x, (name,), False)
-            found[name] = _pooled(x)
+        for name in self.cuts[start:-1]:
+            activations = self._run(activations, (name,), False)
+            found[name] = _pooled(activations)
         return found
 
     def in_tail(self, cut: str) -> Callable[[tuple[Any, ...], Any], bool]:

@@ -1,11 +1,12 @@
 """Trains the last blocks of a network behind its cached trunk: the primary loss, and what a method adds to it.
 
-    params <- params - eta (grad L + sum_i lambda_i grad penalty_i),     params = tail and head
+    params <- params - eta (grad L + delta grad KL(published, new) + sum_i lambda_i grad penalty_i),     params = tail and head
 
-Stored statistics of batch normalisations stay as they are, so that the trunk's cached outputs stay right.
+KL is between the published logits of the primary rows and the new ones, both at the temperature. Stored statistics of batch
+normalisations stay as they are, so that the trunk's cached outputs stay right.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -17,7 +18,7 @@ import numpy as np
 import optax
 
 from cimm_jax.class_targets import one_hot
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, check_count
 from cimm_jax.networks import functional
 from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
@@ -35,32 +36,66 @@ class TrainingSettings:
 
     Attributes:
       epochs: times through the longer data set.
+      steps: instead of epochs; None counts in epochs.
       batch_rows: rows of each task in a step.
+      harmful_rows: rows of the harmful task in a step; None is as many as of the primary one.
+      in_pairs: whether harmful rows of a class come two by two, so that each has another of its class in the batch.
       learning_rate: the highest, of SGD with Nesterov momentum 0.9.
       warmup: share of the steps over which the rate rises; it then falls along a cosine.
       label_smoothing: share of a target that goes to all classes alike.
       strength: how many times as long as the primary loss's the first gradient of a penalty is made whose weight is balanced.
+      distillation: delta.
+      temperature: of both logits there.
+      longest_gradient: longer ones are shortened to it; None leaves them.
       seed: seeds the order of the rows.
     """
 
     epochs: int = 2
+    steps: int | None = None
     batch_rows: int = 64
+    harmful_rows: int | None = None
+    in_pairs: bool = False
     learning_rate: float = 1e-3
     warmup: float = 0.1
     label_smoothing: float = 0.0
     strength: float = 1.0
+    distillation: float = 0.0
+    temperature: float = 2.0
+    longest_gradient: float | None = None
     seed: int = 0
 
     def __post_init__(self):
-        if self.epochs < 1:
-            raise InputError(f"epochs: needs at least 1, got {self.epochs}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"learning_rate: needs a positive finite number, got {self.learning_rate}")
-        if not 0 < self.strength < float("inf"):
-            raise InputError(f"strength: needs a positive finite number, got {self.strength}")
+        for name in ("epochs", "steps"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        for name in ("learning_rate", "strength", "temperature", "longest_gradient"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name}: needs a positive finite number, got {value}")
+        if not 0 <= self.distillation < float("inf"):
+            raise InputError(f"distillation: needs a finite number of at least 0, got {self.distillation}")
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}: needs a number from 0 to below 1, got {getattr(self, name)}")
+
+    def batches(
+        self, primary_rows: int, harmful_labels: np.ndarray, epoch: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices of an epoch's batches (`paired_batches`)."""
+        return paired_batches(
+            primary_rows,
+            len(harmful_labels),
+            self.batch_rows,
+            epoch=epoch,
+            seed=self.seed,
+            harmful_batch_rows=self.harmful_rows,
+            harmful_labels=harmful_labels if self.in_pairs else None,
+        )
+
+    def total_steps(self, primary_rows: int, harmful_labels: np.ndarray) -> int:
+        """How many steps are made."""
+        per_epoch = len(list(self.batches(primary_rows, harmful_labels, 0)))
+        return per_epoch * self.epochs if self.steps is None else self.steps
 
 
 class Trained(NamedTuple):
@@ -70,7 +105,7 @@ class Trained(NamedTuple):
       parts: the network with its new tail and head.
       losses: primary loss at each step, shape (steps,).
       weights: lambda of each penalty, balanced ones filled in.
-      observed: what `observe` said before the first epoch and after each.
+      observed: what `observe` said before the first epoch and after each; where steps are counted, first and last.
     """
 
     parts: Split
@@ -116,29 +151,21 @@ def train_tail(
       settings: how.
       checkpoint: where to save on the way, at the least after each epoch, and to go on from, if it is of the same settings,
         penalties, labels and network; whoever makes it says what the activations depend on.
-      observe: is shown the network before the first epoch and after each; says something that JSON can hold.
+      observe: is shown the network as often as `Trained.observed` says; says something that JSON can hold.
       progress: called with the number of steps made.
 
     Raises:
       InputError: if a batch is larger than a data set.
     """
-    counts = len(primary.labels), len(harmful.labels)
-    per_epoch = len(list(paired_batches(*counts, settings.batch_rows, epoch=0, seed=settings.seed)))
-    optimizer = _optimizer(settings, per_epoch * settings.epochs)
+    rows = len(primary.labels)
+    per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
+    total = settings.total_steps(rows, harmful.labels)
+    optimizer = _optimizer(settings, total)
     classes = int(harmful.labels.max()) + 1
     penalties = tuple(penalties)
-    step = jax.jit(
-        partial(_step, cut=cut, penalties=penalties, optimizer=optimizer, smoothing=settings.label_smoothing)
-    )
-    balance = jax.jit(
-        partial(
-            _balanced,
-            cut=cut,
-            penalties=penalties,
-            smoothing=settings.label_smoothing,
-            strength=settings.strength,
-        )
-    )
+    terms = partial(_terms, cut=cut, penalties=penalties, settings=settings)
+    step = jax.jit(partial(_step, terms=terms, optimizer=optimizer))
+    balance = jax.jit(partial(_balanced, terms=terms, penalties=penalties, strength=settings.strength))
     params = (parts.tail, parts.head)
     state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
     begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
@@ -148,10 +175,11 @@ def train_tail(
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
         observed.append(observe(parts))
-    for epoch in range(begun["epoch"], settings.epochs):
+    epochs = -(-total // per_epoch)
+    for epoch in range(begun["epoch"], epochs):
         made = begun["made"] if epoch == begun["epoch"] else 0
-        batches = paired_batches(*counts, settings.batch_rows, epoch=epoch, seed=settings.seed)
-        for number, (p, h) in enumerate(islice(batches, made, None), made):
+        batches = settings.batches(rows, harmful.labels, epoch)
+        for number, (p, h) in enumerate(islice(batches, made, total - epoch * per_epoch), made):
             targets = one_hot(harmful.labels[h], classes).astype(np.float32)
             data = (primary.x[p], primary.labels[p], harmful.x[h], targets)
             if epoch == number == 0:
@@ -163,7 +191,7 @@ def train_tail(
                 checkpoint.offer(state, notes)
             if progress is not None:
                 progress(epoch * per_epoch + number + 1)
-        if observe is not None:
+        if observe is not None and (settings.steps is None or epoch == epochs - 1):
             observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
@@ -201,26 +229,29 @@ def _optimizer(settings: TrainingSettings, steps: int) -> optax.GradientTransfor
     rate = optax.warmup_cosine_decay_schedule(
         0.0 if warmup else settings.learning_rate, settings.learning_rate, warmup, max(steps, warmup + 1)
     )
-    return optax.sgd(rate, momentum=0.9, nesterov=True)
+    descent = optax.sgd(rate, momentum=0.9, nesterov=True)
+    if settings.longest_gradient is None:
+        return descent
+    return optax.chain(optax.clip_by_global_norm(settings.longest_gradient), descent)
 
 
-def _step(state: State, parts: Split, data, *, cut, penalties, optimizer, smoothing):
+def _step(state: State, parts: Split, data, *, terms, optimizer):
     def total(params):
-        loss, added = _terms(params, parts, data, cut, penalties, smoothing)
-        return loss + sum(w * value for w, value in zip(state.weights, added, strict=True)), loss
+        loss, added = terms(params, parts, data)
+        return loss.all + sum(w * value for w, value in zip(state.weights, added, strict=True)), loss.primary
 
     gradient, loss = jax.grad(total, has_aux=True)(state.params)
     updates, inner = optimizer.update(gradient, state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), inner, state.weights), loss
 
 
-def _balanced(params, parts: Split, data, *, cut, penalties, smoothing, strength) -> jax.Array:
+def _balanced(params, parts: Split, data, *, terms, penalties, strength) -> jax.Array:
     """Lambda of each penalty: the weight given, or what makes its gradient of the tail `strength` times the loss's."""
 
     def tail_norm(term: int) -> jax.Array:
         def value(tail):
-            loss, added = _terms((tail, params[1]), parts, data, cut, penalties, smoothing)
-            return loss if term < 0 else added[term]
+            loss, added = terms((tail, params[1]), parts, data)
+            return loss.primary if term < 0 else added[term]
 
         return optax.tree.norm(jax.grad(value)(params[0]))
 
@@ -232,16 +263,52 @@ def _balanced(params, parts: Split, data, *, cut, penalties, smoothing, strength
     return jnp.stack(weights) if weights else jnp.zeros(0, length.dtype)
 
 
-def _terms(params, parts: Split, data, cut: str, penalties, smoothing: float):
-    """The primary loss and the value of each penalty."""
+class _Loss(NamedTuple):
+    """Of the primary rows.
+
+    Attributes:
+      primary: cross-entropy.
+      all: the distance from the published outputs added.
+    """
+
+    primary: jax.Array
+    all: jax.Array
+
+
+def _terms(params, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings):
+    """The losses of the primary rows and the value of each penalty."""
     tail, head = params
     primary, labels, harmful, targets = data
     model = functional.merge(parts._replace(tail=tail, head=head))
-    features = model.tail(primary, cut)
-    logits = model.head(features)
-    goal = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype), smoothing)
+    outputs = list(model.pooled_tail(primary, cut).values())
+    logits = model.head(outputs[-1])
+    classes = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+    goal = optax.smooth_labels(classes, settings.label_smoothing)
     loss = optax.losses.softmax_cross_entropy(logits, goal).mean()
+    distance = _distance_from_published(logits, parts, primary, cut, settings)
+    losses = _Loss(loss, loss if distance is None else loss + settings.distillation * distance)
     if not penalties:
-        return loss, []
-    batch = TaskPair(Task(features), Task(model.tail(harmful, cut), targets))
-    return loss, [penalty.value(batch) for penalty in penalties]
+        return losses, []
+    harmful_outputs = list(model.pooled_tail(harmful, cut).values())
+    batches = [
+        TaskPair(Task(x), Task(harmful_x, targets)) for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
+    ]
+    return losses, [_mean_value(penalty, batches) for penalty in penalties]
+
+
+def _distance_from_published(
+    logits: jax.Array, parts: Split, primary: jax.Array, cut: str, settings: TrainingSettings
+) -> jax.Array | None:
+    """Mean KL divergence of the new softmax from the published one; None where nobody asks for it."""
+    if not settings.distillation:
+        return None
+    published = functional.merge(parts)
+    wanted = jax.lax.stop_gradient(published.head(published.tail(primary, cut)))
+    new, wanted = (jax.nn.log_softmax(values / settings.temperature) for values in (logits, wanted))
+    return optax.losses.kl_divergence_with_log_targets(new, wanted).mean()
+
+
+def _mean_value(penalty: Penalty, batches: Sequence[TaskPair]) -> jax.Array:
+    """Of the features, the last of the outputs, or the mean over all of them."""
+    looked_at = batches if penalty.everywhere else batches[-1:]
+    return sum((penalty.value(batch) for batch in looked_at), jnp.zeros(())) / len(looked_at)

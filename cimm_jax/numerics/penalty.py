@@ -18,10 +18,12 @@ class Penalty(NamedTuple):
       value: of a batch, a scalar. The batch holds features of shape (B, d) of both tasks; the harmful one also has targets,
         one-hot of shape (B', C).
       weight: lambda; None balances it, so that its first gradient is as long as the primary loss's.
+      everywhere: its value is the mean over the pooled outputs of all trained parts, not that of the features alone.
     """
 
     value: Callable[[TaskPair], jax.Array]
     weight: float | None = None
+    everywhere: bool = False
 
 
 def check_weight(weight: float | None, argument: str) -> float | None:

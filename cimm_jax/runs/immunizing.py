@@ -1,9 +1,9 @@
 """Makes a defence of a subject and measures it, be it a map or trained blocks."""
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,19 @@ if TYPE_CHECKING:
     from cimm_jax.runs.network_subject import NetworkSubject
     from cimm_jax.runs.trained_defence import TrainedDefence
 
-__all__ = ["GOES_ON", "LARGE", "POLICY", "immunize_record", "make_map", "train_blocks"]
+__all__ = [
+    "BATCH_ROWS",
+    "GOES_ON",
+    "LARGE",
+    "POLICY",
+    "immunize_record",
+    "make_map",
+    "train_blocks",
+    "training_settings",
+]
+
+BATCH_ROWS = 64
+"""Of each task in a step where blocks are trained, unless a method's recipe or somebody says otherwise."""
 
 GOES_ON = "training goes on where it was when the same command is given again"
 
@@ -93,6 +105,39 @@ def make_map(
     return MapDefence(name, result.theta), history
 
 
+def training_settings(
+    method: Method, subject: "NetworkSubject", *, seed: int, batch_rows: int | None = None, **given: Any
+) -> "TrainingSettings":
+    """How a method's blocks are trained: its recipe, and what was given instead; batches are no larger than the images allow.
+
+    Args:
+      method: one with penalties.
+      subject: whose images they are.
+      seed: of the order of the rows.
+      batch_rows: as `TrainingSettings` has it; None is the recipe's, or `BATCH_ROWS`.
+      **given: further settings of `TrainingSettings`; None is the recipe's.
+
+    Raises:
+      InputError: if a setting is out of range, or where harmful rows come two by two there are not two a class in a batch.
+    """
+    from cimm_jax.networks.training import TrainingSettings
+
+    told = {name: value for name, value in given.items() if value is not None}
+    if "epochs" in told and told.get("steps") is None:
+        told["steps"] = None
+    settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **told, "seed": seed})
+    primary, harmful = (len(subject.images[task].train) for task in ("primary", "harmful"))
+    if settings.harmful_rows is None:
+        return replace(settings, batch_rows=min(batch_rows or settings.batch_rows, primary, harmful))
+    classes = len(subject.images["harmful"].train.classes)
+    if settings.in_pairs and told.get("harmful_rows", 2 * classes) < 2 * classes:
+        raise InputError(
+            f"harmful_rows: needs at least {2 * classes}, two rows of each of {classes} classes, got {told['harmful_rows']}"
+        )
+    harmful_rows = min(max(settings.harmful_rows, 2 * classes if settings.in_pairs else 1), harmful)
+    return replace(settings, batch_rows=min(batch_rows or settings.batch_rows, primary), harmful_rows=harmful_rows)
+
+
 def train_blocks(
     subject: "NetworkSubject", method: Method, settings: "TrainingSettings", *, name: str, folder: Path
 ) -> "tuple[TrainedDefence, History, Training]":
@@ -110,7 +155,6 @@ def train_blocks(
       KeyboardInterrupt: with what happens when the command is repeated.
     """
     from cimm_jax.networks import functional
-    from cimm_jax.networks.batches import paired_batches
     from cimm_jax.networks.tails import tail_features
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
@@ -118,10 +162,8 @@ def train_blocks(
     assert method.penalties is not None  # those who ask have looked
     cut, sets = subject.cut, subject.activations
     primary, harmful = sets["primary"].train, sets["harmful"].train
-    counts = len(primary.labels), len(harmful.labels)
-    epoch = len(list(paired_batches(*counts, settings.batch_rows, epoch=0, seed=settings.seed)))
     made_by = {"method": name, "network": encode(subject.network_data), "versions": versions()}
-    total = epoch * settings.epochs
+    total = settings.total_steps(len(primary.labels), harmful.labels)
     with (
         blas_threads_for(subject.features),
         progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,

@@ -125,12 +125,18 @@ class Training:
     Attributes:
       trained_from: the first of them.
       lambdas: weight of each penalty, balanced ones filled in.
-      epochs: times through the longer data set.
-      batch_rows: rows of each task in a step.
+      epochs: times through the longer data set, where steps are not counted.
+      steps: optimizer steps; None where epochs are counted.
+      batch_rows: rows of the primary task in a step.
+      harmful_rows: rows of the harmful task in a step; None is as many.
+      in_pairs: whether harmful rows of a class came two by two.
       learning_rate: the highest.
       warmup: share of the steps over which it rises.
       label_smoothing: share of a target that goes to all classes alike.
       strength: of balanced penalties.
+      distillation: weight of the distance from the published outputs.
+      temperature: of both.
+      longest_gradient: longer ones were shortened to it; None left them.
     """
 
     trained_from: str
@@ -141,6 +147,12 @@ class Training:
     warmup: float
     label_smoothing: float
     strength: float
+    steps: int | None = None
+    harmful_rows: int | None = None
+    in_pairs: bool = False
+    distillation: float = 0.0
+    temperature: float = 2.0
+    longest_gradient: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

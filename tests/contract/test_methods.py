@@ -161,7 +161,7 @@ def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_no
         batch = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), make_pair(rows=12, classes=3))
         batch = batch._replace(primary=Task(batch.primary.x), harmful=Task(batch.harmful.x[:9], batch.harmful.y[:9]))
         for penalty in penalties:
-            assert penalty.weight is None, "balanced, unless a weight is given"
+            assert penalty.everywhere or penalty.weight is None, "balanced, unless it has a unit of its own"
             value, gradient = jax.jit(jax.value_and_grad(penalty.value))(batch)
             assert (value.shape, value.dtype) == ((), dtype)
             chex.assert_tree_all_finite((value, gradient))
