@@ -27,6 +27,7 @@ def ladder_settings(settings: Attack, seeds: int) -> LadderSettings:
         layers=settings.layers or (),
         rungs=settings.rungs or (),
         tuning=tuning,
+        primary_alone=settings.primary_alone,
         seed=settings.seed,
     )
     return asked if settings.judged is None else replace(asked, judged=settings.judged)

@@ -428,6 +428,8 @@ class Attack(EraseSettings, PencilSettings, Common):
     ] = only(LADDER)
     tuning_steps: int | None = only(LADDER)
     """Steps of those who fine-tune; 40 if left out."""
+    primary_alone: Path | None = only(LADDER)
+    """Weights of the same network trained on the primary task alone, to attack as well: what the primary images are worth."""
 
     kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, LADDER)
 

@@ -11,7 +11,7 @@ from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
-WEIGHT = 3.0
+WEIGHT = 30.0
 """Of the shares explained, beside a primary loss of 1 and 4 times the distance of the published outputs."""
 
 MOST_ROWS = 512
@@ -20,7 +20,7 @@ MOST_ROWS = 512
 RECIPE = (
     ("steps", 200),
     ("batch_rows", 96),
-    ("harmful_rows", 256),
+    ("harmful_rows", 512),
     ("in_pairs", True),
     ("learning_rate", 0.05),
     ("warmup", 0.0),

@@ -46,6 +46,8 @@ class LadderSettings:
       layers: whose pooled outputs heads are put on; all if empty.
       rungs: numbers of those to climb; all if empty. Those left out are said to be.
       tuning: of those who fine-tune.
+      primary_alone: weights of the same network trained on the primary task alone, which is attacked as well; None if there are
+        none.
       seed: the first.
     """
 
@@ -55,6 +57,7 @@ class LadderSettings:
     layers: tuple[str, ...] = ()
     rungs: tuple[int, ...] = ()
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    primary_alone: Path | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -82,10 +85,12 @@ def climb(
         it then.
 
     Raises:
-      InputError: if the harmful task has no classes or no held-out rows, there are fewer images a class than asked for, or a
-        layer is unknown.
+      InputError: if the harmful task has no classes or no held-out rows, there are fewer images a class than asked for, a layer
+        is unknown, or the weights of `primary_alone` cannot be used.
     """
-    scene = open_scene(subject, defences, judged=settings.judged, seed=settings.seed)
+    scene = open_scene(
+        subject, defences, judged=settings.judged, seed=settings.seed, primary_alone=settings.primary_alone
+    )
     budgets = image_budgets(scene.labels, settings.images_a_class)
     draws = draw_rows(scene.labels, budgets, seeds=settings.seeds, seed=settings.seed)
     wanted = settings.rungs or tuple(rung.number for rung in RUNGS)

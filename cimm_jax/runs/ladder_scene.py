@@ -3,22 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
 
 from cimm_jax.attacks import UNDEFENDED, are_classes
-from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
+from cimm_jax.attacks.ladder.by_rung import PRIMARY_ALONE, RANDOM_WEIGHTS
 from cimm_jax.attacks.ladder.climb import Rows
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
 from cimm_jax.class_targets import labels_of
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.data.reserved import chosen_images, rows_in_rounds
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, naming
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.networks.head import head_of
 from cimm_jax.networks.places import pooled_outputs
+from cimm_jax.networks.weights import load_weights
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
 from cimm_jax.runs.defence import Defence, MapDefence, undefended
@@ -37,8 +40,8 @@ class Exposed:
     """One network, or one extractor of data, and what it makes of the harmful images.
 
     Attributes:
-      name: of the defence, "undefended" or "random weights".
-      kind: "none", "map", "blocks" or "random".
+      name: of the defence, "undefended", "random weights" or "primary alone".
+      kind: "none", "map", "blocks", "random" or "alone".
       weights: checksum of the network's.
       mapping: checksum of the map behind it; empty if there is none.
       places: what it makes of the attackers' rows and of the judge's, by place, "features" among them.
@@ -102,7 +105,13 @@ class Scene:
 
 
 def open_scene(
-    subject: Subject, defences: Sequence[Defence], *, judged: int, seed: int, with_random: bool = True
+    subject: Subject,
+    defences: Sequence[Defence],
+    *,
+    judged: int,
+    seed: int,
+    with_random: bool = True,
+    primary_alone: Path | None = None,
 ) -> Scene:
     """Looks at everything once, with progress bars; a network's activations come from its cache or are computed into it.
 
@@ -112,16 +121,19 @@ def open_scene(
       judged: at most so many held-out rows, of each class alike, judge the attackers.
       seed: draws them, and the random weights.
       with_random: look at random weights, too.
+      primary_alone: weights of the same network trained on the primary task alone, to look at too.
 
     Raises:
-      InputError: if the harmful task has no classes or no held-out rows.
+      InputError: if the harmful task has no classes or no held-out rows, or the weights cannot be used.
     """
     if judged < 2:
         raise InputError(f"judged: needs at least 2 images, got {judged}")
     if isinstance(subject, DataSubject):
+        if primary_alone is not None:
+            raise InputError("primary_alone: are weights of a network, and there is none; leave it out")
         return _of_data(subject, defences, judged, seed)
     assert isinstance(subject, NetworkSubject)  # there are no other kinds
-    return _of_network(subject, defences, judged, seed, with_random)
+    return _of_network(subject, defences, judged, seed, with_random, primary_alone)
 
 
 def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
@@ -152,7 +164,14 @@ def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed:
     )
 
 
-def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int, seed: int, with_random: bool) -> Scene:
+def _of_network(
+    subject: NetworkSubject,
+    defences: Sequence[Defence],
+    most: int,
+    seed: int,
+    with_random: bool,
+    primary_alone: Path | None,
+) -> Scene:
     heldout = subject.images["harmful"].heldout
     if heldout is None:
         raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
@@ -164,7 +183,11 @@ def _of_network(subject: NetworkSubject, defences: Sequence[Defence], most: int,
     if with_random:
         random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
         published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
-    kinds = {UNDEFENDED: "none", RANDOM_WEIGHTS: "random"}
+    if primary_alone is not None:
+        with naming("primary_alone", "weights"):
+            alone = load_weights(subject.network.config, primary_alone)
+        published[PRIMARY_ALONE] = Published(alone, None, head_of(alone))
+    kinds = {UNDEFENDED: "none", RANDOM_WEIGHTS: "random", PRIMARY_ALONE: "alone"}
     kinds |= {defence.name: "map" if defence.trained_from is None else "blocks" for defence in defences}
     exposed = []
     for name, of in published.items():

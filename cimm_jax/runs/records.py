@@ -255,7 +255,8 @@ class LadderNetwork:
     """What was attacked.
 
     Attributes:
-      kind: "none" for the undefended one, "map", "blocks", or "random" for the same network before any training.
+      kind: "none" for the undefended one, "map", "blocks", "random" for the same network before any training, or "alone" for
+        one that was trained on the primary task alone.
       primary: share of held-out primary images that its published head classifies rightly; None if there is no head.
       outputs: the best head on what the published head says of the harmful images, with all images, by what is looked at:
         "features", "logits", "softmax", "classes". Whoever keeps an output leaks as much. Empty if there is no head.

@@ -39,7 +39,13 @@ DESTROYED = (
     "Attackers who train the network change what its published head says of the primary images. Destroyed: how much primary "
     "accuracy the best attack costs them. The other is the best among attacks that keep it within two points."
 )
-KINDS = {"none": "as published", "map": "linear map", "blocks": "trained blocks", "random": "before any training"}
+KINDS = {
+    "none": "as published",
+    "map": "linear map",
+    "blocks": "trained blocks",
+    "random": "before any training",
+    "alone": "trained on the primary task alone",
+}
 
 
 def best_by(

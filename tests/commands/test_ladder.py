@@ -33,7 +33,7 @@ def few_fine_tuners():
 
 def climb(inputs, out, *runs, **settings) -> int:
     given = {**SMALL, **{f"--{name.replace('_', '-')}": value for name, value in settings.items()}}
-    words = [word for pair in given.items() for word in pair]
+    words = [str(word) for pair in given.items() for word in pair]
     return cli.main(
         ["attack", *map(str, runs), "--ladder", *words, "--cache", str(inputs / "cache"), "--out", str(out)]
     )
@@ -115,6 +115,21 @@ def test_a_ladder_that_was_interrupted_goes_on_and_says_the_same(inputs, run, tm
     assert not features, "heads on outputs were finished"
     whole, resumed = (read_record_of(folder, LadderRecord) for folder in (run / "out", tmp_path / "out"))
     assert [one.by_seed for one in whole.tried if one.rung == 4] == [one.by_seed for one in resumed.tried]
+
+
+def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs, run, tmp_path, capsys):
+    """Here it is the published one again: the same is found of it."""
+    alone = inputs / "small.safetensors"
+    assert climb(inputs, tmp_path / "out", run / "map", primary_alone=alone, rungs="1") == 0
+    record = read_record_of(tmp_path / "out", LadderRecord)
+    assert record.networks["primary alone"].kind == "alone"
+    assert record.networks["primary alone"].primary == record.networks["undefended"].primary
+    assert list(record.rungs) == ["map"], "it is no defence"
+    found = {(one.network, one.attacker): one.accuracy for one in record.tried}
+    assert all(found["primary alone", one] == found["undefended", one] for of, one in found if of == "undefended")
+    assert "trained on the primary task alone" in capsys.readouterr().out
+    assert climb(inputs, tmp_path / "out", run / "map", primary_alone=tmp_path / "none", rungs="1") == 2
+    assert "primary_alone: " in capsys.readouterr().err
 
 
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):

@@ -246,3 +246,20 @@ def test_attacks_refuse_blocks_trained_from_elsewhere_maps_to_undo_and_damaged_w
         assert said in captured.err
         assert len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_best_response_trains_by_its_own_recipe_but_for_what_is_given(inputs, tmp_path):
+    asked = ["--steps", "3", "--batch-size", "8", "--harmful-batch-size", "12"]
+    shown = printed(immunize_blocks, inputs, tmp_path / "response", "--method", "best_response", *asked)
+    record = read_record_of(tmp_path / "response", ImmunizeRecord)
+    training_ = record.training
+    assert (training_.steps, training_.batch_rows, training_.harmful_rows, training_.in_pairs) == (3, 8, 12, True)
+    assert (training_.learning_rate, training_.distillation, training_.lambdas) == (0.01, 4.0, (30.0,))
+    assert len(record.history.loss) == 3
+    assert "harmful rows in a step" in shown
+
+
+def test_fewer_rows_of_a_class_than_two_are_refused_before_anything_is_trained(inputs, tmp_path, capsys):
+    status = immunize_blocks(inputs, tmp_path, "--harmful-batch-size", "3", method="best_response")
+    assert status == 2
+    assert "harmful_rows: needs at least 6, two rows of each of 3 classes, got 3" in capsys.readouterr().err

@@ -197,3 +197,97 @@ def test_a_training_whose_loss_is_not_finite_goes_on_too(tasks, tmp_path):
 def test_bad_settings_are_refused(settings, named):
     with pytest.raises(InputError, match=named):
         TrainingSettings(**settings)
+
+
+def trained_by(tasks, value=None, *, weight=1.0, everywhere=False, **settings):
+    """After some steps, with a penalty of this value if there is one."""
+    parts, primary, harmful = tasks
+    penalties = () if value is None else (Penalty(value, weight, everywhere),)
+    asked = TrainingSettings(**{"steps": 2, "batch_rows": 8, "learning_rate": 0.01, "warmup": 0.0, **settings})
+    return train_tail(parts, CUT, primary, harmful, penalties=penalties, settings=asked)
+
+
+def distance(a, b):
+    """Between the tails of two networks."""
+    squares = jax.tree.map(lambda x, y: float(((x - y) ** 2).sum()), a.tail, b.tail)
+    return sum(jax.tree.leaves(squares)) ** 0.5
+
+
+def test_steps_are_counted_instead_of_epochs_and_observed_first_and_last(tasks):
+    parts, primary, harmful = tasks
+    settings = TrainingSettings(steps=7, epochs=50, batch_rows=8, learning_rate=1e-3)
+    seen, made = [], []
+    trained = train_tail(
+        parts, CUT, primary, harmful, settings=settings, observe=lambda _: seen.append(1), progress=made.append
+    )
+    assert settings.total_steps(len(primary.labels), harmful.labels) == 7
+    assert made == list(range(1, 8))
+    assert len(trained.losses) == 7
+    assert len(seen) == 2
+
+
+def test_batches_of_the_harmful_task_have_a_size_of_their_own_and_come_in_pairs(tasks):
+    shown = []
+
+    def value(batch):
+        shown.append((batch.primary.x.shape, batch.harmful.x.shape))
+        jax.debug.callback(lambda y: shown.append(np.asarray(y).argmax(1)), batch.harmful.y)
+        return batch.harmful.x.sum()
+
+    trained_by(tasks, value, steps=1, batch_rows=5, harmful_rows=12, in_pairs=True)
+    jax.effects_barrier()
+    assert ((5, 12), (12, 12)) in shown
+    labels = next(part for part in shown if not isinstance(part, tuple)).reshape(-1, 2)
+    assert (labels[:, 0] == labels[:, 1]).mean() > 0.7, "but for those that are left alone at the end"
+
+
+def test_a_penalty_that_is_everywhere_is_the_mean_over_the_outputs_of_all_trained_parts(tasks):
+    """One that pushes every output alike moves earlier parts by themselves, not only through the features."""
+    parts, _, harmful = tasks
+    names = list(functional.merge(parts).pooled_tail(harmful.x[:2], CUT))
+    shapes = []
+
+    def value(batch):
+        shapes.append(batch.harmful.x.shape)
+        return batch.harmful.x.mean()
+
+    trained_by(tasks, value, everywhere=True, steps=1)
+    assert len(shapes) % len(names) == 0
+    assert len(shapes) >= len(names)
+    alone = []
+    trained_by(tasks, lambda batch: alone.append(1) or batch.harmful.x.mean(), steps=1)
+    assert len(shapes) == len(names) * len(alone)
+
+
+def test_the_published_outputs_hold_a_network_that_is_pushed_away(tasks):
+    def push(batch):
+        return batch.primary.x.mean()
+
+    parts, primary, _ = tasks
+    before = functional.merge(parts)
+    wanted = before.head(before.tail(primary.x, CUT))
+
+    def moved(**settings):
+        after = functional.merge(trained_by(tasks, push, steps=20, longest_gradient=1.0, **settings).parts)
+        return float(abs(after.head(after.tail(primary.x, CUT)) - wanted).mean())
+
+    assert moved(distillation=30.0) < 0.7 * moved()
+
+
+def test_a_long_gradient_is_shortened(tasks):
+    def push(batch):
+        return 1e4 * batch.harmful.x.mean()
+
+    parts, *_ = tasks
+    short = distance(trained_by(tasks, push, steps=1, longest_gradient=0.5).parts, parts)
+    assert short <= 0.01 * (1 + 0.9) * 0.5 * 1.001, "a rate of 0.01, Nesterov's first step"
+    assert distance(trained_by(tasks, push, steps=1).parts, parts) > 10 * short
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 0}, {"epochs": 0}, {"distillation": -1.0}, {"temperature": 0.0}, {"longest_gradient": 0.0}],
+)
+def test_settings_out_of_range_are_refused_by_name(settings):
+    with pytest.raises(InputError, match=f"^{next(iter(settings))}: "):
+        TrainingSettings(**settings)

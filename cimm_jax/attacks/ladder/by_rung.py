@@ -16,6 +16,7 @@ __all__ = [
     "HOLDS",
     "HOLDS_AT",
     "NOTHING",
+    "PRIMARY_ALONE",
     "RANDOM_WEIGHTS",
     "WEAKENS",
     "Finding",
@@ -27,6 +28,9 @@ __all__ = [
 
 RANDOM_WEIGHTS = "random weights"
 """Name of the same network before any training, on which every attacker is run as well."""
+
+PRIMARY_ALONE = "primary alone"
+"""Name of the same network trained on the primary task alone: the other floor, of whoever has no more than those images."""
 
 HOLDS, WEAKENS, FAILS, NOTHING = "holds", "weakens", "does not stop", "nothing to stop"
 """What a defence does to the best attacker of a rung; the order is that of the words' weight, worst last but one."""

@@ -1,0 +1,68 @@
+"""Training against the best head: what it lowers, in a linear map and everywhere in a network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from closed_form.labelled import class_task
+
+from cimm_jax import InputError, Task, TaskPair, immunize, methods
+from cimm_jax.closed_form.explained_share import kernel_share, linear_share
+from cimm_jax.methods._best_response import MOST_ROWS, explained
+
+
+@pytest.fixture(scope="module")
+def pair():
+    rng = np.random.default_rng(0)
+    return TaskPair(class_task(rng), class_task(rng))
+
+
+def test_a_linear_map_hides_most_of_what_heads_explained(pair):
+    theta = immunize(methods.best_response(), pair, steps=200).theta
+    before, after = (float(explained(x, pair.harmful.y)) for x in (pair.harmful.x, pair.harmful.x @ theta))
+    assert before > 0.5
+    assert after < 0.6 * before, "as the map becomes singular"
+
+
+def test_without_weight_nothing_is_hidden(pair):
+    theta = immunize(methods.best_response(lambda_harmful=0.0), pair, steps=50).theta
+    before, after = (float(explained(x, pair.harmful.y)) for x in (pair.harmful.x, pair.harmful.x @ theta))
+    assert after > 0.8 * before
+
+
+def test_it_is_the_sum_of_both_heads_shares_for_one_column_too(pair):
+    x, y = pair.harmful
+    assert float(explained(x, y)) == pytest.approx(float(linear_share(x, y) + kernel_share(x, y)))
+    assert float(explained(x, y[:, 0])) == pytest.approx(float(explained(x, y[:, :1])))
+
+
+def test_heads_look_at_some_rows_of_many():
+    rng = np.random.default_rng(0)
+    many = class_task(rng, rows=3 * MOST_ROWS)
+    pair = TaskPair(class_task(rng), many)
+    shapes = []
+
+    def noted(x, y):
+        shapes.append(x.shape)
+        return x.sum() + y.sum()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cimm_jax.methods._best_response.explained", noted)
+        method = methods.best_response.__wrapped__(lambda_harmful=1.0)
+        method.init(jax.random.key(0), jax.tree.map(jnp.asarray, pair))
+        method.step(method.init(jax.random.key(0), jax.tree.map(jnp.asarray, pair)), pair)
+    assert {rows for rows, _ in shapes} == {MOST_ROWS}
+
+
+def test_of_trained_blocks_it_looks_at_every_output():
+    (penalty,) = methods.best_response().penalties
+    assert penalty.everywhere
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
+    y = jnp.eye(4)[jnp.arange(40) % 4]
+    batch = TaskPair(Task(jnp.ones((5, 3))), Task(x, y))
+    assert float(penalty.value(batch)) == pytest.approx(float(explained(x, y)))
+
+
+def test_a_weight_out_of_range_is_refused():
+    with pytest.raises(InputError, match=r"^lambda_harmful: "):
+        methods.best_response(lambda_harmful=-1.0)
