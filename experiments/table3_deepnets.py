@@ -59,7 +59,8 @@ from cimm_jax.tasks import SplitTask
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import CIFAR, every_method, parser
 from experiments.measure import mean_and_spread, ratio_records
-from experiments.pretrain_vit import Settings, pretrained
+from experiments.pretrain_vit import pretrained
+from experiments.pretraining import Settings
 from experiments.probes import FOLLOWERS, best_follower, probe_records
 from experiments.published import TABLE_3
 

@@ -8,7 +8,7 @@ import numpy as np
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.errors import InputError
 
-__all__ = ["TRAIN_SHARE", "load_digits_8x8"]
+__all__ = ["TRAIN_SHARE", "load_digits_8x8", "split_digits"]
 
 TRAIN_SHARE = 0.7
 
@@ -29,12 +29,17 @@ def load_digits_8x8(data_dir: Path | None = None) -> DigitImages:
         raise InputError(
             f"--data-dir: digits are embedded and read no files, got {data_dir}; leave it out or ask for mnist"
         )
+    (train, train_y), (heldout, heldout_y) = split_digits()
+    mean, deviation = train.mean(), train.std()
+    return DigitImages((train - mean) / deviation, train_y, (heldout - mean) / deviation, heldout_y)
+
+
+def split_digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Pixels in [0, 1], shape (N, 64), and digits, of the training part and of the held-out one."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedShuffleSplit
 
     bunch: Any = load_digits()
     x, y = bunch.data / 16, bunch.target.astype(np.int64)
     train, heldout = next(StratifiedShuffleSplit(1, train_size=TRAIN_SHARE, random_state=0).split(x, y))
-    mean, deviation = x[train].mean(), x[train].std()
-    x = (x - mean) / deviation
-    return DigitImages(x[train], y[train], x[heldout], y[heldout])
+    return (x[train], y[train]), (x[heldout], y[heldout])

@@ -1,4 +1,4 @@
-"""Image sets that come as arrays: a subset of CIFAR-10 in one .npz file, and MNIST in colour."""
+"""Image sets that come as arrays: a subset of CIFAR-10 in one .npz file, MNIST in colour, and the digits that are embedded."""
 
 import dataclasses
 import hashlib
@@ -9,20 +9,31 @@ import numpy as np
 
 from cimm_jax.data.array_archive import Expected, read_arrays
 from cimm_jax.data.class_list import Chosen, ClassList, choose
+from cimm_jax.data.digits import split_digits
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.data.mnist import DEVIATION, FILES, MEAN, load_mnist
 from cimm_jax.errors import InputError, naming
 
-__all__ = ["CIFAR10_CLASSES", "CIFAR_SIZE", "MOST_IMAGES", "is_mnist", "load_cifar10", "load_mnist_in_colour"]
+__all__ = [
+    "CIFAR10_CLASSES",
+    "CIFAR_SIZE",
+    "DIGITS_SIZE",
+    "MOST_IMAGES",
+    "is_mnist",
+    "load_cifar10",
+    "load_digit_images",
+    "load_mnist_in_colour",
+]
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-CIFAR_SIZE = 32
+CIFAR_SIZE, DIGITS_SIZE = 32, 8
 MOST_IMAGES = 100_000
 """Of a part; the whole of CIFAR-10 has 60,000 images."""
 
+_DIGITS = tuple(str(digit) for digit in range(10))
 _PIXELS = Expected("u", (None, CIFAR_SIZE, CIFAR_SIZE, 3), "uint8 (N, 32, 32, 3)", itemsize=1)
 _LABELS = Expected("iu", (None,), "integers (N,)")
 _ARRAYS = {"x_train": _PIXELS, "y_train": _LABELS, "x_test": _PIXELS, "y_test": _LABELS}
@@ -64,10 +75,25 @@ def load_mnist_in_colour(folder: Path, *, rows: int | None = None, only: ClassLi
     """
     with naming("images", "--data-dir"):
         images = load_mnist(folder)
-    digits = tuple(str(digit) for digit in range(10))
     parts = ((images.train_x, images.train_y), (images.heldout_x, images.heldout_y))
-    chosen = [(x, choose(y, digits, only, rows=rows)) for x, y in parts]
+    chosen = [(x, choose(y, _DIGITS, only, rows=rows)) for x, y in parts]
     sets = (_image_set(_coloured(x[part.indices]), part) for x, part in chosen)
+    return SplitImages(*(dataclasses.replace(images, mirrored_alike=False) for images in sets))
+
+
+def load_digit_images(*, rows: int | None = None, only: ClassList | None = None) -> SplitImages:
+    """scikit-learn's digits, grey, 8x8: images of shape (N, 8, 8, 1), in the parts that `digits.split_digits` makes.
+
+    Args:
+      rows: at most how many images of each part; all if None.
+      only: the classes to use, by their digits; all if None.
+
+    Raises:
+      InputError: as `choose`.
+    """
+    parts = [(np.rint(x * 255).astype(np.uint8).reshape(-1, DIGITS_SIZE, DIGITS_SIZE, 1), y) for x, y in split_digits()]
+    chosen = [(x, choose(y, _DIGITS, only, rows=rows)) for x, y in parts]
+    sets = (_image_set(x[part.indices], part) for x, part in chosen)
     return SplitImages(*(dataclasses.replace(images, mirrored_alike=False) for images in sets))
 
 

@@ -5,14 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cimm_jax.data.class_list import ClassList
-from cimm_jax.data.image_arrays import CIFAR_SIZE, is_mnist, load_cifar10, load_mnist_in_colour
+from cimm_jax.data.image_arrays import (
+    CIFAR_SIZE,
+    DIGITS_SIZE,
+    is_mnist,
+    load_cifar10,
+    load_digit_images,
+    load_mnist_in_colour,
+)
 from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_tfds import is_tfds, load_tfds
 from cimm_jax.errors import InputError
 from cimm_jax.files import check_name
 
-__all__ = ["load_images"]
+__all__ = ["DIGITS", "load_images"]
+
+DIGITS = "digits"
+"""Names the embedded images; a folder of that name is ./digits."""
 
 
 def load_images(
@@ -24,7 +34,7 @@ def load_images(
     image_rows: int | None = None,
     strict: bool = False,
 ) -> SplitImages:
-    """A folder of images, one with MNIST's IDX files (in colour, 32x32), an .npz file of CIFAR-10, or tfds:NAME.
+    """A folder of images, one with MNIST's IDX files (in colour, 32x32), an .npz file of CIFAR-10, tfds:NAME, or "digits".
 
     Args:
       source: the folder or file, or a data set as in `image_tfds`.
@@ -44,6 +54,11 @@ def load_images(
         if classes is not None:
             raise InputError(f"classes: those of {source} are known; leave it out")
         return load_tfds(str(source), size=size, rows=image_rows, only=only, strict=strict)
+    if str(source) == DIGITS:
+        if classes is not None:
+            raise InputError(f"classes: those of {source} are known; leave it out")
+        _check_size(source, DIGITS_SIZE, size)
+        return load_digit_images(rows=image_rows, only=only)
     path = Path(source)
     is_file = os.path.isfile(path)
     if not is_file and not is_mnist(path):
@@ -52,7 +67,11 @@ def load_images(
         return load_image_folder(path, size=size, classes=classes, only=only, strict=strict)
     if classes is not None:
         raise InputError(f"classes: those of {path} are known; leave it out")
-    if size != CIFAR_SIZE:
-        raise InputError(f"images: {path} has images of {CIFAR_SIZE} pixels, the network takes {size}; choose another")
+    _check_size(path, CIFAR_SIZE, size)
     loader = load_cifar10 if is_file else load_mnist_in_colour
     return loader(path, rows=image_rows, only=only)
+
+
+def _check_size(source: str | Path, found: int, size: int) -> None:
+    if size != found:
+        raise InputError(f"images: {source} has images of {found} pixels, the network takes {size}; choose another")

@@ -21,6 +21,7 @@ NETWORKS = {
     "vit_tiny": "cimm_jax.networks.vit:VIT_TINY",
     "vit_mini_cifar10": "cimm_jax.networks.vit:VIT_MINI_CIFAR10",
     "efficientnet_lite0": "cimm_jax.networks.efficientnet:EFFICIENTNET_LITE0",
+    "mlp_digits": "cimm_jax.networks.perceptron:MLP_DIGITS",
     "linear": "cimm_jax.networks.linear:MNIST_EXTRACTOR",
 }
 """Configurations by the name they are asked for, as entry points are written; flax is imported with the first of them."""

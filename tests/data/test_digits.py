@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from cimm_jax.data.digits import load_digits_8x8
+from cimm_jax.data.class_list import ClassList
+from cimm_jax.data.digits import load_digits_8x8, split_digits
+from cimm_jax.data.image_sources import load_images
 from cimm_jax.errors import InputError
 
 
@@ -47,3 +49,29 @@ def test_dtypes_and_repeatability(images):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^--data-dir: digits are embedded"):
         load_digits_8x8(tmp_path)
+
+
+def test_the_same_images_come_as_pixels_for_networks():
+    train, heldout = load_images("digits", size=8)
+    assert (len(train), len(heldout)) == (1257, 540)
+    pixels = np.stack([train.pixels[i] for i in range(len(train))])
+    assert (pixels.shape, pixels.dtype, pixels.min(), pixels.max()) == ((1257, 8, 8, 1), np.uint8, 0, 255)
+    (x, y), _ = split_digits()
+    np.testing.assert_allclose(pixels.reshape(-1, 64) / 255, x, atol=1 / 255)
+    np.testing.assert_array_equal(train.labels, y)
+    assert not train.mirrored_alike
+    some, _ = load_images("digits", size=8, image_rows=30, only=ClassList(("7", "3"), renumbered=True))
+    assert some.classes == ("7", "3")
+    assert len(some) == 30
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"size": 32}, "images: digits has images of 8 pixels, the network takes 32"),
+        ({"size": 8, "classes": ["a", "b"]}, "classes: those of digits are known"),
+    ],
+)
+def test_what_does_not_fit_the_digits_is_refused(given, said):
+    with pytest.raises(InputError, match=said):
+        load_images("digits", **given)

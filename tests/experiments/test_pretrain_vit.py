@@ -17,9 +17,9 @@ from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.vit import VIT_MINI_CIFAR10, VitConfig
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.resuming import Checkpoint
-from experiments import pretrain_vit, table3_deepnets, table3_tails
+from experiments import pretrain_vit, pretraining, table3_deepnets, table3_tails
 from experiments.common import CIFAR
-from experiments.pretrain_vit import Settings, train
+from experiments.pretraining import Settings, train
 from experiments.table3_deepnets import CONFIGURATIONS
 
 GREYS = (0.5, 0.5, 0.5)
@@ -60,7 +60,7 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
     assert epochs[-1]["heldout"] == 1
 
     arguments = ["--data-dir", str(folder), "--out", str(folder / "vit"), *ARGUMENTS]
-    step, made = pretrain_vit._step, []
+    step, made = pretraining._step, []
 
     def interrupted(state, parts, pixels, labels, **named):
         made.append(pixels)
@@ -68,7 +68,7 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
             raise KeyboardInterrupt
         return step(state, parts, pixels, labels, **named)
 
-    monkeypatch.setattr(pretrain_vit, "_step", interrupted)
+    monkeypatch.setattr(pretraining, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain_vit.main(arguments)
     assert not (folder / "vit/model.safetensors").exists()
@@ -87,7 +87,7 @@ def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(fol
     assert "held-out accuracy 1.0000 after 4 epochs" in capsys.readouterr().out
     assert (folder / "vit/training.png").read_bytes().startswith(b"\x89PNG")
 
-    monkeypatch.setattr(pretrain_vit, "_step", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(pretraining, "_step", lambda *_, **__: pytest.fail("trained again"))
     pretrain_vit.main(arguments)
     assert "held-out accuracy 1.0000 after 4 epochs" in capsys.readouterr().out
     with pytest.raises(pytest.fail.Exception):
@@ -108,7 +108,7 @@ def test_more_epochs_are_another_training_whoever_made_the_checkpoint(folder):
 
 def test_only_matrices_decay_and_the_rate_rises_and_falls():
     params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
-    optimizer = pretrain_vit._optimizer(Settings(learning_rate=0.1, weight_decay=0.5), 20)
+    optimizer = pretraining._optimizer(Settings(learning_rate=0.1, weight_decay=0.5), 20)
     state, decayed = optimizer.init(params), []
     for _ in range(20):
         updates, state = optimizer.update(jax.tree.map(np.zeros_like, params), state, params)

@@ -19,6 +19,7 @@ PARAMETERS = {
     "vit_tiny": 5_362_762,
     "vit_mini_cifar10": 460_906,
     "efficientnet_lite0": 4_652_008,
+    "mlp_digits": 64 * 128 + 128 + 128 * 64 + 64 + 64 * 32 + 32 + 330,
     "linear": 784 * 784 + 7850,
 }
 FEATURES = {"resnet18": 512, "resnet20_cifar10": 64, "vit_b16": 768, "vit_tiny": 192, "efficientnet_lite0": 1280}
