@@ -73,6 +73,7 @@ class Ladder:
       blocks: defences that train blocks, by name.
       image_rows: of MNIST and CIFAR-10, at most how many images of each part.
       reserve: share of the harmful training images that attackers have.
+      primary_heldout: share of primary images that come in one part which only judges see.
       settings: of the ladder.
     """
 
@@ -80,6 +81,7 @@ class Ladder:
     image_rows: int | None
     reserve: float
     settings: LadderSettings
+    primary_heldout: float = 0.0
 
 
 BALANCED = {"strength": 10.0, "learning_rate": RATES[10.0]}
@@ -95,7 +97,7 @@ RESNET = {"best_response": Blocks("best_response", "layer3.0"), "best_response, 
 CONFIGS = {
     "resnet20_mnist": Ladder(_of_the_paper("tail_resnet20_mnist") | RESNET, 8000, 0.5, LadderSettings()),
     "resnet20_halves": Ladder(RESNET, None, 0.5, LadderSettings()),
-    "lite0_cars": Ladder({"best_response": Blocks("best_response", "top")}, None, 1 / 3, LadderSettings()),
+    "lite0_cars": Ladder({"best_response": Blocks("best_response", "top")}, None, 1 / 3, LadderSettings(), 0.3),
     "vit_mnist": Ladder(
         _of_the_paper("tail_vit_mnist") | {"best_response": Blocks("best_response", "block3")},
         *(8000, 0.5, LadderSettings()),
@@ -137,6 +139,7 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
         settings.out,
         image_rows=settings.image_rows or ladder.image_rows,
         reserved=ladder.reserve,
+        primary_heldout=ladder.primary_heldout,
     )
     subject = NetworkSubject(source, settings.cache)
     defences = [

@@ -232,6 +232,7 @@ def source_of(
     image_rows: int | None,
     views: int = 1,
     reserved: float = 0.0,
+    primary_heldout: float = 0.0,
     weights: Path | None = None,
     primary: str | None = None,
     harmful: str | None = None,
@@ -245,6 +246,7 @@ def source_of(
       image_rows: as in `NetworkSource`, like the next two.
       views: of each training image.
       reserved: share that attackers have.
+      primary_heldout: share of primary images that judges have, where they come in one part.
       weights: instead of the configuration's.
       primary: images instead of the configuration's.
       harmful: the same.
@@ -268,6 +270,7 @@ def source_of(
         image_rows=image_rows,
         views=views,
         reserved=reserved,
+        primary_heldout=primary_heldout,
     )
 
 

@@ -21,7 +21,7 @@ from cimm_jax.numerics.products import product
 __all__ = ["KERNEL_RIDGE", "LINEAR_RIDGE", "kernel_share", "linear_share", "standardised"]
 
 LINEAR_RIDGE = 0.03
-"""Times the rows."""
+"""Times the rows; one more for each feature, or with more features than rows every row would say its own label alone."""
 
 KERNEL_RIDGE = 0.3
 """Added to a kernel with ones on its diagonal."""
@@ -45,13 +45,14 @@ def linear_share(x: jax.Array, y: jax.Array, *, ridge: float = LINEAR_RIDGE) -> 
     Args:
       x: features, shape (B, d).
       y: targets, shape (B, C).
-      ridge: times the rows.
+      ridge: times the rows; the number of features is added.
     """
     x = standardised(x)
     rows, width = x.shape
+    added = ridge * rows + width
     if rows <= width:
-        return _share(_hat(product(x, x.T), ridge * rows), y)
-    gram = product(x.T, x) + ridge * rows * jnp.eye(width, dtype=x.dtype)
+        return _share(_hat(product(x, x.T), added), y)
+    gram = product(x.T, x) + added * jnp.eye(width, dtype=x.dtype)
     return _share(product(x, _solve(gram, x.T)), y)
 
 

@@ -213,6 +213,8 @@ class SubjectSettings:
     """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
     views: int | None = only(MAP, BLOCKS)
     """Network: views of each training image, the plain one and others at random: cropped and, but for digits, mirrored."""
+    primary_heldout: float | None = only(MAP, BLOCKS)
+    """Network: share of primary images that come in one part which no method sees, so that they judge it; none if left out."""
     cache: Path | None = only(MAP, BLOCKS)
     """Network: folder that keeps features between runs; cimm_jax/features in the user's cache if left out."""
     strict: Flag = only(MAP, BLOCKS, default=False)
@@ -240,6 +242,7 @@ class SubjectSettings:
             views=1 if self.views is None else self.views,
             strict=self.strict,
             reserved=self.reserve,
+            primary_heldout=self.primary_heldout or 0.0,
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows that are kept from the defence, so that attackers have their own: a share of each class, drawn once and for all."""
+"""Rows that are kept from the defence, so that attackers and judges have their own: a share, drawn once and for all."""
 
 import dataclasses
 import hashlib
@@ -10,15 +10,15 @@ import numpy as np
 from cimm_jax.data.image_set import ImageSet, Pixels
 from cimm_jax.errors import InputError
 
-__all__ = ["check_share", "chosen_images", "reserved_rows", "rows_in_rounds", "rows_of_each_class"]
+__all__ = ["check_share", "chosen_images", "heldout_rows", "reserved_rows", "rows_in_rounds", "rows_of_each_class"]
 
 _SEED = 0
 
 
-def check_share(share: float) -> None:
+def check_share(share: float, argument: str = "reserve") -> None:
     """Raises `InputError` unless the share is from 0 to below 1."""
     if not 0 <= share < 1:
-        raise InputError(f"reserve: needs a share from 0 to below 1, got {share}")
+        raise InputError(f"{argument}: needs a share from 0 to below 1, got {share}")
 
 
 def reserved_rows(labels: np.ndarray, share: float, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +42,20 @@ def reserved_rows(labels: np.ndarray, share: float, name: str) -> tuple[np.ndarr
         reserved.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
     taken = np.sort(np.concatenate(reserved))
     return np.setdiff1d(np.arange(len(labels)), taken), taken
+
+
+def heldout_rows(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are left and rows that are held out, both ascending and at least one, whatever their class.
+
+    Of one image a class, nobody could take a share.
+
+    Args:
+      count: how many there are.
+      share: of those held out, above 0 and below 1.
+    """
+    held = min(max(1, round(share * count)), count - 1)
+    order = np.random.default_rng(_SEED).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def rows_of_each_class(labels: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:

@@ -18,7 +18,7 @@ from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
-from cimm_jax.data.reserved import check_share, chosen_images, reserved_rows
+from cimm_jax.data.reserved import check_share, chosen_images, heldout_rows, reserved_rows
 from cimm_jax.errors import InputError, naming
 from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.activation_cache import weights_checksum
@@ -68,6 +68,7 @@ class NetworkSubject:
         config = by_name(source.model)
         check_views(source.views)
         check_share(source.reserved)
+        check_share(source.primary_heldout, "primary_heldout")
         only = {
             task: read_class_list(getattr(source, f"{task}_classes"), renumbered=renumbered, setting=f"{task}_classes")
             for task, renumbered in (("primary", False), ("harmful", True))
@@ -88,6 +89,7 @@ class NetworkSubject:
                 raise InputError(
                     f"{task}: {getattr(source, task)} has images of one class only; give images of at least two"
                 )
+        images["primary"] = _held_out(images["primary"], source.primary_heldout)
         self.own_images = source.reserved > 0
         images["harmful"], self.attackers_images = _reserved(images["harmful"], source.reserved)
         self.judging_primary = images["primary"].heldout or images["primary"].train
@@ -231,6 +233,16 @@ def _reserved(images: SplitImages, share: float) -> tuple[SplitImages, ImageSet]
     if not len(taken):
         return images, images.train
     return images._replace(train=chosen_images(images.train, left)), chosen_images(images.train, taken)
+
+
+def _held_out(images: SplitImages, share: float) -> SplitImages:
+    """With a share of the images held out, if one is asked for."""
+    if not share:
+        return images
+    if images.heldout is not None:
+        raise InputError("primary_heldout: the primary images have a held-out part of their own; leave it out")
+    left, held = heldout_rows(len(images.train), share)
+    return SplitImages(chosen_images(images.train, left), chosen_images(images.train, held))
 
 
 def _with_views(split: SplitImages, views: int, preprocess) -> SplitImages:

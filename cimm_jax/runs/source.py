@@ -52,6 +52,7 @@ class NetworkSource:
       views: of each training image: as it is, and augmented ones, the same for every seed.
       strict: refuse images that cannot be decoded.
       reserved: share of each harmful class's training images that no defence sees, so that attackers have their own.
+      primary_heldout: share of primary images, where they come in one part, that no defence sees, so that they judge.
     """
 
     model: str
@@ -64,6 +65,7 @@ class NetworkSource:
     views: int = 1
     strict: bool = False
     reserved: float = 0.0
+    primary_heldout: float = 0.0
 
     @property
     def title(self) -> str:

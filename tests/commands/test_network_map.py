@@ -239,6 +239,24 @@ def test_some_classes_only(inputs, source, tmp_path):
     assert subject.names.harmful == "2 classes of harmful"
 
 
+def test_a_share_of_primary_images_in_one_part_judges(inputs, source, tmp_path):
+    """Here of one image a class, so that half of the classes are nobody's to train on."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for folder in sorted((inputs / "primary/train").iterdir()):
+        shutil.copy(next(folder.glob("*")), flat / f"{folder.name}.jpg")
+    subject = NetworkSubject(replace(source, primary=str(flat), primary_heldout=0.3), tmp_path / "cache")
+    train, heldout = subject.images["primary"]
+    assert (len(train), len(heldout)) == (CLASSES - 1, 1)
+    assert subject.judging_primary is heldout
+    assert not set(train.labels) & set(heldout.labels)
+    assert subject.head.kernel.shape[1] == CLASSES
+    with pytest.raises(InputError, match="primary_heldout: the primary images have a held-out part of their own"):
+        NetworkSubject(replace(source, primary_heldout=0.3), tmp_path / "cache")
+    with pytest.raises(InputError, match="primary_heldout: needs a share from 0 to below 1"):
+        NetworkSubject(replace(source, primary_heldout=1.0), tmp_path / "cache")
+
+
 def test_views_are_of_training_images_only(inputs, source):
     plain, viewed = (NetworkSubject(replace(source, views=views), inputs / "cache") for views in (1, 3))
     for task in ("primary", "harmful"):

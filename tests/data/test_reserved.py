@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
-from cimm_jax.data.reserved import chosen_images, reserved_rows, rows_of_each_class
+from cimm_jax.data.reserved import chosen_images, heldout_rows, reserved_rows, rows_of_each_class
 from cimm_jax.errors import InputError
 
 LABELS = np.asarray([0] * 10 + [1] * 4 + [2] * 2)
@@ -61,3 +61,12 @@ def test_rows_of_each_class_are_all_of_them_in_another_order():
         label: np.flatnonzero(label == LABELS).tolist() for label in (0, 1, 2)
     }
     assert found[0].tolist() != sorted(found[0])
+
+
+def test_held_out_rows_are_a_share_whatever_their_class_and_something_is_left():
+    for count, share, held in ((10, 0.3, 3), (10, 0.01, 1), (3, 0.99, 2)):
+        left, taken = heldout_rows(count, share)
+        assert len(taken) == held
+        assert sorted([*left, *taken]) == list(range(count))
+        assert (np.diff(left) > 0).all()
+    assert heldout_rows(1000, 0.3)[1].tolist() == heldout_rows(1000, 0.3)[1].tolist() != list(range(300))
