@@ -27,6 +27,7 @@ from cimm_jax.measures.bootstrap import RatioIntervals
 from cimm_jax.measures.definition import Conditions, Judgement, Verdict
 from cimm_jax.measures.diagnosis import Alignment, BudgetRow, Diagnosis, Protection
 from cimm_jax.measures.excess import ExcessCurves, TaskCurves
+from cimm_jax.measures.explained import BeforeAfter, Explained
 from cimm_jax.measures.groups import GroupedRatio, Mean
 from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
@@ -477,6 +478,7 @@ def _measures() -> Measures:
         intervals=RatioIntervals(*(Interval(place + 1.5, place + 1.0, place + 2.0) for place in range(5))),
         excess=curves,
         verdict=Verdict(True, True, True, True, ("(a) yes: harder", "(b) yes: as easy", "(c) yes: kept")),
+        explained=Explained(120, BeforeAfter(0.75, 0.125), BeforeAfter(0.875, 0.375)),
     )
     return Measures(dict.fromkeys(PART_NAMES, part), None)
 

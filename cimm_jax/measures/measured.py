@@ -9,6 +9,7 @@ from cimm_jax.closed_form.limits import Share, share_of_pair
 from cimm_jax.measures.bootstrap import RatioIntervals, bootstrap_ratio
 from cimm_jax.measures.definition import Verdict, definition_3_1
 from cimm_jax.measures.excess import ExcessCurves, excess_curves
+from cimm_jax.measures.explained import Explained, explained_labels
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.measures.groups import GroupedRatio, groups_by_policy
 from cimm_jax.measures.ratios import ImmunizationRatio, ratios_by_policy
@@ -26,6 +27,7 @@ class PartMeasures:
       intervals: bootstrap intervals; None where none were asked for.
       excess: what gradient descent with exact line search leaves; None where it was not asked for.
       verdict: Definition 3.1.
+      explained: what closed-form heads explain of the harmful labels; None where labels tell no rows apart, or nobody asked.
     """
 
     ratios: dict[str, ImmunizationRatio]
@@ -33,6 +35,7 @@ class PartMeasures:
     intervals: RatioIntervals | None
     excess: ExcessCurves | None
     verdict: Verdict
+    explained: Explained | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def measure(
       seed: seeds the groups and the resamples.
       resamples: how many a part's intervals take; None makes no intervals.
       in_groups: also measure groups of training rows.
-      with_curves: also simulate gradient descent.
+      with_curves: also simulate gradient descent, and fit heads.
     """
     group_key, bootstrap_key = jax.random.split(jax.random.key(seed)) if in_groups else (None, jax.random.key(seed))
     train = extractions["train"]
@@ -78,6 +81,7 @@ def measure(
             intervals=_intervals(bootstrap_key, extraction, resamples(extraction)),
             excess=excess_curves(extraction) if with_curves else None,
             verdict=definition_3_1(extraction, fit_on=train),
+            explained=explained_labels(extraction) if with_curves else None,
         )
         for part, extraction in extractions.items()
     }

@@ -38,6 +38,7 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
         Section("Claims", _claims(record)),
         Section("Figures", [Figures(_figures(record))]),
         Section("What exact line search leaves", _left_table(record)),
+        Section("What heads can read", _explained_table(record)),
         Section(
             "Condition numbers",
             [*ratio_table({record.method: record.measures}, "method"), *group_table(record.measures.groups)],
@@ -125,6 +126,34 @@ def _left_table(record: ImmunizeRecord) -> list[Table]:
     return [Table("Excess loss left: 1, nothing learned", columns, groups)] if groups else []
 
 
+def _explained_table(record: ImmunizeRecord) -> list[Table | Text]:
+    parts = {part: of.explained for part, of in record.measures.parts.items() if of.explained is not None}
+    groups = [
+        (
+            PARTS[part],
+            [
+                [head, *map(format_number, shares)]
+                for head, shares in (("linear", of.linear), ("Gaussian kernel", of.kernel))
+            ],
+        )
+        for part, of in parts.items()
+    ]
+    if not groups:
+        return []
+    rows = max(of.rows for of in parts.values())
+    return [
+        Table(
+            "Share of the blocked labels' variance that the best head explains",
+            ["rows", "head", "undefended", "immunized"],
+            groups,
+        ),
+        Text(
+            f"Of heads in closed form, on up to {rows} rows, each label said by the other rows alone: 0 is nothing, however long "
+            "anyone descends, whitens or solves. Other heads and other layers: cimm attack --ladder."
+        ),
+    ]
+
+
 def _training(training: Training | None) -> list[Section]:
     if training is None:
         return []
@@ -132,10 +161,14 @@ def _training(training: Training | None) -> list[Section]:
         ("blocks trained from", training.trained_from),
         ("weights of the penalties", ", ".join(map(format_number, training.lambdas)) or "none"),
         ("strength of balanced ones", training.strength),
-        ("weight of the distance from the published outputs", training.distillation),
+        (
+            "weight of the distance from the published outputs",
+            f"{format_number(training.distillation)}, at temperature {format_number(training.temperature)}",
+        ),
         ("epochs", training.epochs) if training.steps is None else ("steps", training.steps),
         ("primary rows in a step", training.batch_rows),
         ("harmful rows in a step", training.harmful_rows or training.batch_rows),
+        ("harmful rows of a class", "two by two" if training.in_pairs else "as they come"),
         ("highest learning rate", training.learning_rate),
         ("longest gradient", training.longest_gradient or "any"),
         ("share of the steps to warm up", training.warmup),
