@@ -124,6 +124,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--defences", nargs="+", choices=DEFENCES, default=DEFENCES)
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS])
+    made.add_argument("--tuning-images", type=int, help="with more images than these nobody fine-tunes")
     made.add_argument("--steps", type=int, default=300, help="optimizer steps of the paper's methods as maps")
     made.add_argument("--image-rows", type=int, help="of MNIST and CIFAR-10, images of each part")
     made.add_argument("--sophon", action="store_true", help="let SOPHON's attacker fine-tune as well")
@@ -148,6 +149,8 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
         if defence in MAPS or defence in ladder.blocks
     ]
     asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
+    if settings.tuning_images is not None:
+        asked = replace(asked, tuning=replace(asked.tuning, most_images=settings.tuning_images))
     if settings.sophon:
         standard = asked.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
         asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))

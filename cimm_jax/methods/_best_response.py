@@ -19,12 +19,12 @@ MOST_ROWS = 512
 
 RECIPE = (
     ("steps", 200),
-    ("batch_rows", 96),
-    ("harmful_rows", 512),
+    ("batch_rows", 160),
+    ("harmful_rows", 384),
     ("in_pairs", True),
     ("learning_rate", 0.05),
     ("warmup", 0.0),
-    ("distillation", 4.0),
+    ("distillation", 8.0),
     ("longest_gradient", 1.0),
 )
 """Settings of `networks.training.TrainingSettings` with which ResNet20 was defended (docs/results.md)."""

@@ -148,8 +148,8 @@ def _explained_table(record: ImmunizeRecord) -> list[Table | Text]:
             groups,
         ),
         Text(
-            f"Of heads in closed form, on up to {rows} rows, each label said by the other rows alone: 0 is nothing, however long "
-            "anyone descends, whitens or solves. Other heads and other layers: cimm attack --ladder."
+            f"Of heads in closed form, on up to {rows} rows, each label said by the other rows alone: 0 is nothing, however "
+            "long anyone descends, whitens or solves. Other heads and other layers: cimm attack --ladder."
         ),
     ]
 

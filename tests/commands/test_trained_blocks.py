@@ -254,7 +254,7 @@ def test_the_best_response_trains_by_its_own_recipe_but_for_what_is_given(inputs
     record = read_record_of(tmp_path / "response", ImmunizeRecord)
     training_ = record.training
     assert (training_.steps, training_.batch_rows, training_.harmful_rows, training_.in_pairs) == (3, 8, 12, True)
-    assert (training_.learning_rate, training_.distillation, training_.lambdas) == (0.01, 4.0, (30.0,))
+    assert (training_.learning_rate, training_.distillation, training_.lambdas) == (0.01, 8.0, (30.0,))
     assert len(record.history.loss) == 3
     assert "harmful rows in a step" in shown
 
