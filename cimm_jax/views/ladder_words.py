@@ -39,6 +39,12 @@ LADDER_KINDS: dict[str, tuple[Status, str, str, str]] = {
         "hinders some kinds of attackers only: all others learn the blocked task.",
         "hinder some kinds of attackers only: all others learn the blocked task.",
     ),
+    "rest needs no weights": (
+        "warn",
+        "holds where weights help",
+        "holds wherever the published weights help; all others learn the blocked task as well without them.",
+        "hold wherever the published weights help; all others learn the blocked task as well without them.",
+    ),
     "all stopped": (
         "good",
         "holds against all of these",
@@ -122,7 +128,7 @@ def what_it_stops(record: LadderRecord, found: Sequence[RungFinding]) -> str:
     if words <= {NOTHING}:
         return "nothing to stop"
     if words <= {HOLDS, NOTHING} and not _left_out(record):
-        return "all stopped"
+        return "rest needs no weights" if NOTHING in words else "all stopped"
     return "some stopped" if words & {HOLDS, WEAKENS} else "none stopped"
 
 

@@ -83,7 +83,7 @@ def test_rungs_that_were_left_out_are_named_where_there_is_a_network():
     ("words", "kind"),
     [
         ((HOLDS, HOLDS), "all stopped"),
-        ((HOLDS, NOTHING), "all stopped"),
+        ((HOLDS, NOTHING), "rest needs no weights"),
         ((HOLDS, FAILS), "some stopped"),
         ((WEAKENS, FAILS), "some stopped"),
         ((WEAKENS, WEAKENS), "some stopped"),
@@ -92,7 +92,7 @@ def test_rungs_that_were_left_out_are_named_where_there_is_a_network():
         ((NOTHING, NOTHING), "nothing to stop"),
     ],
 )
-def test_what_it_stops_is_one_of_four(words, kind):
+def test_what_it_stops_is_one_of_five(words, kind):
     record = ladder_record()
     for number, word in enumerate(words):
         record = with_word(record, "pencil", number, word)
