@@ -44,7 +44,7 @@ def cached_outputs(
     *,
     weights_sha256: str,
     cut: str = FEATURES,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Outputs of the trunk for every image, read from the folder if they are there, or else computed into it.
@@ -57,7 +57,7 @@ def cached_outputs(
       images: what to run it on; of an image set with views (`image_views`), each view has its row.
       weights_sha256: checksum of its weights (`weights_checksum`).
       cut: where the trunk ends; "features" runs the whole network up to its head; or `EVERY_PART`.
-      batch_rows: images a batch.
+      batch_rows: images a batch; None is `BATCH_ROWS`, or all there are.
       progress: called with the number of images done.
 
     Returns:
@@ -68,6 +68,7 @@ def cached_outputs(
     """
     if cut not in (*model.cuts, EVERY_PART):
         raise InputError(f"cut: {cut!r} is unknown; choose one of {', '.join(model.cuts)}")
+    batch_rows = min(BATCH_ROWS, len(images)) if batch_rows is None else batch_rows
     if not 1 <= batch_rows <= len(images):
         raise InputError(f"batch_rows: needs 1 to {len(images)} (the images there are), got {batch_rows}")
     manifest = _manifest(model, images, weights_sha256, cut)

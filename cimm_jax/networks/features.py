@@ -9,7 +9,7 @@ import numpy as np
 from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.errors import InputError
-from cimm_jax.networks.activation_cache import BATCH_ROWS, cached_outputs
+from cimm_jax.networks.activation_cache import cached_outputs
 from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.tasks import SplitPair, Task, TaskPair
 
@@ -100,10 +100,7 @@ def feature_set(
 
     def features(part: str, images: ImageSet) -> Labelled:
         told = None if progress is None else progress(part, len(images))
-        rows = min(BATCH_ROWS, len(images))
-        outputs = cached_outputs(
-            cache, model, images, weights_sha256=weights_sha256, cut=cut, batch_rows=rows, progress=told
-        )
+        outputs = cached_outputs(cache, model, images, weights_sha256=weights_sha256, cut=cut, progress=told)
         return Labelled(outputs, images.labels)
 
     train = features("train", images.train)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from cimm_jax.data.image_set import ImageSet
-from cimm_jax.networks.activation_cache import BATCH_ROWS, EVERY_PART, cached_outputs
+from cimm_jax.networks.activation_cache import EVERY_PART, cached_outputs
 from cimm_jax.networks.backbone import FEATURES, Backbone
 
 __all__ = ["pooled_outputs"]
@@ -34,10 +34,7 @@ def pooled_outputs(
     Raises:
       InputError: as `activation_cache.cached_outputs`.
     """
-    rows = min(BATCH_ROWS, len(images))
-    outputs = cached_outputs(
-        cache, model, images, weights_sha256=weights_sha256, cut=EVERY_PART, batch_rows=rows, progress=progress
-    )
+    outputs = cached_outputs(cache, model, images, weights_sha256=weights_sha256, cut=EVERY_PART, progress=progress)
     widths = _widths(model)
     starts = np.cumsum([0, *widths.values()])
     found = {

@@ -250,7 +250,4 @@ class _Victims:
         if cut == network.cuts[0]:
             batches = images.batches(min(BATCH_ROWS, len(images)))
             return jnp.concatenate([network.config.preprocess(pixels) for pixels in batches])
-        rows = min(BATCH_ROWS, len(images))
-        return jnp.asarray(
-            cached_outputs(self._cache, network, images, weights_sha256=self._weights, cut=cut, batch_rows=rows)
-        )
+        return jnp.asarray(cached_outputs(self._cache, network, images, weights_sha256=self._weights, cut=cut))
