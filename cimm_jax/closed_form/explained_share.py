@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from cimm_jax.numerics.products import product
 
-__all__ = ["KERNEL_RIDGE", "LINEAR_RIDGE", "kernel_share", "linear_share", "standardised"]
+__all__ = ["KERNEL_RIDGE", "LINEAR_RIDGE", "gaussian_kernel", "kernel_share", "linear_share", "standardised"]
 
 LINEAR_RIDGE = 0.03
 """Times the rows; one more for each feature, or with more features than rows every row would say its own label alone."""
@@ -65,12 +65,15 @@ def kernel_share(x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float
       width: of the kernel, in features.
       ridge: added to the kernel.
     """
-    x = standardised(x)
+    return _share(_hat(gaussian_kernel(standardised(x), width), ridge), y)
+
+
+def gaussian_kernel(x: jax.Array, width: float = 1.0) -> jax.Array:
+    """exp(-|a - b|^2 / (width d)) of all pairs of rows, shape (B, B), of features of shape (B, d)."""
     # By a product: differences of all pairs by broadcasting take (B, B, d), and their gradient crashes XLA on a CPU.
-    inner = product(x, x.T)
     squares = jnp.square(x).sum(1)
-    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2 * inner, 0)
-    return _share(_hat(jnp.exp(-distances / (width * x.shape[1])), ridge), y)
+    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2 * product(x, x.T), 0)
+    return jnp.exp(-distances / (width * x.shape[1]))
 
 
 def _hat(kernel: jax.Array, ridge: float) -> jax.Array:

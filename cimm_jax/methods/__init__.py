@@ -4,6 +4,7 @@ from cimm_jax.closed_form.allocation import LargestKappa, SignalAware
 from cimm_jax.methods._algorithm1 import algorithm1
 from cimm_jax.methods._best_response import best_response
 from cimm_jax.methods._erase import erase
+from cimm_jax.methods._hsic import hsic
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
@@ -33,6 +34,7 @@ __all__ = [
     "by_name",
     "default_optimizer",
     "erase",
+    "hsic",
     "ill_only",
     "imma",
     "immunize",

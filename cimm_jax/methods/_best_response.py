@@ -4,30 +4,10 @@ import jax
 import optax
 
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
-from cimm_jax.methods._penalised import Term, View, default_optimizer, penalised
+from cimm_jax.methods._hiding import WEIGHT, hiding
+from cimm_jax.methods._penalised import default_optimizer
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.penalty import Penalty, check_weight
-from cimm_jax.numerics.products import product
-from cimm_jax.tasks import TaskPair
-
-WEIGHT = 30.0
-"""Of the shares explained, beside a primary loss of 1 and 4 times the distance of the published outputs."""
-
-MOST_ROWS = 512
-"""Of a linear map's batch that heads look at: their cost grows with the cube."""
-
-RECIPE = (
-    ("steps", 200),
-    ("batch_rows", 160),
-    ("harmful_rows", 384),
-    ("in_pairs", True),
-    ("learning_rate", 0.05),
-    ("warmup", 0.0),
-    ("distillation", 8.0),
-    ("longest_gradient", 1.0),
-)
-"""Settings of `networks.training.TrainingSettings` with which ResNet20 was defended (docs/results.md)."""
 
 
 @reused(optimizer=default_optimizer)
@@ -56,15 +36,7 @@ def best_response(
     Raises:
       InputError: if a setting is out of range.
     """
-
-    def lowered(theta: jax.Array, view: View) -> jax.Array:
-        x, y = map(_some_rows, view.batch.harmful)
-        return jax.grad(lambda at: explained(product(x, at), y))(theta)
-
-    weight = check_weight(lambda_harmful, "lambda_harmful")
-    penalties = (Penalty(_explained_of_batch, weight, everywhere=True),)
-    method = penalised([Term(lowered, weight)], optimizer=optimizer, loss=loss, penalties=penalties)
-    return method._replace(recipe=RECIPE)
+    return hiding(explained, lambda_harmful, optimizer=optimizer, loss=loss)
 
 
 def explained(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -72,15 +44,6 @@ def explained(x: jax.Array, y: jax.Array) -> jax.Array:
 
     Args:
       x: features, shape (B, d).
-      y: targets, shape (B,) or (B, C).
+      y: targets, shape (B, C).
     """
-    y = y if y.ndim == 2 else y[:, None]
     return linear_share(x, y) + kernel_share(x, y)
-
-
-def _explained_of_batch(batch: TaskPair) -> jax.Array:
-    return explained(*batch.harmful)
-
-
-def _some_rows(values: jax.Array) -> jax.Array:
-    return values[:: -(-len(values) // MOST_ROWS)]

@@ -9,6 +9,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods._algorithm1 import algorithm1
 from cimm_jax.methods._best_response import best_response
 from cimm_jax.methods._erase import erase
+from cimm_jax.methods._hsic import hsic
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
@@ -29,7 +30,7 @@ BY_NAME: dict[str, Callable[..., Method]] = {
 PRESETS: dict[str, Callable[..., Method]] = {"pencil_signal": pencil_signal, "pencil_no_slower": pencil_no_slower}
 """The same closed form with other defaults: it knows the labels."""
 
-REMOVING: dict[str, Callable[..., Method]] = {"erase": erase, "best_response": best_response}
+REMOVING: dict[str, Callable[..., Method]] = {"erase": erase, "best_response": best_response, "hsic": hsic}
 """What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
 
 KNOWN = MappingProxyType({**BY_NAME, **PRESETS, **REMOVING})

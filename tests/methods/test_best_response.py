@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from closed_form.labelled import class_task
 
-from cimm_jax import InputError, Task, TaskPair, immunize, methods
+from cimm_jax import InputError, Task, TaskPair, immunize, losses, methods
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
-from cimm_jax.methods._best_response import MOST_ROWS, explained
+from cimm_jax.methods._best_response import explained
+from cimm_jax.methods._hiding import MOST_ROWS, hiding
+from cimm_jax.methods._hsic import dependence
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,9 @@ def test_without_weight_nothing_is_hidden(pair):
     assert after > 0.8 * before
 
 
-def test_it_is_the_sum_of_both_heads_shares_for_one_column_too(pair):
+def test_it_is_the_sum_of_both_heads_shares(pair):
     x, y = pair.harmful
     assert float(explained(x, y)) == pytest.approx(float(linear_share(x, y) + kernel_share(x, y)))
-    assert float(explained(x, y[:, 0])) == pytest.approx(float(explained(x, y[:, :1])))
 
 
 def test_heads_look_at_some_rows_of_many():
@@ -46,11 +47,9 @@ def test_heads_look_at_some_rows_of_many():
         shapes.append(x.shape)
         return x.sum() + y.sum()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cimm_jax.methods._best_response.explained", noted)
-        method = methods.best_response.__wrapped__(lambda_harmful=1.0)
-        method.init(jax.random.key(0), jax.tree.map(jnp.asarray, pair))
-        method.step(method.init(jax.random.key(0), jax.tree.map(jnp.asarray, pair)), pair)
+    method = hiding(noted, 1.0, optimizer=None, loss=losses.squared)
+    on_device = jax.tree.map(jnp.asarray, pair)
+    method.step(method.init(jax.random.key(0), on_device), on_device)
     assert {rows for rows, _ in shapes} == {MOST_ROWS}
 
 
@@ -61,6 +60,19 @@ def test_of_trained_blocks_it_looks_at_every_output():
     y = jnp.eye(4)[jnp.arange(40) % 4]
     batch = TaskPair(Task(jnp.ones((5, 3))), Task(x, y))
     assert float(penalty.value(batch)) == pytest.approx(float(explained(x, y)))
+
+
+def test_the_dependence_is_the_definition_and_lower_behind_its_map(pair):
+    x, y = pair.harmful
+    plain = (x - x.mean(0)) / x.std(0)
+    squares = ((plain[:, None] - plain[None]) ** 2).sum(-1)
+    centre = np.eye(len(x)) - 1 / len(x)
+    k, labels = centre @ np.exp(-squares / x.shape[1]) @ centre, centre @ y @ y.T @ centre
+    expected = np.trace(k @ labels) / np.linalg.norm(k) / np.linalg.norm(labels)
+    assert float(dependence(x, y)) == pytest.approx(expected, rel=2e-2)
+    assert float(dependence(x, jnp.ones_like(y))) == 0
+    theta = immunize(methods.hsic(), pair, steps=200).theta
+    assert float(dependence(x @ theta, y)) < 0.7 * expected
 
 
 def test_a_weight_out_of_range_is_refused():

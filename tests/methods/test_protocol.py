@@ -23,6 +23,8 @@ DIFFERENT = {
     "pencil_signal": {"budget": 5.0},
     "pencil_no_slower": {"ridge": 0.1},
     "erase": {"keep": "covariance"},
+    "best_response": {"lambda_harmful": 1.0},
+    "hsic": {"lambda_harmful": None},
 }
 
 
