@@ -7,17 +7,25 @@ DEMO_OUT ?= runs/demo
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   immunize all 90 pairs of digits with every method, attack one pair, and show both on a page"
+	@echo "make demo   immunize all 90 pairs of digits, defend a small network, attack both, and show it on a page"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and pyright"
 	@echo "make bench  run the benchmarks"
 	@echo "make clean  remove the virtual environments and caches"
 
+DIGITS := --model mlp_digits --weights $(DEMO_OUT)/network/model.safetensors --cache $(DEMO_OUT)/cache --reserve 0.5 \
+  --primary digits --primary-classes 0 1 2 3 4 --harmful digits --harmful-classes 5 6 7 8 9
+
 demo: .venv-demo/.stamp
+	.venv-demo/bin/python -m experiments.pretrain_digits --out $(DEMO_OUT)/network
+	.venv-demo/bin/cimm immunize $(DIGITS) --method best_response --train-from layer0 --out $(DEMO_OUT)/best_response
+	.venv-demo/bin/cimm immunize $(DIGITS) --method algorithm1 --train-from layer0 --strength 10 --out $(DEMO_OUT)/algorithm1
+	.venv-demo/bin/cimm attack $(DEMO_OUT)/best_response $(DEMO_OUT)/algorithm1 --ladder --cache $(DEMO_OUT)/cache \
+	  --images-a-class 20 --seeds 1 --out $(DEMO_OUT)/ladder
 	.venv-demo/bin/cimm sweep --data digits --out $(DEMO_OUT)/sweep
 	.venv-demo/bin/cimm attack --data digits --methods algorithm1 opt_kappa pencil pencil_no_slower \
 	  --attackers line_search momentum adam lbfgs "whiten + line_search" newton --out $(DEMO_OUT)/attack
-	.venv-demo/bin/cimm report $(DEMO_OUT)/attack $(DEMO_OUT)/sweep --out $(DEMO_OUT)/report
+	.venv-demo/bin/cimm report $(DEMO_OUT)/ladder $(DEMO_OUT)/attack $(DEMO_OUT)/sweep --out $(DEMO_OUT)/report
 
 test: .venv-dev/.stamp
 	.venv-dev/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
