@@ -193,9 +193,9 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
         (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: is no setting of imma"),
         (
-            ["--steps", "7"],
+            ["--step-length", "7"],
             {},
-            "steps: is a setting of data sets or maps of a network (--model), not of trained blocks",
+            "step_length: is a setting of data sets or maps of a network (--model), not of trained blocks",
         ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
         (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),

@@ -187,7 +187,7 @@ def check_regularizers(values, array, sigma):
         assert ill + float(info.smallest_normal) >= float(min(expected, largest)) / 5000
 
 
-test_matrices, test_matrices_at_length = fuzzed(check_matrix, matrices(), short=200, long=8000)
+test_matrices, test_matrices_at_length = fuzzed(check_matrix, matrices(), short=60, long=8000)
 _, test_more_shapes_at_length = fuzzed(check_matrix, matrices(tuple(MORE_SHAPES)), short=1, long=4000)
 
 
@@ -213,7 +213,7 @@ def check_in_float32(case: Case):
     check_spectrum("features", spectrum, narrow, sigma, sum(value > exact.ZERO * sigma[0] for value in sigma))
 
 
-test_in_float32, test_in_float32_at_length = fuzzed(check_in_float32, matrices(((3, 3),)), short=60, long=2000)
+test_in_float32, test_in_float32_at_length = fuzzed(check_in_float32, matrices(((3, 3),)), short=30, long=2000)
 
 
 # --- covariances ---
@@ -229,7 +229,7 @@ def check_covariance(x: np.ndarray):
     assert (np.asarray(streamed_covariance(parts)).astype(object) == expected).all()
 
 
-test_covariances, test_covariances_at_length = fuzzed(check_covariance, whole_numbers(), short=60, long=2000)
+test_covariances, test_covariances_at_length = fuzzed(check_covariance, whole_numbers(), short=30, long=2000)
 
 
 # --- the limit ---
@@ -251,7 +251,7 @@ def check_limit(drawn):
     assert np.isnan(limit(bad, moved[1]))
 
 
-test_limits, test_limits_at_length = fuzzed(check_limit, covariance_pairs(), short=60, long=2000)
+test_limits, test_limits_at_length = fuzzed(check_limit, covariance_pairs(), short=30, long=2000)
 
 
 # --- probes, judgements and amplification have no scale ---
@@ -305,4 +305,4 @@ def check_scale(seed, dtype, of_primary, of_harmful, of_theta, of_targets, stran
         assert np.isnan(amplification(bad, map_, bad @ map_))
 
 
-test_scales, test_scales_at_length = fuzzed(check_scale, *SCALE_FREE, short=60, long=2000)
+test_scales, test_scales_at_length = fuzzed(check_scale, *SCALE_FREE, short=30, long=2000)

@@ -128,6 +128,7 @@ def kill_again_and_again(whole, out, environment, number, times, rng):
     return finished
 
 
+@pytest.mark.slow
 def test_a_command_that_was_killed_once_ends_as_if_nothing_had_happened(wholes, environment, tmp_path):
     kill_again_and_again(wholes("training"), tmp_path, environment, signal.SIGKILL, 1, np.random.default_rng(0))
 

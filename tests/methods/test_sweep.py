@@ -117,7 +117,7 @@ def test_pairs_at_once_follow_the_memory_and_blocks_are_even(monkeypatch):
     assert [block_size(CHOSEN, pairs, KEYS, 5, asked) for asked in (7, 89, 200)] == [7, 45, 90]
 
 
-@pytest.mark.parametrize("at_once", [3, 1])
+@pytest.mark.parametrize("at_once", [pytest.param(3, marks=pytest.mark.slow), 1])
 def test_an_interrupted_sweep_continues_to_the_same_result(at_once):
     whole = sweep(CHOSEN, SPLIT, keys=KEYS, steps=10, batch_size=5, chunks=5)
     saved = []

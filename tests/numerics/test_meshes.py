@@ -75,6 +75,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_whatever_a_person_calls_takes_arrays_that_are_spread_over_devices():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
