@@ -16,6 +16,7 @@ Everything is pure and differentiable, of one batch.
 import jax
 import jax.numpy as jnp
 
+from cimm_jax.numerics.distances import squared_distances
 from cimm_jax.numerics.products import product
 
 __all__ = ["KERNEL_RIDGE", "LINEAR_RIDGE", "gaussian_kernel", "kernel_share", "linear_share", "standardised"]
@@ -70,10 +71,7 @@ def kernel_share(x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float
 
 def gaussian_kernel(x: jax.Array, width: float = 1.0) -> jax.Array:
     """exp(-|a - b|^2 / (width d)) of all pairs of rows, shape (B, B), of features of shape (B, d)."""
-    # By a product: differences of all pairs by broadcasting take (B, B, d), and their gradient crashes XLA on a CPU.
-    squares = jnp.square(x).sum(1)
-    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2 * product(x, x.T), 0)
-    return jnp.exp(-distances / (width * x.shape[1]))
+    return jnp.exp(-squared_distances(x, x) / (width * x.shape[1]))
 
 
 def _hat(kernel: jax.Array, ridge: float) -> jax.Array:

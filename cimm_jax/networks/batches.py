@@ -68,7 +68,7 @@ def _once(rng: np.random.Generator, rows: int, labels: np.ndarray | None) -> np.
         return order
     order = order[np.argsort(labels[order], kind="stable")]
     _, starts = np.unique(labels[order], return_index=True)
-    begins_pair = np.isin(np.arange(rows), starts)
-    rank = np.arange(rows) - np.maximum.accumulate(np.where(begins_pair, np.arange(rows), 0))
-    pair = np.cumsum(begins_pair | (rank % 2 == 0)) - 1
+    begins_class = np.isin(np.arange(rows), starts)
+    rank = np.arange(rows) - np.maximum.accumulate(np.where(begins_class, np.arange(rows), 0))
+    pair = np.cumsum(begins_class | (rank % 2 == 0)) - 1
     return order[np.argsort(rng.permutation(pair[-1] + 1)[pair], kind="stable")]

@@ -105,17 +105,14 @@ def make_map(
     return MapDefence(name, result.theta), history
 
 
-def training_settings(
-    method: Method, subject: "NetworkSubject", *, seed: int, batch_rows: int | None = None, **given: Any
-) -> "TrainingSettings":
+def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, **given: Any) -> "TrainingSettings":
     """How a method's blocks are trained: its recipe, and what was given instead; batches are no larger than the images allow.
 
     Args:
       method: one with penalties.
       subject: whose images they are.
       seed: of the order of the rows.
-      batch_rows: as `TrainingSettings` has it; None is the recipe's, or `BATCH_ROWS`.
-      **given: further settings of `TrainingSettings`; None is the recipe's.
+      **given: further settings of `TrainingSettings`; None is the recipe's, or for `batch_rows` at last `BATCH_ROWS`.
 
     Raises:
       InputError: if a setting is out of range, or where harmful rows come two by two there are not two a class in a batch.
@@ -128,14 +125,14 @@ def training_settings(
     settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **told, "seed": seed})
     primary, harmful = (len(subject.images[task].train) for task in ("primary", "harmful"))
     if settings.harmful_rows is None:
-        return replace(settings, batch_rows=min(batch_rows or settings.batch_rows, primary, harmful))
+        return replace(settings, batch_rows=min(settings.batch_rows, primary, harmful))
     classes = len(subject.images["harmful"].train.classes)
     if settings.in_pairs and told.get("harmful_rows", 2 * classes) < 2 * classes:
         raise InputError(
             f"harmful_rows: needs at least {2 * classes}, two rows of each of {classes} classes, got {told['harmful_rows']}"
         )
     harmful_rows = min(max(settings.harmful_rows, 2 * classes if settings.in_pairs else 1), harmful)
-    return replace(settings, batch_rows=min(batch_rows or settings.batch_rows, primary), harmful_rows=harmful_rows)
+    return replace(settings, batch_rows=min(settings.batch_rows, primary), harmful_rows=harmful_rows)
 
 
 def train_blocks(

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from cimm_jax.attacks.problem import column_targets
 from cimm_jax.attacks.protocol import Target
-from cimm_jax.numerics.products import product
 
 _LEAST_SPREAD_IN_EPS = 4.0
 
@@ -31,9 +30,3 @@ def standardised_target(target: Target) -> Target:
 def features_in_use(x: jax.Array) -> jax.Array:
     """How many columns of standardised features, shape (N, d), are not zero, a scalar of their dtype; at least 1."""
     return jnp.maximum(jnp.sum(jnp.any(x != 0, axis=0), dtype=x.dtype), 1)
-
-
-def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Of every row of a, shape (N, d), from every row of b, (M, d): shape (N, M), |a|^2 + |b|^2 - 2 a.b, never negative."""
-    squares = jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1)[None, :]
-    return jnp.maximum(squares - 2 * product(a, b.T), 0)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from cimm_jax.attacks.adaptive import ridge_probe_of_factors
-from cimm_jax.attacks.heads._features import features_in_use, squared_distances, standardised_target
+from cimm_jax.attacks.heads._features import features_in_use, standardised_target
 from cimm_jax.attacks.heads._judging import at_every_record, judged
 from cimm_jax.attacks.protocol import Attack, Factors, Target, Trace, check_records
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.decompositions import eigh
+from cimm_jax.numerics.distances import squared_distances
 from cimm_jax.numerics.products import product
 
 _LEAST_EIGENVALUE_IN_EPS = 5.0

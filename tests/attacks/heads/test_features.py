@@ -5,7 +5,8 @@ import pytest
 from attacks.attacked import make_target
 from sklearn.preprocessing import StandardScaler
 
-from cimm_jax.attacks.heads._features import features_in_use, squared_distances, standardised_target
+from cimm_jax.attacks.heads._features import features_in_use, standardised_target
+from cimm_jax.numerics.distances import squared_distances
 
 standardised = jax.jit(standardised_target)
 
