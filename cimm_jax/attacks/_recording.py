@@ -29,21 +29,26 @@ def record_steps(
         is NaN, the loss has none.
       recorded: ascending numbers of steps.
     """
-    limit = DIVERGED * jnp.maximum(judge(state).loss, at_zero.loss)
 
-    def advance(_, carry):
+    def advance(limit, carry):
         state, diverged = carry
         state, value = step(state)
         return state, diverged | ~(value <= limit)
 
     def record(carry, count):
-        state, before = carry
-        state, diverged = jax.lax.fori_loop(0, count, advance, (state, before.diverged))
+        state, before, limit = carry
+        state, diverged = jax.lax.fori_loop(0, count, lambda _, carry: advance(limit, carry), (state, before.diverged))
         now = judge(state)
+        starts = count == 0
+        limit = jnp.where(starts, DIVERGED * jnp.maximum(now.loss, at_zero.loss), limit)
         finite = jnp.isfinite(now.heldout_loss) & (jnp.isfinite(now.norm_ratio) | jnp.isnan(at_zero.norm_ratio))
         diverged |= ~((now.loss <= limit) & finite)
-        after = jax.tree.map(lambda old, new: jnp.where(diverged, old, new), before, now)._replace(diverged=diverged)
-        return (state, after), after
+        after = jax.tree.map(lambda old, new: jnp.where(diverged | starts, old, new), before, now)
+        after = after._replace(diverged=diverged)
+        return (state, after, limit), after
 
-    counts = jnp.diff(jnp.asarray((0, *recorded), jnp.int32))
-    return jax.lax.scan(record, (state, at_zero), counts)[1]
+    # The start is judged inside the loop: outside, XLA (jaxlib 0.10.2, CPU) sees that a first probe is zero everywhere, and in
+    # some compilations its softmax loss becomes NaN.
+    counts = jnp.diff(jnp.asarray((0, 0, *recorded), jnp.int32))
+    _, trace = jax.lax.scan(record, (state, at_zero, jnp.zeros_like(at_zero.loss)), counts)
+    return jax.tree.map(lambda values: values[1:], trace)

@@ -110,7 +110,9 @@ def ridge_probe(x: jax.Array, y: jax.Array) -> jax.Array:
     return ridge_probe_of_factors(Factors(*svd(x)), y)
 
 
-def ridge_probe_of_factors(factors: Factors, y: jax.Array, *, centred: bool = False) -> jax.Array:
+def ridge_probe_of_factors(
+    factors: Factors, y: jax.Array, *, centred: bool = False, times: jax.Array | float = 1.0
+) -> jax.Array:
     """The same of features that are decomposed already.
 
     Args:
@@ -118,6 +120,7 @@ def ridge_probe_of_factors(factors: Factors, y: jax.Array, *, centred: bool = Fa
       y: targets, shape (N, C).
       centred: whether features and targets were centred by their means, as a probe with an intercept wants it: then a row's
         share of those means is left out with it, and 1 / N of its residual's denominator goes too.
+      times: the ridge that is taken, over the one that leave-one-out errors choose, a scalar.
     """
     u, sigma, vt = factors
     counts = sigma > rounding_tolerance(max(u.shape[0], vt.shape[1]), sigma.dtype) * sigma[0]
@@ -134,5 +137,6 @@ def ridge_probe_of_factors(factors: Factors, y: jax.Array, *, centred: bool = Fa
         usable = kept > len(y) * float(jnp.finfo(sigma.dtype).eps)
         return jnp.where(usable.all(), jnp.sum((residual / jnp.where(usable, kept, 1)[:, None]) ** 2), jnp.inf)
 
-    best = shrinkage[jnp.argmin(jax.lax.map(left_out_error, shrinkage))]
+    chosen = times * ridges[jnp.argmin(jax.lax.map(left_out_error, shrinkage))]
+    best = relative**2 / (relative**2 + chosen)
     return product(vt.T, (best * jnp.where(counts, 1 / jnp.where(counts, sigma, 1), 0))[:, None] * coefficients)

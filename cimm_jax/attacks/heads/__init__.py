@@ -1,7 +1,8 @@
 """Attackers who put another head on the features than a linear probe, and tuned linear ones to compare them with.
 
-All standardise the features over the rows fitted, have an intercept where that means something, and see no difference when
-features that are zero everywhere are added. Targets are classes: -1 and +1, shape (N,) or (N, C).
+All standardise the features over the rows fitted, but for the ridge regression that is told not to, have an intercept where
+that means something, and see no difference when features that are zero everywhere are added. Targets are classes: -1 and +1,
+shape (N,) or (N, C).
 """
 
 from cimm_jax.attacks.heads._kernel_ridge import kernel_ridge

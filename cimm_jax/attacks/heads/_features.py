@@ -27,6 +27,14 @@ def standardised_target(target: Target) -> Target:
     return target.with_features(lambda x: ((x - origin[None, :]) / unit[None, :] - mean[None, :]) * scale[None, :])
 
 
+def centred_target(target: Target) -> Target:
+    """The target with every feature at mean 0 over the rows fitted, scaled as it was, and targets of shape (N, C)."""
+    target = column_targets(target)
+    origin = target.fit.x[0]
+    mean = jnp.mean(target.fit.x - origin[None, :], axis=0)
+    return target.with_features(lambda x: x - origin[None, :] - mean[None, :])
+
+
 def features_in_use(x: jax.Array) -> jax.Array:
     """How many columns of standardised features, shape (N, d), are not zero, a scalar of their dtype; at least 1."""
     return jnp.maximum(jnp.sum(jnp.any(x != 0, axis=0), dtype=x.dtype), 1)

@@ -1,6 +1,7 @@
 """Heads by name, each with the rates that it is tried at."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from cimm_jax.attacks.catalogue import Operator
@@ -33,8 +34,14 @@ class Head(NamedTuple):
     of_probabilities: bool
 
 
+RIDGES = (0.1, 1.0, 10.0)
+"""Over the one chosen."""
+
 HEADS = {
-    "ridge regression": Head(ridge_regression, (1.0,), random=False, of_probabilities=False),
+    "ridge regression": Head(ridge_regression, RIDGES, random=False, of_probabilities=False),
+    "unscaled ridge regression": Head(
+        partial(ridge_regression, standardised=False), RIDGES, random=False, of_probabilities=False
+    ),
     "softmax regression": Head(softmax_regression, (1e-4, 1e-3, 1e-2, 1e-1, 1.0), random=False, of_probabilities=True),
     "nearest neighbours": Head(nearest_neighbours, (1.0, 5.0, 15.0), random=False, of_probabilities=False),
     "kernel ridge": Head(kernel_ridge, (1.0, 3.0, 10.0), random=True, of_probabilities=False),

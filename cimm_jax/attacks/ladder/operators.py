@@ -59,7 +59,7 @@ def _heads(columns: int, *, linear: bool) -> tuple[Operator, ...]:
 
 
 def _solved(columns: int) -> tuple[Operator, ...]:
-    ridge = head_operators(("ridge regression",), classes=columns, steps=1, record_at=(1,))
+    ridge = head_operators(("ridge regression", "unscaled ridge regression"), classes=columns, steps=1, record_at=(1,))
     return (
         *ridge,
         *head_operators(("softmax regression",), classes=columns, steps=RECORDS[-2], record_at=RECORDS[:-1]),

@@ -121,8 +121,16 @@ def rescaled():
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_scale_and_origin_of_the_features_change_nothing(plain, rescaled, name):
-    assert_same(rescaled[name], plain[name], rtol=1e-5)
+def test_scale_and_origin_of_the_features_change_nothing_but_where_asked(plain, rescaled, name):
+    if name == "unscaled ridge regression":
+        assert not np.allclose(rescaled[name].heldout_loss, plain[name].heldout_loss, rtol=1e-5)
+    else:
+        assert_same(rescaled[name], plain[name], rtol=1e-5)
+
+
+def test_unscaled_features_have_no_origin_either(plain):
+    moved = as_numpy(every(KEYS[0], target_of().with_features(lambda x: 7 * x - 3), jnp.asarray(0.1)))
+    assert_same(moved["unscaled ridge regression"], plain["unscaled ridge regression"], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +161,8 @@ def test_operators_go_through_a_sweep():
     operators = [operator for operator in head_operators(classes=CLASSES, steps=3) if operator.loss is losses.squared]
     swept = sweep(operators, {"undefended": target_of()}, keys=KEYS)
     assert {name: s.accuracy.shape for name, s in swept.items()} == {
-        "ridge regression": (1, 1, 1, 3),
+        "ridge regression": (1, 3, 1, 3),
+        "unscaled ridge regression": (1, 3, 1, 3),
         "nearest neighbours": (1, 3, 1, 3),
         "kernel ridge": (1, 3, 2, 3),
     }
