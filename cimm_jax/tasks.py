@@ -161,8 +161,9 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
     y = _finite(as_targets(task.y, f"{name}.y", x.dtype), f"{name}.y")
     if y.ndim not in (1, 2) or y.shape[0] != rows:
         raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {y.shape}; match it to x")
-    if y.ndim == 2 and y.shape[1] > rows:
-        raise InputError(f"{name}.y: has {y.shape[1]} classes and only {rows} rows; give more data, or fewer classes")
+    # A published head may have classes that none of these rows is of.
+    if y.ndim == 2 and (classes := np.sum(np.any(np.asarray(y) != np.asarray(y)[:1], axis=0))) > rows:
+        raise InputError(f"{name}.y: has {classes} classes and only {rows} rows; give more data, or fewer classes")
     return Task(x, y)
 
 

@@ -51,7 +51,7 @@ def test_usable_tasks_pass(task):
         (Task(X, jnp.array([-2, 0, 1, 3])), r"y: holds whole numbers"),
         (Task(X, np.array([[0, 2], [1, 0], [1, 1], [0, 0]])), r"y: holds whole numbers"),
         (Task(X, with_entry(Y, np.nan)), r"y: has 1 NaN or infinite values"),
-        (Task(X, np.ones((4, 5))), r"y: has 5 classes and only 4 rows"),
+        (Task(X, np.arange(20.0).reshape(4, 5)), r"y: has 5 classes and only 4 rows"),
     ],
 )
 def test_errors_name_the_array(task, message):
