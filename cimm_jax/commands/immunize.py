@@ -125,7 +125,7 @@ def _training_settings(settings: Immunize, method: Method, subject: Subject) -> 
     from cimm_jax.runs.network_subject import NetworkSubject
 
     assert isinstance(subject, NetworkSubject)  # only networks have blocks
-    names = ("epochs", "steps", "learning_rate", "strength", "label_smoothing", "distillation")
+    names = ("epochs", "steps", "learning_rate", "strength", "label_smoothing", "distillation", "primary_accuracy")
     return training_settings(
         method,
         subject,

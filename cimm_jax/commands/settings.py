@@ -274,6 +274,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Network, with --train-from: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
     distillation: float | None = only(BLOCKS)
     """Network, with --train-from: weight of the distance from the published outputs; the method's own, or 0, if left out."""
+    primary_accuracy: float | None = only(BLOCKS)
+    """Network, with --train-from: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
     strength: float | None = only(BLOCKS)
     """Network, with --train-from: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
     label_smoothing: float | None = only(BLOCKS)

@@ -23,6 +23,7 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.functional import Split
+from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.resuming import Checkpoint, checksum
 from cimm_jax.tasks import Task, TaskPair
@@ -47,6 +48,8 @@ class TrainingSettings:
       distillation: delta.
       temperature: of both logits there.
       longest_gradient: longer ones are shortened to it; None leaves them.
+      primary_accuracy: what the weights of the penalties are set by, every few steps (`held_accuracy`): they rise while a part
+        of the primary rows, which is not trained on, is classified as well as that, and fall while it is not. None keeps them.
       seed: seeds the order of the rows.
     """
 
@@ -62,6 +65,7 @@ class TrainingSettings:
     distillation: float = 0.0
     temperature: float = 2.0
     longest_gradient: float | None = None
+    primary_accuracy: float | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -74,6 +78,8 @@ class TrainingSettings:
                 raise InputError(f"{name}: needs a positive finite number, got {value}")
         if not 0 <= self.distillation < float("inf"):
             raise InputError(f"distillation: needs a finite number of at least 0, got {self.distillation}")
+        if self.primary_accuracy is not None and not 0 < self.primary_accuracy <= 1:
+            raise InputError(f"primary_accuracy: needs a share above 0, at most 1, got {self.primary_accuracy}")
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}: needs a number from 0 to below 1, got {getattr(self, name)}")
@@ -81,9 +87,9 @@ class TrainingSettings:
     def batches(
         self, primary_rows: int, harmful_labels: np.ndarray, epoch: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices of an epoch's batches (`paired_batches`)."""
+        """Indices of an epoch's batches (`paired_batches`); primary ones of the rows that are trained on."""
         return paired_batches(
-            primary_rows,
+            primary_rows - (rows_aside(primary_rows) if self.primary_accuracy is not None else 0),
             len(harmful_labels),
             self.batch_rows,
             epoch=epoch,
@@ -104,7 +110,7 @@ class Trained(NamedTuple):
     Attributes:
       parts: the network with its new tail and head.
       losses: primary loss at each step, shape (steps,).
-      weights: lambda of each penalty, balanced ones filled in.
+      weights: lambda of each penalty, balanced ones filled in; the last one where an accuracy sets it.
       observed: what `observe` said before the first epoch and after each; where steps are counted, first and last.
     """
 
@@ -155,8 +161,11 @@ def train_tail(
       progress: called with the number of steps made.
 
     Raises:
-      InputError: if a batch is larger than a data set.
+      InputError: if a batch is larger than a data set, or the wanted accuracy is above the published one.
     """
+    held = None
+    if settings.primary_accuracy is not None:
+        held = hold_accuracy(settings.primary_accuracy, parts, cut, primary, settings.seed)
     rows = len(primary.labels)
     per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
     total = settings.total_steps(rows, harmful.labels)
@@ -180,12 +189,15 @@ def train_tail(
         made = begun["made"] if epoch == begun["epoch"] else 0
         batches = settings.batches(rows, harmful.labels, epoch)
         for number, (p, h) in enumerate(islice(batches, made, total - epoch * per_epoch), made):
+            rows_p = p if held is None else held.trained[p]
             targets = one_hot(harmful.labels[h], classes).astype(np.float32)
-            data = (primary.x[p], primary.labels[p], harmful.x[h], targets)
+            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state.params, parts, data))
             state, loss = step(state, parts, data)
             found.append(loss)
+            if held is not None and (epoch * per_epoch + number + 1) % EVERY == 0:
+                state = state._replace(weights=state.weights * held.factor(_with(parts, state)))
             if checkpoint is not None:
                 notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
                 checkpoint.offer(state, notes)

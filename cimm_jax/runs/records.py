@@ -124,7 +124,7 @@ class Training:
 
     Attributes:
       trained_from: the first of them.
-      lambdas: weight of each penalty, balanced ones filled in.
+      lambdas: weight of each penalty, balanced ones filled in; the last one where an accuracy set it.
       epochs: times through the longer data set, where steps are not counted.
       steps: optimizer steps; None where epochs are counted.
       batch_rows: rows of the primary task in a step.
@@ -137,6 +137,7 @@ class Training:
       distillation: weight of the distance from the published outputs.
       temperature: of both.
       longest_gradient: longer ones were shortened to it; None left them.
+      primary_accuracy: what the weights were set by; None if they were not.
     """
 
     trained_from: str
@@ -153,6 +154,7 @@ class Training:
     distillation: float = 0.0
     temperature: float = 2.0
     longest_gradient: float | None = None
+    primary_accuracy: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

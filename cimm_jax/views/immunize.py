@@ -160,6 +160,10 @@ def _training(training: Training | None) -> list[Section]:
     facts: list[tuple[str, object]] = [
         ("blocks trained from", training.trained_from),
         ("weights of the penalties", ", ".join(map(format_number, training.lambdas)) or "none"),
+        (
+            "primary accuracy that they were set by",
+            "none" if training.primary_accuracy is None else format_number(training.primary_accuracy),
+        ),
         ("strength of balanced ones", training.strength),
         (
             "weight of the distance from the published outputs",

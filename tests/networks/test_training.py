@@ -286,7 +286,14 @@ def test_a_long_gradient_is_shortened(tasks):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"steps": 0}, {"epochs": 0}, {"distillation": -1.0}, {"temperature": 0.0}, {"longest_gradient": 0.0}],
+    [
+        {"steps": 0},
+        {"epochs": 0},
+        {"distillation": -1.0},
+        {"temperature": 0.0},
+        {"longest_gradient": 0.0},
+        {"primary_accuracy": 1.1},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(settings):
     with pytest.raises(InputError, match=f"^{next(iter(settings))}: "):
