@@ -4,16 +4,23 @@ import jax
 import optax
 
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
+from cimm_jax.errors import InputError
 from cimm_jax.methods._hiding import WEIGHT, hiding
 from cimm_jax.methods._penalised import default_optimizer
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
+from cimm_jax.numerics.penalty import InnerAttack
+
+RATES = (0.1, 0.3, 1.0)
+"""Lengths of an inner attacker's steps."""
 
 
 @reused(optimizer=default_optimizer)
 def best_response(
     *,
     lambda_harmful: float | None = WEIGHT,
+    fine_tuning_steps: int = 0,
+    fine_tuning_rates: tuple[float, ...] = RATES,
     optimizer: optax.GradientTransformation | None = None,
     loss: losses.Loss = losses.squared,
 ) -> Method:
@@ -30,13 +37,21 @@ def best_response(
 
     Args:
       lambda_harmful: weight of the mean share explained, of each kind of head; None balances it, as in `algorithm1`.
+      fine_tuning_steps: of trained blocks, steps that an attacker makes from the present weights, to make larger what a linear
+        head explains, before the share is looked at once more (first-order meta-learning); 0 is no such attacker.
+      fine_tuning_rates: length of these steps; training takes one after the other.
       optimizer: of linear maps, any optax optimizer; None is `default_optimizer()`.
       loss: primary loss of linear maps.
 
     Raises:
       InputError: if a setting is out of range.
     """
-    return hiding(explained, lambda_harmful, optimizer=optimizer, loss=loss)
+    if fine_tuning_steps < 0:
+        raise InputError(f"fine_tuning_steps: needs a number of at least 0, got {fine_tuning_steps}")
+    if not fine_tuning_rates or not all(0 < rate < float("inf") for rate in fine_tuning_rates):
+        raise InputError(f"fine_tuning_rates: needs positive finite numbers, got {fine_tuning_rates}")
+    after = InnerAttack(linear_share, fine_tuning_steps, tuple(fine_tuning_rates)) if fine_tuning_steps else None
+    return hiding(explained, lambda_harmful, optimizer=optimizer, loss=loss, after=after)
 
 
 def explained(x: jax.Array, y: jax.Array) -> jax.Array:

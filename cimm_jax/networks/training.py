@@ -24,6 +24,7 @@ from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.functional import Split
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
+from cimm_jax.networks.inner_attack import attacked_features
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.resuming import Checkpoint, checksum
 from cimm_jax.tasks import Task, TaskPair
@@ -191,18 +192,19 @@ def train_tail(
         for number, (p, h) in enumerate(islice(batches, made, total - epoch * per_epoch), made):
             rows_p = p if held is None else held.trained[p]
             targets = one_hot(harmful.labels[h], classes).astype(np.float32)
-            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets)
+            turn = epoch * per_epoch + number
+            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets, turn)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state.params, parts, data))
             state, loss = step(state, parts, data)
             found.append(loss)
-            if held is not None and (epoch * per_epoch + number + 1) % EVERY == 0:
+            if held is not None and (turn + 1) % EVERY == 0:
                 state = state._replace(weights=state.weights * held.factor(_with(parts, state)))
             if checkpoint is not None:
                 notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
                 checkpoint.offer(state, notes)
             if progress is not None:
-                progress(epoch * per_epoch + number + 1)
+                progress(turn + 1)
         if observe is not None and (settings.steps is None or epoch == epochs - 1):
             observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
@@ -222,10 +224,14 @@ def _depends_on(
 ) -> dict[str, Any]:
     """What states on the way depend on, but for the activations, which may be larger than memory."""
     named = [f"{getattr(p.value, '__module__', '')}.{getattr(p.value, '__qualname__', '')}" for p in penalties]
+    after = [p.after and {"steps": p.after.steps, "rates": list(p.after.rates)} for p in penalties]
     return {
         "settings": asdict(settings),
         "cut": cut,
-        "penalties": [{"value": name, "weight": p.weight} for name, p in zip(named, penalties, strict=True)],
+        "penalties": [
+            {"value": name, "weight": p.weight, "after": attack}
+            for name, p, attack in zip(named, penalties, after, strict=True)
+        ],
         "begun_with": checksum((parts, primary.labels, harmful.labels)),
         "activations": [primary.x.shape, harmful.x.shape],
     }
@@ -290,7 +296,7 @@ class _Loss(NamedTuple):
 def _terms(params, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings):
     """The losses of the primary rows and the value of each penalty."""
     tail, head = params
-    primary, labels, harmful, targets = data
+    primary, labels, harmful, targets, turn = data
     model = functional.merge(parts._replace(tail=tail, head=head))
     outputs = list(model.pooled_tail(primary, cut).values())
     logits = model.head(outputs[-1])
@@ -305,7 +311,15 @@ def _terms(params, parts: Split, data, *, cut: str, penalties, settings: Trainin
     batches = [
         TaskPair(Task(x), Task(harmful_x, targets)) for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
     ]
-    return losses, [_mean_value(penalty, batches) for penalty in penalties]
+
+    def value(penalty: Penalty) -> jax.Array:
+        if penalty.after is None:
+            return _mean_value(penalty, batches)
+        own = harmful[::2], targets[::2]
+        moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
+        return penalty.value(TaskPair(Task(outputs[-1]), Task(moved, targets[1::2])))
+
+    return losses, [value(penalty) for penalty in penalties]
 
 
 def _distance_from_published(

@@ -8,7 +8,21 @@ import jax
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import TaskPair
 
-__all__ = ["Penalty", "check_weight"]
+__all__ = ["InnerAttack", "Penalty", "check_weight"]
+
+
+class InnerAttack(NamedTuple):
+    """Steps of gradient ascent that an attacker makes from the present weights before a penalty looks.
+
+    Attributes:
+      climbed: of features, shape (B, d), and targets, shape (B, C), a scalar; what the attacker makes larger.
+      steps: how many.
+      rates: length of each step, the same one for all steps of a turn; turns take them one after the other.
+    """
+
+    climbed: Callable[[jax.Array, jax.Array], jax.Array]
+    steps: int
+    rates: tuple[float, ...]
 
 
 class Penalty(NamedTuple):
@@ -19,11 +33,14 @@ class Penalty(NamedTuple):
         one-hot of shape (B', C).
       weight: lambda; None balances it, so that its first gradient is as long as the primary loss's.
       everywhere: its value is the mean over the pooled outputs of all trained parts, not that of the features alone.
+      after: an attacker who moves the weights first, with every second harmful row; the value is that of the others' features,
+        then. None is nobody.
     """
 
     value: Callable[[TaskPair], jax.Array]
     weight: float | None = None
     everywhere: bool = False
+    after: InnerAttack | None = None
 
 
 def check_weight(weight: float | None, argument: str) -> float | None:

@@ -78,3 +78,18 @@ def test_the_dependence_is_the_definition_and_lower_behind_its_map(pair):
 def test_a_weight_out_of_range_is_refused():
     with pytest.raises(InputError, match=r"^lambda_harmful: "):
         methods.best_response(lambda_harmful=-1.0)
+
+
+def test_an_attacker_who_fine_tunes_is_one_more_penalty():
+    plain, attacked = methods.best_response(fine_tuning_steps=4, fine_tuning_rates=(0.5,)).penalties
+    assert plain.after is None
+    assert attacked.after == (linear_share, 4, (0.5,))
+    assert attacked.weight == plain.weight
+
+
+@pytest.mark.parametrize(
+    "settings", [{"fine_tuning_steps": -1}, {"fine_tuning_rates": ()}, {"fine_tuning_rates": (0.0,)}]
+)
+def test_an_attacker_out_of_range_is_refused(settings):
+    with pytest.raises(InputError, match=f"^{next(iter(settings))}: "):
+        methods.best_response(**settings)
