@@ -31,6 +31,7 @@ from cimm_jax.measures.explained import BeforeAfter, Explained
 from cimm_jax.measures.groups import GroupedRatio, Mean
 from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
+from cimm_jax.measures.separability import Separable
 from cimm_jax.methods import Measured
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.numerics.spectra import Spectrum
@@ -293,6 +294,7 @@ def diagnose_record() -> DiagnoseRecord:
         ),
         outputs={name: _reached(0.8 - 0.2 * number) for number, name in enumerate(("features", "logits"))},
         network=_network(),
+        layers={name: Separable(100, 0.4, 0.5, 0.01, 0.1, 0.2) for name in ("layer3.0", "features")},
     )
 
 

@@ -7,6 +7,7 @@ from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import diagnose
 from cimm_jax.runs.records import DiagnoseRecord
+from cimm_jax.runs.separable_layers import separable_layers
 from cimm_jax.runs.subject import open_subject
 
 __all__ = ["run_diagnose"]
@@ -42,5 +43,6 @@ def run_diagnose(settings: Diagnose) -> None:
             diagnosis,
             outputs,
             subject.network_data,
+            separable_layers(subject, settings.seed),
         )
         deliver(folder, record, json=settings.json)

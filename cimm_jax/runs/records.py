@@ -1,6 +1,6 @@
 """What each command's `results.json` holds, typed. A reader gets these back, never a dictionary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
 from cimm_jax.measures.diagnosis import Diagnosis
 from cimm_jax.measures.measured import Measures
+from cimm_jax.measures.separability import Separable
 from cimm_jax.methods import Measured
 from cimm_jax.runs.codec import same
 from cimm_jax.runs.network_data import NetworkData
@@ -88,6 +89,7 @@ class DiagnoseRecord(Record):
       outputs: the best head on a network's features and on what its published head says of the harmful images, as in
         `LadderNetwork`; empty if there is no network, or no held-out harmful images.
       network: what features are made from; None if there is no network.
+      layers: how far the tasks can be told apart, by layer, "features" last; of data, there alone; empty without labels.
     """
 
     source: DataSource | NetworkSource
@@ -95,6 +97,7 @@ class DiagnoseRecord(Record):
     diagnosis: Diagnosis
     outputs: dict[str, Reached]
     network: NetworkData | None
+    layers: dict[str, Separable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
         *_undefended(found),
         *_protection(found),
         *_ridge_path(found),
+        *_layers(record),
         *([outputs_section({"as published": record.outputs})] if record.outputs else []),
         Section("Condition numbers of the budgets", [_ratios(found), Text(POLICIES, quiet=True)], folded=True),
         Section("Not measured", [Text(NOT_MEASURED)]),
@@ -45,6 +46,26 @@ def diagnose_part(record: DiagnoseRecord, folder: str = "") -> Part:
     ]
     title = f"Diagnosis of {record.source.title}: keep {record.names.primary}, block {record.names.harmful}"
     return Part(title, f"The pair is {found.verdict}.", status, sections, folder)
+
+
+def _layers(record: DiagnoseRecord) -> list[Section]:
+    if not record.layers:
+        return []
+    columns = ["features of", "linear head", "kernel head", "linear, erased", "kernel, erased", "shared with primary"]
+    groups = [
+        (place, [[found.linear, found.kernel, found.linear_left, found.kernel_left, found.shared]])
+        for place, found in record.layers.items()
+    ]
+    rows = max(found.rows for found in record.layers.values())
+    explained = (
+        f"Share of the harmful labels' variance that a head in closed form explains, on up to {rows} training rows, each label "
+        "said by the other rows alone; then behind a linear eraser, made on other rows, that keeps the covariance with the "
+        "primary labels. Shared: how much of what linear heads explain of the primary labels lies in the harmful directions. "
+        "What the eraser leaves to the kernel is left to trained blocks to remove (method best_response); what is shared is "
+        "what that may cost."
+    )
+    table = Table("What can be told apart", columns, groups)
+    return [Section("Where the harmful information is", [table, Text(explained, quiet=True)])]
 
 
 def _budgets(found: Diagnosis) -> Table:
