@@ -10,6 +10,7 @@ from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
+from cimm_jax.methods._sophon import sophon
 from cimm_jax.methods._sweep import Measured, sweep
 from cimm_jax.methods.protocol import Info, Method
 from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name
@@ -42,5 +43,6 @@ __all__ = [
     "pencil",
     "pencil_no_slower",
     "pencil_signal",
+    "sophon",
     "sweep",
 ]

@@ -14,6 +14,7 @@ from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
+from cimm_jax.methods._sophon import sophon
 from cimm_jax.methods.protocol import Method
 
 __all__ = ["BY_NAME", "KNOWN", "PRESETS", "REMOVING", "build_methods", "by_name"]
@@ -30,7 +31,12 @@ BY_NAME: dict[str, Callable[..., Method]] = {
 PRESETS: dict[str, Callable[..., Method]] = {"pencil_signal": pencil_signal, "pencil_no_slower": pencil_no_slower}
 """The same closed form with other defaults: it knows the labels."""
 
-REMOVING: dict[str, Callable[..., Method]] = {"erase": erase, "best_response": best_response, "hsic": hsic}
+REMOVING: dict[str, Callable[..., Method]] = {
+    "erase": erase,
+    "best_response": best_response,
+    "hsic": hsic,
+    "sophon": sophon,
+}
 """What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
 
 KNOWN = MappingProxyType({**BY_NAME, **PRESETS, **REMOVING})

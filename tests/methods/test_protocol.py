@@ -25,6 +25,7 @@ DIFFERENT = {
     "erase": {"keep": "covariance"},
     "best_response": {"lambda_harmful": 1.0},
     "hsic": {"lambda_harmful": None},
+    "sophon": {"fine_tuning_steps": 2},
 }
 
 
