@@ -1,11 +1,10 @@
 """`cimm diagnose`: can this pair be immunized at all?"""
 
-from rich.console import Console
-
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import diagnose
+from cimm_jax.progress import phase
 from cimm_jax.runs.records import DiagnoseRecord
 from cimm_jax.runs.subject import open_subject
 
@@ -19,7 +18,7 @@ def run_diagnose(settings: Diagnose) -> None:
     subject = open_subject(settings.source, settings.cache)
     with only_one_in(settings.out) as folder:
         pairs = subject.pairs()
-        with Console(stderr=True).status(f"decomposing {subject.title}"):
+        with phase(f"decomposing {subject.title}"):
             diagnosis = diagnose(
                 pairs["train"],
                 heldout=pairs.get("heldout"),
