@@ -89,9 +89,13 @@ def test_a_phase_on_a_terminal_is_no_log(capsys, terminal):
 
 
 def test_what_is_interrupted_says_where(capsys):
-    with pytest.raises(KeyboardInterrupt), progress_bar("sweep", 9) as told:
-        told(4)
-        raise KeyboardInterrupt
+    def interrupted():
+        with progress_bar("sweep", 9) as told:
+            told(4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert capsys.readouterr().err.splitlines()[-1] == "sweep: stopped, 4/9, 0:00:00 gone"
 
 

@@ -12,7 +12,7 @@ from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sweep import Measured, sweep
 from cimm_jax.methods.protocol import Info, Method
-from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name
+from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name, method_names
 from cimm_jax.methods.run import Immunized, immunize
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "ill_only",
     "imma",
     "immunize",
+    "method_names",
     "opt_kappa",
     "pencil",
     "pencil_no_slower",
