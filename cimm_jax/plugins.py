@@ -17,7 +17,7 @@ from typing import Any
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import read_regular
 
-__all__ = ["MARK", "MOST_BYTES", "factory", "find", "is_file", "loadable", "loaded", "names"]
+__all__ = ["MARK", "MOST_BYTES", "factory", "find", "is_file", "loadable", "loaded", "names", "warn"]
 
 MARK = ".py:"
 """Stands between the file and the name in it."""
@@ -118,7 +118,12 @@ def loadable(group: str, argument: str) -> Iterator[tuple[str, Any]]:
         try:
             yield name, find(group, name, argument, files=False)
         except InputError as error:
-            print(f"cimm: warning: {error}; it is left out", file=sys.stderr)
+            warn(error)
+
+
+def warn(error: InputError) -> None:
+    """Names on standard error what cannot be used, while the rest works."""
+    print(f"cimm: warning: {error}; it is left out", file=sys.stderr)
 
 
 def loaded() -> dict[str, str]:

@@ -75,7 +75,12 @@ def test_immunize_prints_the_verdict_and_writes_everything():
     assert (record.training, record.kept, record.network) == (None, None, None)
     assert load_file(folder / "theta.safetensors")["theta"].shape == (64, 64)
     assert f"To be published: {folder / 'theta.safetensors'}" in printed
-    assert {path.name for path in folder.iterdir()} == {"results.json", "immunize.png", "theta.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml",
+        "results.json",
+        "immunize.png",
+        "theta.safetensors",
+    }
 
 
 @pytest.mark.parametrize("arguments", [IMMUNIZE, DIAGNOSE], ids=lambda arguments: arguments[0])
@@ -138,7 +143,7 @@ def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture():
     assert len(front.slow_down) == len(front.harmful_left)
     assert record.names.primary == "digit 0 against digit 1"
     assert set(record.manifest.data_sha256) >= {"train.primary.x", "heldout.harmful.y"}
-    assert {path.name for path in folder.iterdir()} == {"results.json", "diagnose.png"}
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "results.json", "diagnose.png"}
 
 
 @pytest.mark.parametrize("methods", [TWO, pytest.param([], marks=pytest.mark.slow)], ids=["two methods", "all methods"])
@@ -155,7 +160,7 @@ def test_sweep_covers_ninety_pairs_and_every_method(methods):
         for judged in (measured.train, measured.heldout):
             assert judged.ratio.rir.shape == (90, 1)
             assert np.isfinite(judged.ratio.rir).all()
-    assert {path.name for path in folder.iterdir()} == {"results.json", "sweep.png"}
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "results.json", "sweep.png"}
 
 
 def test_an_interrupted_sweep_continues_and_ends_as_if_it_had_not_been(tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, SWEEP
 from cimm_jax import InputError
 from cimm_jax.commands import settings
 from cimm_jax.commands.cli import Command
+from cimm_jax.commands.config_file import read_config, write_config
 from cimm_jax.commands.delivery import command_line, manifest_of
 from cimm_jax.commands.settings import (
     Attack,
@@ -193,6 +194,13 @@ def test_the_command_line_shown_asks_for_the_same_run(made):
     assert manifest.settings == asdict(made), "with the default ones"
     assert (manifest.command_line, manifest.data_sha256) == (command_line(made), {"x": "5ad0"})
     assert {"cimm_jax", "jax", "python"} <= set(manifest.versions)
+
+
+@pytest.mark.parametrize("made", EVERYTHING, ids=command_line)
+def test_the_file_written_beside_the_results_asks_for_the_same_run(tmp_path, made):
+    default = type(made)()
+    path = write_config(tmp_path, manifest_of(made))
+    assert read_config(path, type(made)) == replace(made, out=default.out, json=default.json)
 
 
 def test_what_is_the_default_or_says_where_to_write_is_not_repeated():

@@ -203,5 +203,5 @@ def test_a_package_adds_data_sets_and_no_file_does(monkeypatch):
     equal(load_pair("flipped"), load_pair("digits"))
     with pytest.raises(InputError, match=r"^data: wrong needs to be a cimm_jax.data.DataSet, and is int$"):
         load_pair("wrong")
-    with pytest.raises(InputError, match="choose one of digits, .*, flipped, wrong"):
+    with pytest.raises(InputError, match=r"choose one of digits, .*, flipped, wrong"):
         load_pair("x.py:flipped")

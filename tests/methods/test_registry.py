@@ -80,7 +80,7 @@ def test_a_method_in_a_file_is_built_with_its_settings_beside_those_of_the_house
 
 
 def test_a_method_of_a_package_is_known_by_name_and_those_of_the_house_come_first(monkeypatch):
-    found = {"mine": lambda: methods.pencil(budget=3.0), "pencil": lambda: methods.imma()}
+    found = {"mine": lambda: methods.pencil(budget=3.0), "pencil": methods.imma}
     monkeypatch.setattr(plugins, "names", lambda group: tuple(found))
     monkeypatch.setattr(plugins, "find", lambda group, text, argument: found.get(text))
     assert methods.method_names() == (*methods.KNOWN, "mine")
