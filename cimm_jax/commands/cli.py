@@ -42,18 +42,19 @@ class Asked:
     """Model immunization: protect, and measure how much."""
 
     command: tyro.conf.OmitSubcommandPrefixes[Command]  # pyright: ignore
+    """What to do; cimm COMMAND --help says more."""
     version: settings.Flag = False
     """Print the version and nothing else."""
-    quiet: Everywhere = False  # pyright: ignore
+    quiet: Everywhere = False
     """Print no progress and no tables; errors and warnings are printed, and every file is written."""
-    verbose: Everywhere = False  # pyright: ignore
+    verbose: Everywhere = False
     """Print also what is run with which versions on which device, and where in the code an error came from."""
 
     @property
     def level(self) -> Level:
         """How much is to be said; raises `InputError` if both were asked for."""
         if self.quiet and self.verbose:
-            raise InputError("--quiet: and --verbose were both given; give one of them")
+            raise InputError("--quiet: --verbose was given as well; give one of them")
         return Level.QUIET if self.quiet else Level.VERBOSE if self.verbose else Level.NORMAL
 
 
@@ -92,7 +93,7 @@ def _asked(words: list[str]) -> Asked:
 _AS_ONE: Any = {"prog": "cimm", "config": (tyro.conf.OmitArgPrefixes,)}
 
 
-def _read(words: list[str], **default: Asked) -> Asked:
+def _read(words: list[str], **default: Any) -> Asked:
     return tyro.cli(Asked, **_AS_ONE, args=words, **default)
 
 

@@ -9,6 +9,7 @@ from cimm_jax import data, networks, plugins
 from cimm_jax.attacks import PREPARATIONS, SOLVERS, catalogue, known_optimizers
 from cimm_jax.attacks.optimizers import about
 from cimm_jax.commands.settings import OWN, List
+from cimm_jax.data import registry as data_registry
 from cimm_jax.errors import InputError, printable
 from cimm_jax.methods import KNOWN
 from cimm_jax.methods import registry as methods_registry
@@ -50,7 +51,7 @@ def _heads() -> Iterator[tuple[str, str]]:
 
 def _data() -> Iterator[tuple[str, str]]:
     yield from ((known.name, known.description) for known in data.DATA_SETS)
-    for name, added in plugins.loadable(data.registry.GROUP, "data"):
+    for name, added in plugins.loadable(data_registry.GROUP, "data"):
         yield name, getattr(added, "description", "")
 
 
