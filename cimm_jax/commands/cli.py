@@ -79,13 +79,15 @@ def _asked(words: list[str]) -> Asked:
     """What a command line asks for, the settings of its file below its own; raises `InputError` for a bad file."""
     if not any(word.startswith("--config") for word in words):
         return _read(words)
-    # A switch that the file turns on has a flag that turns it off again, which is not known before the file is read.
+    # A switch that the file turns on has a flag that turns it off instead, which is not known before the file is read.
     asked, _ = tyro.cli(Asked, **_AS_ONE, args=words, return_unknown_args=True)
     path = getattr(asked.command, "config", None)
     if not isinstance(path, Path):
         return _read(words)
     from_file = read_config(path, type(asked.command))
-    asked = _read(words, default=replace(asked, command=from_file))
+    on = {f"--{name.replace('_', '-')}" for name, value in vars(from_file).items() if value is True}
+    words = [word for word in words if word.replace("_", "-") not in on]
+    asked = _read(words, default=Asked(from_file))
     # The run is what its settings say, wherever they were written.
     return replace(asked, command=replace(asked.command, config=None))
 

@@ -42,6 +42,8 @@ def run_report(settings: Report) -> None:
         together = summarise(records)
         card = model_card(records, together, parts)
         page = to_html(together, parts, card, cimm_jax.__version__)
+    if settings.tables is not None:
+        output_folder(settings.tables, "--tables")
     with only_one_in(settings.out) as folder:
         files = {
             "page": str(write_whole(folder / "report.html", page)),
@@ -70,8 +72,7 @@ def run_report(settings: Report) -> None:
 
 
 def _write_tables(folder: Path, parts: Sequence[Part]) -> Path:
-    """Writes every table in both forms; raises `InputError` if the folder cannot be written."""
-    output_folder(folder, "--tables")
+    """Writes every table in both forms; raises `UnwritableError` as `write_whole`."""
     for name, content in table_files(parts).items():
         write_whole(folder / name, content, "--tables")
     return folder

@@ -45,6 +45,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path, asked)
     assert asked("immunize", "--steps", "300", *config, "--seed", "0", "--no-json") == replace(
         expected, steps=300, seed=0, json=False
     ), "also where a flag gives the default"
+    assert asked("immunize", *config, "--json", "--quiet") == expected, "switches that are on already"
     assert asked("immunize", *config, "--batch-size", "None").batch_size is None
     path.write_text('runs = ["a", "b"]\nattackers = ["adam"]\nattack-rates = [1, 0.5]\n')
     found = Attack(runs=(Path("a"), Path("b")), attackers=("adam",), attack_rates=(1.0, 0.5))

@@ -115,6 +115,7 @@ def test_tables_that_cannot_be_written_are_one_line(tmp_path, folders, capsys, n
     words = ["report", str(folders["attack"]), "--out", str(tmp_path / "out"), "--tables", str(tmp_path / "file")]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.startswith(f"cimm: --tables: cannot write to {tmp_path / 'file'} (")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_report_replaces_the_first(tmp_path, folders, no_pictures):
