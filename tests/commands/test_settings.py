@@ -1,5 +1,7 @@
 """What can be asked: settings of another kind of run are refused, methods get their own, command lines ask for the same run."""
 
+import ast
+import re
 import shlex
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import tyro
 from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, SWEEP
 
+import cimm_jax
 from cimm_jax import InputError
 from cimm_jax.commands import settings
 from cimm_jax.commands.cli import Command
@@ -18,6 +21,7 @@ from cimm_jax.commands.settings import (
     Attack,
     Diagnose,
     Immunize,
+    List,
     Report,
     Reproduce,
     Sweep,
@@ -216,6 +220,33 @@ def test_a_report_does_not_go_where_runs_go_and_defaults_are_the_documented_ones
         ("1", "10", "100", "keep"),
     )
     assert Reproduce("table1").seed == 0
+
+
+FLAGS = {"--help", "--version", "--quiet", "--verbose", "--tyro-print-completion"} | {
+    f"--{field.name.replace('_', '-')}"
+    for kind in (Attack, Diagnose, Immunize, List, Report, Reproduce, Sweep)
+    for field in fields(kind)
+}
+ROOT = Path(cimm_jax.__file__).parents[1]
+
+
+def flags_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b(?![(-])", text))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cimm_jax").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_the_program_says_names_flags_that_exist(path):
+    constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+    assert {flag for text in constants if isinstance(text, str) for flag in flags_in(text)} <= FLAGS
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_the_commands_in_the_documents_have_flags_that_exist(path):
+    text = path.read_text().replace("\\\n", " ")
+    commands = re.findall(r"^cimm [^#\n]*|`cimm [^`]*`", text, flags=re.MULTILINE)
+    assert {flag for command in commands for flag in flags_in(command)} <= FLAGS
 
 
 @pytest.mark.parametrize(
