@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from cimm_jax.files import reason_of
 from cimm_jax.runs.manifest import versions
 from cimm_jax.verbosity import Level, at_level, level
 
-__all__ = ["RESUMED", "Asked", "Command", "main"]
+__all__ = ["POSITIONAL", "RESUMED", "Asked", "Command", "main"]
 
 Command = (
     Annotated[settings.Attack, tyro.conf.subcommand("attack")]
@@ -31,6 +31,9 @@ Command = (
     | Annotated[settings.Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[settings.Sweep, tyro.conf.subcommand("sweep")]
 )
+
+POSITIONAL = ("runs", "what")
+"""Settings that have no flag."""
 
 RESUMED = "what was finished and saved is not done again when the same command is given again"
 
@@ -72,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         with at_level(asked.level):
             return _answered(asked.command)
     except InputError as error:  # in what says what to do
-        return _refused(error)
+        return _refused(str(error), error)
 
 
 def _asked(words: list[str]) -> Asked:
@@ -103,7 +106,7 @@ def _answered(command: Any) -> int:
     try:
         _run(command)
     except InputError as error:
-        return _refused(error)
+        return _refused(_as_typed(str(error), command), error)
     except BrokenPipeError:  # whoever read what is printed has heard enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
@@ -119,11 +122,18 @@ def _answered(command: Any) -> int:
     return 0
 
 
-def _refused(error: InputError) -> int:
+def _refused(told: str, error: InputError) -> int:
     if level() is Level.VERBOSE:
         traceback.print_exception(error)
-    print(f"cimm: {error}", file=sys.stderr)
+    print(f"cimm: {told}", file=sys.stderr)
     return 2
+
+
+def _as_typed(message: str, command: Any) -> str:
+    """A message about a setting with the flag that people typed, where Python's argument has other dashes."""
+    name, colon, rest = message.partition(":")
+    flags = {known.name for known in fields(command)} - {*POSITIONAL}
+    return f"--{name.replace('_', '-')}:{rest}" if colon and name in flags else message
 
 
 def _stopped(told: str = "") -> int:

@@ -18,7 +18,7 @@ from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
 from cimm_jax.data import DATA_SETS, DigitKind, data_names
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, naming
 from cimm_jax.methods import (
     BY_NAME,
     PRESETS,
@@ -301,7 +301,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
         given = {name: value for name, value in weights.items() if value is not None}
         given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])
-        return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
+        with naming("no_rotate", "rotate"):
+            return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
 
 
 @dataclass(frozen=True)
@@ -339,11 +340,12 @@ class Sweep(EraseSettings, PencilSettings, Common):
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         hessian = _hessian(self.hessian if self.hessian == "batch" else None)
-        return build_methods(
-            self.methods,
-            {**self.pencil_settings(), **self.erase_settings(), **hessian},
-            _defaults(self.step_length, self.methods),
-        )
+        with naming("methods", "method"), naming("no_rotate", "rotate"):
+            return build_methods(
+                self.methods,
+                {**self.pencil_settings(), **self.erase_settings(), **hessian},
+                _defaults(self.step_length, self.methods),
+            )
 
 
 @dataclass(frozen=True)
@@ -450,7 +452,8 @@ class Attack(EraseSettings, PencilSettings, Common):
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         names = (*BY_NAME, *PRESETS) if self.methods is None else self.methods
         given = {**self.pencil_settings(), **self.erase_settings(), **_hessian(self.hessian)}
-        return build_methods(names, given, _defaults(self.step_length, names))
+        with naming("methods", "method"), naming("no_rotate", "rotate"):
+            return build_methods(names, given, _defaults(self.step_length, names))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_the_quiet_print_nothing_and_write_everything(made, tmp_path, capfd):
     assert (tmp_path / "immunize.png").exists()
     assert level() is Level.NORMAL, "the next command says as much as ever"
     assert cli.main(["immunize", "--method", "nonsense", "--quiet"]) == 2
-    assert capfd.readouterr().err.startswith("cimm: method: 'nonsense' is unknown")
+    assert capfd.readouterr().err.startswith("cimm: --method: 'nonsense' is unknown")
 
 
 def test_the_quiet_who_ask_for_json_get_it(made, tmp_path, capfd):
@@ -73,7 +73,7 @@ def test_the_verbose_say_what_is_run_and_where_an_error_came_from(made, tmp_path
     lines = capfd.readouterr().err.splitlines()
     assert "Traceback (most recent call last):" in lines
     assert any("registry.py" in line for line in lines)
-    assert lines[-1].startswith("cimm: method: 'nonsense' is unknown")
+    assert lines[-1].startswith("cimm: --method: 'nonsense' is unknown")
 
 
 def test_quiet_and_verbose_contradict_each_other(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,17 +66,17 @@ number = 4
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
-        (None, "fine", "method: FILE cannot be read (No such file or directory); give FILE.py:NAME"),
-        (OWN, "nobody", "method: FILE has no 'nobody'; it has fine, no_method"),
-        (OWN + "\nraise RuntimeError('not\\ntoday')", "fine", "method: FILE cannot be imported (RuntimeError: not)"),
-        (OWN, "no_method", "method: FILE:no_method needs to return a cimm_jax.methods.Method, and returned int"),
+        (None, "fine", "FILE cannot be read (No such file or directory); give FILE.py:NAME"),
+        (OWN, "nobody", "FILE has no 'nobody'; it has fine, no_method"),
+        (OWN + "\nraise RuntimeError('not\\ntoday')", "fine", "FILE cannot be imported (RuntimeError: not)"),
+        (OWN, "no_method", "FILE:no_method needs to return a cimm_jax.methods.Method, and returned int"),
         (
             OWN,
             "number",
-            "method: FILE:number needs to be a function that returns a cimm_jax.methods.Method, and is int",
+            "FILE:number needs to be a function that returns a cimm_jax.methods.Method, and is int",
         ),
-        ("def fine(a): pass", "fine", "method: FILE:fine cannot make a cimm_jax.methods.Method (TypeError: "),
-        (OWN, "", "method: FILE has no ''"),
+        ("def fine(a): pass", "fine", "FILE:fine cannot make a cimm_jax.methods.Method (TypeError: "),
+        (OWN, "", "FILE has no ''"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(tmp_path, capsys, text, name, said):
@@ -85,16 +86,16 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(tmp_path, cap
     for verb in (["immunize", "--method"], ["sweep", "--methods", "pencil"], ["attack", "--methods", "pencil"]):
         assert cli.main([*verb, f"{path}:{name}", "--out", str(tmp_path / "out")]) == 2
         printed = capsys.readouterr()
-        assert printed.err.startswith(f"cimm: {said.replace('FILE', str(path), 1)}")
+        assert printed.err.startswith(f"cimm: --{verb[1].removeprefix('--')}: {said.replace('FILE', str(path), 1)}")
         assert (len(printed.err.splitlines()), printed.out) == (1, "")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_setting_that_an_own_method_lacks_is_refused(tmp_path, capsys):
     assert cli.main(["immunize", "--method", f"{FILE}:easy", "--budget", "3", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == f"cimm: budget: is no setting of {FILE}:easy; leave it out\n"
+    assert capsys.readouterr().err == f"cimm: --budget: is no setting of {FILE}:easy; leave it out\n"
     assert cli.main(["immunize", "--method", f"{FILE}:easy", "--ridge", "-1", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "cimm: ridge: needs a positive number, got -1.0\n"
+    assert capsys.readouterr().err == "cimm: --ridge: needs a positive number, got -1.0\n"
 
 
 @pytest.mark.slow
@@ -102,7 +103,8 @@ def test_the_example_package_is_built_installed_and_found_and_a_broken_one_hurts
     """As people do it: pip installs the folder, and the command knows its names."""
     target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
-    subprocess.run([*pip, str(EXAMPLE)], check=True, timeout=300)
+    shutil.copytree(EXAMPLE, tmp_path / "source")  # setuptools builds where the source is
+    subprocess.run([*pip, str(tmp_path / "source")], check=True, timeout=300)
     broken = target / "broken-1.dist-info"
     broken.mkdir()
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")

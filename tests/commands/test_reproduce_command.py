@@ -151,7 +151,7 @@ def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["table1"], "data_dir"),
+        (["table1"], "--data-dir"),
         (["table1", "--data-dir", "EMPTY"], "house_prices"),
         (["table2", "--data-dir", "EMPTY"], "mnist"),
         (["table2", "--data-dir", "EMPTY", "--rows", "0"], "rows"),
