@@ -129,7 +129,7 @@ def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs,
     assert all(found["primary alone", one] == found["undefended", one] for of, one in found if of == "undefended")
     assert "trained on the primary task alone" in capsys.readouterr().out
     assert climb(inputs, tmp_path / "out", run / "map", primary_alone=tmp_path / "none", rungs="1") == 2
-    assert "primary_alone: " in capsys.readouterr().err
+    assert "--primary-alone: " in capsys.readouterr().err
 
 
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):

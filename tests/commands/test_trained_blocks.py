@@ -195,7 +195,7 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (
             ["--step-length", "7"],
             {},
-            "step_length: is a setting of data sets or maps of a network (--model), not of trained blocks",
+            "--step-length: is a setting of data sets or maps of a network (--model), not of trained blocks",
         ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
         (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),
@@ -216,7 +216,7 @@ def test_training_settings_need_a_cut_and_a_network(inputs, tmp_path, capsys):
     assert immunize_map(inputs, tmp_path, "--epochs", "2") == 2
     assert "epochs: is a setting of trained blocks (--train-from), not of maps of a network" in capsys.readouterr().err
     assert cli.main(["immunize", "--train-from", CUT, "--out", str(tmp_path)]) == 2
-    assert "train_from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
+    assert "--train-from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
 
 
 def test_training_that_kills_the_features_says_so(inputs, tmp_path, capsys):
