@@ -25,7 +25,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from cimm_jax import methods
 from cimm_jax.closed_form.limits import pair_limit
@@ -33,6 +32,7 @@ from cimm_jax.data import DigitKind, load_digit_images, load_pair, sweep_splits
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.measures.diagnosis import alignment
+from cimm_jax.progress import phase
 from cimm_jax.resuming import MadeBy
 from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs
 from cimm_jax.views.render.picture import png_bytes
@@ -118,7 +118,7 @@ def _log_rir(path: Path, name: str, split: SplitPair, settings: argparse.Namespa
         return np.asarray(former["log_rir"], float)
     method = METHODS[name]()
     start = time.perf_counter()
-    with Console(stderr=True).status(f"{path.stem}: {len(split.train.primary.x)} pairs"):
+    with phase(f"{path.stem}: {len(split.train.primary.x)} pairs"):
         measured = methods.sweep(
             {name: method},
             jax.tree.map(jnp.asarray, split),

@@ -25,13 +25,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from cimm_jax import attacks
 from cimm_jax.attacks import UNDEFENDED, Operator, linear_probe, log_spaced_steps
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
+from cimm_jax.progress import phase
 from cimm_jax.tasks import SplitPair, SplitTask
 from cimm_jax.views.render.picture import png_bytes
 from cimm_jax.views.render.terminal import print_table
@@ -53,10 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         "House Prices": load_pair("house_prices", data_dir=settings.data_dir / "house_prices"),
         "MNIST, 0v1 and 2v3": load_pair("mnist", data_dir=settings.data_dir / "mnist", rows=settings.rows),
     }
-    console = Console(stderr=True)
     curves = {}
     for name, split in pairs.items():
-        with console.status(name):
+        with phase(name):
             curves[name] = _curves(split, settings, batch_size=BATCH if name.startswith("MNIST") else None)
     records = log_spaced_steps(STEPS)
     results = {"settings": {key: str(value) for key, value in vars(settings).items()}, "records": records}

@@ -24,13 +24,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 
 from cimm_jax import methods
 from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.data import load_pair
 from cimm_jax.files import output_folder, write_json
 from cimm_jax.methods import Method
+from cimm_jax.progress import phase
 from cimm_jax.resuming import MadeBy
 from cimm_jax.tasks import SplitPair
 from cimm_jax.views.render.terminal import print_table
@@ -49,11 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     folder = output_folder(settings.out)
     split = jax.tree.map(jnp.asarray, load_pair("house_prices", data_dir=settings.data_dir / "house_prices"))
     made_by = {key: getattr(settings, key) for key in ("seed", "seeds", "steps")}
-    console, found = Console(stderr=True), {}
+    found = {}
     for name, (method, batch_size) in _rows().items():
         saved = MadeBy(folder / f"{name.replace(' ', '-')}.json", made_by)
         if (runs := saved.read()) is None:
-            with console.status(name):
+            with phase(name):
                 runs = _runs(method, batch_size, split, settings)
             saved.write(runs)
         found[name] = runs

@@ -37,7 +37,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from cimm_jax import attacks
 from cimm_jax.attacks import UNDEFENDED
@@ -48,6 +47,7 @@ from cimm_jax.measures.groups import groups_by_policy
 from cimm_jax.methods import HessianFrom
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.threads import blas_threads_for
+from cimm_jax.progress import phase
 from cimm_jax.resuming import Checkpoint, MadeBy
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import MapDefence, undefended
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     folder = output_folder(settings.out / settings.config)
     subject = subject_of(configuration, settings)
     check_same_inputs(folder, subject.network_data)
-    console, found = Console(stderr=True), {}
+    found = {}
     with blas_threads_for(subject.features):
         tasks = {
             task: attacked_task(features, losses.squared)
@@ -158,11 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         for name in settings.methods:
             for seed in range(settings.seed, settings.seed + (settings.seeds if name in SEEDED else 1)):
                 label = f"{name}-{seed}"
-                with console.status(label):
+                with phase(label):
                     defence = _defence(name, seed, subject, folder / label, settings)
                     figures = _figures(defence, subject, tasks, folder / f"{label}.json", settings, seed)
                 found.setdefault(name, []).append(figures)
-                console.print(f"{label}: done", highlight=False)
     results = {
         "config": dataclasses.asdict(configuration),
         "attack_steps": settings.attack_steps,

@@ -15,6 +15,7 @@ from cimm_jax.attacks.catalogue import (
     STANDARD,
     UNDO,
     Operator,
+    solver_names,
     standard_names,
     standard_operators,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "ridge_probe",
     "slow_down",
     "slow_down_gap",
+    "solver_names",
     "standard_names",
     "standard_operators",
     "standardised",

@@ -21,7 +21,7 @@ _HALVINGS = tuple(0.5**power for power in range(8))
 
 
 def newton(*, steps: int = 1000, loss: losses.Loss = losses.squared, record_at: Sequence[int] | None = None) -> Attack:
-    """An attacker that takes Newton steps; the rate is not used. The squared loss is done after one.
+    """An attacker who takes Newton steps; the rate is not used. The squared loss is done after one.
 
     The Hessian is that of the whitened features U of F = U S V^T, which no linear map of the features changes. Logistic
     steps are halved until the loss falls, and end after 12.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cimm_jax import plugins
 from cimm_jax.attacks._linear_probe import QUADRATIC_ONLY, linear_probe
 from cimm_jax.attacks._newton import newton
 from cimm_jax.attacks.adaptive import normal_equations, standardised, undone, whitened
@@ -26,11 +27,13 @@ __all__ = [
     "ADAPTIVE",
     "AFFORDABLE",
     "GRADIENT",
+    "GROUP",
     "PREPARATIONS",
     "SOLVERS",
     "STANDARD",
     "UNDO",
     "Operator",
+    "solver_names",
     "standard_names",
     "standard_operators",
 ]
@@ -78,6 +81,9 @@ AFFORDABLE = (
 SOLVERS: dict[str, Callable[..., Attack]] = {"newton": newton, "normal equations": normal_equations}
 """Attackers who need no optimizer, called with `steps`, `loss` and `record_at`. A new one is a file, and a line here."""
 
+GROUP = "cimm_jax.attackers"
+"""Entry points under which packages add attackers: functions like those of `SOLVERS`."""
+
 PREPARATIONS = ("standardise", "whiten", "whiten K (the K strongest directions)", "undo the map", "random start")
 """What may stand before a solver or an optimizer and a +."""
 
@@ -113,6 +119,11 @@ class Operator:
     def __post_init__(self):
         if not self.rates or not all(0 < rate < float("inf") for rate in self.rates):
             raise InputError(f"rates: {self.name} needs positive finite learning rates, got {self.rates}")
+
+
+def solver_names() -> tuple[str, ...]:
+    """Attackers who need no optimizer: those of the house, and of packages that are installed."""
+    return tuple(dict.fromkeys((*SOLVERS, *plugins.names(GROUP))))
 
 
 def standard_names(
@@ -152,8 +163,9 @@ def standard_operators(
     The same settings give the same operators again, which a sweep has compiled already.
 
     Args:
-      names: an optimizer (`optimizers.known_optimizers`), `newton` or `normal equations`, alone or prepared, as in
-        "standardise + adam": standardise, whiten, whiten 16 (the strongest directions), undo the map, random start.
+      names: an optimizer (`optimizers.known_optimizers`), one of `solver_names` or `FILE.py:NAME`, a function in a Python file
+        like those of `SOLVERS`; alone or prepared, as in "standardise + adam": standardise, whiten, whiten 16 (the strongest
+        directions), undo the map, random start.
       steps: steps of each attack.
       rates: how many learning rates an operator is tried at, or the rates themselves.
       schedules: courses of the rate; each optimizer with a rate is tried with every one.
@@ -161,7 +173,7 @@ def standard_operators(
       record_at: as in `linear_probe`.
 
     Raises:
-      InputError: if a name is unknown, nothing is asked for, or a number is out of range.
+      InputError: if a name is unknown, nothing is asked for, a number is out of range, or a file or package cannot be used.
     """
     if not names:
         raise InputError("attackers: is empty; give at least one")
@@ -172,12 +184,23 @@ def standard_operators(
     courses = tuple(Schedule(name) for name in schedules)
     tried = rates if isinstance(rates, int) else tuple(rates)
     recorded = None if record_at is None else tuple(record_at)
-    return tuple(operator for name in names for operator in _by_name(name, courses, tried, steps, loss, recorded))
+    return tuple(
+        operator for name in names for operator in _by_name(name, _own(name), courses, tried, steps, loss, recorded)
+    )
+
+
+def _own(name: str) -> Callable[..., Attack] | None:
+    """The function that somebody added under the last part of a name; None if the house has it, or nobody."""
+    solver = name.rpartition("+")[2].strip()
+    if solver in (*SOLVERS, *known_optimizers()):
+        return None
+    return plugins.factory(GROUP, solver, "attackers", callable, "an attack, (key, target, rate) -> Trace")
 
 
 @lru_cache(maxsize=1024)
 def _by_name(
     name: str,
+    own: Callable[..., Attack] | None,
     schedules: tuple[Schedule, ...],
     rates: int | tuple[float, ...],
     steps: int,
@@ -188,16 +211,18 @@ def _by_name(
     recorded = check_records(record_at, steps)
     *preparation, solver = (part.strip() for part in name.split("+"))
     prepared = preparation[0] if preparation else ""
-    if solver not in (*SOLVERS, *known_optimizers()) or len(preparation) > 1:
-        known = ", ".join((*SOLVERS, *known_optimizers()))
+    solves = own or SOLVERS.get(solver)
+    if (solves is None and solver not in known_optimizers()) or len(preparation) > 1:
+        known = ", ".join((*solver_names(), *known_optimizers()))
         raise InputError(
-            f"attackers: {name!r} is unknown; choose of {known}, alone or after one of {', '.join(PREPARATIONS)} and a +"
+            f"attackers: {name!r} is unknown; choose of {known} or give FILE.py:NAME, alone or after one of "
+            f"{', '.join(PREPARATIONS)} and a +"
         )
     starts_at_random = prepared == "random start"
-    if solver in SOLVERS:
+    if solves is not None:
         if starts_at_random:
             raise InputError(f"attackers: {solver} has no start, got {name!r}; leave it out")
-        attack = _prepared(prepared, SOLVERS[solver](**whole), name)
+        attack = _prepared(prepared, solves(**whole), name)
         return (Operator(name, attack, random=False, adaptive=True, loss=loss, records=recorded),)
     trait = {
         "rates": _grid(solver, rates) if has_rate(solver) else (1.0,),

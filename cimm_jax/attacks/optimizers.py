@@ -19,6 +19,7 @@ __all__ = [
     "SCHEDULES",
     "WITHOUT_RATE",
     "Schedule",
+    "about",
     "build",
     "check_optimizer",
     "commutes_with_rotations",
@@ -36,6 +37,19 @@ IN_UNITS_OF_CURVATURE = {
 
 WITHOUT_RATE = ("line_search", "inverse_smoothness", "optimal_constant", "conjugate_gradient", "lbfgs")
 """Exact line search (Eq. 16), constant steps 1 / L and 2 / (L + mu), conjugate gradient, L-BFGS."""
+
+_OWN = {
+    "gd": "Gradient descent; the rate is in units of 1 / L.",
+    "sgd": "Gradient descent on minibatches; the rate is in units of 1 / L.",
+    "momentum": "Gradient descent with momentum 0.9; the rate is in units of 1 / L.",
+    "nesterov": "Gradient descent with Nesterov's momentum 0.9; the rate is in units of 1 / L.",
+    "line_search": "Gradient descent with exact line search (Eq. 16 of the paper).",
+    "inverse_smoothness": "Gradient descent with constant steps 1 / L.",
+    "optimal_constant": "Gradient descent with constant steps 2 / (L + mu).",
+    "conjugate_gradient": "Conjugate gradient.",
+    "lbfgs": "L-BFGS with a line search.",
+}
+"""What those are that are not optax's by their names."""
 
 _NOT_OPTIMIZERS = {"lbfgs", "sgd", "noisy_sgd", "dpsgd"}
 _WITHOUT_SCHEDULE = {"optimistic_adam", "rprop", "sm3"}
@@ -72,6 +86,11 @@ SCHEDULES = ("constant", "cosine", "warmup")
 def known_optimizers() -> tuple[str, ...]:
     """Every name that `linear_probe` takes."""
     return tuple(sorted({*IN_UNITS_OF_CURVATURE, *WITHOUT_RATE, *_from_optax()}))
+
+
+def about(name: str) -> str:
+    """One of `known_optimizers` in a line; those of optax as their docstrings begin."""
+    return _OWN[name] if name in _OWN else (inspect.getdoc(_from_optax()[name]) or "").partition("\n")[0]
 
 
 def check_optimizer(name: str) -> None:

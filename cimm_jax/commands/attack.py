@@ -7,7 +7,7 @@ from functools import partial
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import FRESH, LADDER, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, Attack, refuse_foreign
-from cimm_jax.errors import check_count
+from cimm_jax.errors import check_count, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
 from cimm_jax.numerics import losses
@@ -86,13 +86,15 @@ def _operators(
     check_attackers(settings.attackers or (), runs)
     loss = getattr(losses, settings.loss or "squared")
     maps = all(record.training is None for record in runs.values())
-    return attacks.standard_operators(
-        settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
-        steps=1000 if settings.attack_steps is None else settings.attack_steps,
-        rates=settings.attack_rates or (9 if settings.rates is None else settings.rates),
-        schedules=settings.schedules or ("constant",),
-        loss=loss,
-    )
+    rates = "rates" if settings.attack_rates is None else "attack_rates"
+    with naming("attack_steps", "steps"), naming("schedules", "schedule"), naming(rates, "rates"):
+        return attacks.standard_operators(
+            settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
+            steps=1000 if settings.attack_steps is None else settings.attack_steps,
+            rates=settings.attack_rates or (9 if settings.rates is None else settings.rates),
+            schedules=settings.schedules or ("constant",),
+            loss=loss,
+        )
 
 
 def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cimm_jax.commands.delivery import deliver
 from cimm_jax.commands.settings import Attack
+from cimm_jax.errors import naming
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.ladder import FOLDER, LadderSettings, climb
 from cimm_jax.runs.ladder_tuning import TuningSettings
@@ -20,7 +21,8 @@ GOES_ON = "attackers that were finished are not run again when the same command 
 
 def ladder_settings(settings: Attack, seeds: int) -> LadderSettings:
     """How the ladder is climbed; raises `InputError` for what cannot be asked."""
-    tuning = TuningSettings() if settings.tuning_steps is None else TuningSettings(steps=settings.tuning_steps)
+    with naming("tuning_steps", "steps"):
+        tuning = TuningSettings() if settings.tuning_steps is None else TuningSettings(steps=settings.tuning_steps)
     asked = LadderSettings(
         images_a_class=settings.images_a_class,
         seeds=seeds,

@@ -2,28 +2,63 @@
 
 import os
 import sys
+import traceback
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
+import cimm_jax
 from cimm_jax import interruption
 from cimm_jax.commands import settings
+from cimm_jax.commands.config_file import read_config
+from cimm_jax.commands.delivery import command_line
 from cimm_jax.errors import InputError
 from cimm_jax.files import reason_of
+from cimm_jax.runs.manifest import versions
+from cimm_jax.verbosity import Level, at_level, level
 
-__all__ = ["RESUMED", "Command", "main"]
+__all__ = ["POSITIONAL", "RESUMED", "Asked", "Command", "main"]
 
 Command = (
     Annotated[settings.Attack, tyro.conf.subcommand("attack")]
     | Annotated[settings.Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[settings.Immunize, tyro.conf.subcommand("immunize")]
+    | Annotated[settings.List, tyro.conf.subcommand("list")]
     | Annotated[settings.Report, tyro.conf.subcommand("report")]
     | Annotated[settings.Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[settings.Sweep, tyro.conf.subcommand("sweep")]
 )
 
+POSITIONAL = ("runs", "what")
+"""Settings that have no flag."""
+
 RESUMED = "what was finished and saved is not done again when the same command is given again"
+
+Everywhere = tyro.conf.CascadeSubcommandArgs[settings.Flag]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Model immunization: protect, and measure how much."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[Command]  # pyright: ignore
+    """What to do; cimm COMMAND --help says more."""
+    version: settings.Flag = False
+    """Print the version and nothing else."""
+    quiet: Everywhere = False
+    """Print no progress and no tables; errors and warnings are printed, and every file is written."""
+    verbose: Everywhere = False
+    """Print also what is run with which versions on which device, and where in the code an error came from."""
+
+    @property
+    def level(self) -> Level:
+        """How much is to be said; raises `InputError` if both were asked for."""
+        if self.quiet and self.verbose:
+            raise InputError("--quiet: --verbose was given as well; give one of them")
+        return Level.QUIET if self.quiet else Level.VERBOSE if self.verbose else Level.NORMAL
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,14 +66,47 @@ def main(arguments: list[str] | None = None) -> int:
 
     It is 0, 2 for input that cannot be used and files that cannot be read or written, 130 for Ctrl-C and 143 for SIGTERM.
     """
-    asked = tyro.cli(
-        Command, prog="cimm", description="Model immunization: protect, and measure how much.", args=arguments
-    )  # pyright: ignore
+    words = sys.argv[1:] if arguments is None else arguments
+    if "--version" in words:
+        print(f"cimm {cimm_jax.__version__}")
+        return 0
     try:
-        _run(asked)
+        asked = _asked(words)
+        with at_level(asked.level):
+            return _answered(asked.command)
+    except InputError as error:  # in what says what to do
+        return _refused(str(error), error)
+
+
+def _asked(words: list[str]) -> Asked:
+    """What a command line asks for, the settings of its file below its own; raises `InputError` for a bad file."""
+    if not any(word.startswith("--config") for word in words):
+        return _read(words)
+    # A switch that the file turns on has a flag that turns it off instead, which is not known before the file is read.
+    asked, _ = tyro.cli(Asked, **_AS_ONE, args=words, return_unknown_args=True)
+    path = getattr(asked.command, "config", None)
+    if not isinstance(path, Path):
+        return _read(words)
+    from_file = read_config(path, type(asked.command))
+    on = {f"--{name.replace('_', '-')}" for name, value in vars(from_file).items() if value is True}
+    words = [word for word in words if word.replace("_", "-") not in on]
+    asked = _read(words, default=Asked(from_file))
+    # The run is what its settings say, wherever they were written.
+    return replace(asked, command=replace(asked.command, config=None))
+
+
+_AS_ONE: Any = {"prog": "cimm", "config": (tyro.conf.OmitArgPrefixes,)}
+
+
+def _read(words: list[str], **default: Any) -> Asked:
+    return tyro.cli(Asked, **_AS_ONE, args=words, **default)
+
+
+def _answered(command: Any) -> int:
+    try:
+        _run(command)
     except InputError as error:
-        print(f"cimm: {error}", file=sys.stderr)
-        return 2
+        return _refused(_as_typed(str(error), command), error)
     except BrokenPipeError:  # whoever read what is printed has heard enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
@@ -54,10 +122,34 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _refused(told: str, error: InputError) -> int:
+    if level() is Level.VERBOSE:
+        traceback.print_exception(error)
+    print(f"cimm: {told}", file=sys.stderr)
+    return 2
+
+
+def _as_typed(message: str, command: Any) -> str:
+    """A message about a setting with the flag that people typed, where Python's argument has other dashes."""
+    name, colon, rest = message.partition(":")
+    flags = {known.name for known in fields(command)} - {*POSITIONAL}
+    return f"--{name.replace('_', '-')}:{rest}" if colon and name in flags else message
+
+
 def _stopped(told: str = "") -> int:
     interruption.end()
     print(f"cimm: {interruption.word()}; {told or RESUMED}", file=sys.stderr)
     return interruption.status()
+
+
+def _say_what_runs(asked: Any) -> None:
+    import jax
+
+    said = [command_line(asked)] if isinstance(asked, settings.Common) else []
+    said.append(", ".join(f"{name} {version}" for name, version in versions().items()))
+    said.append(f"on {', '.join(str(device) for device in jax.devices())}")
+    for line in said:
+        print(f"cimm: {line}", file=sys.stderr)
 
 
 def _run(asked: object) -> None:
@@ -68,5 +160,7 @@ def _run(asked: object) -> None:
     name = type(asked).__name__.lower()
     verb = import_module(f"cimm_jax.commands.{name}")
     interruption.begin()
+    if level() is Level.VERBOSE:
+        _say_what_runs(asked)
     getattr(verb, f"run_{name}")(asked)
     sys.stdout.flush()  # a full disk is noticed here rather than while the interpreter ends

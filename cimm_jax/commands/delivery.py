@@ -6,19 +6,18 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from cimm_jax.commands.config_file import NOT_REPEATED, write_config
 from cimm_jax.files import write_whole
 from cimm_jax.runs.manifest import make_manifest
 from cimm_jax.runs.records import Manifest, Record
 from cimm_jax.runs.run_folder import write_record
+from cimm_jax.verbosity import Level, level
 from cimm_jax.views.blocks import Part
 from cimm_jax.views.registry import part_of
 from cimm_jax.views.render.picture import png_of
 from cimm_jax.views.render.terminal import print_part
 
-__all__ = ["NOT_REPEATED", "command_line", "deliver", "manifest_of"]
-
-NOT_REPEATED = ("out", "json")
-"""Settings that say where a run goes, not what it is."""
+__all__ = ["command_line", "deliver", "manifest_of"]
 
 
 def manifest_of(settings: Any, data_sha256: Mapping[str, str] | None = None) -> Manifest:
@@ -47,7 +46,7 @@ def command_line(settings: Any) -> str:
 
 
 def deliver(folder: Path, record: Record, *, json: bool, beside: Sequence[str] = ()) -> Part:
-    """Writes results.json and a picture of the command's name; prints the view, or with --json the file.
+    """Writes config.toml, results.json and a picture of the command's name; prints the view, unless quiet, or the file.
 
     Args:
       folder: where to write.
@@ -59,10 +58,13 @@ def deliver(folder: Path, record: Record, *, json: bool, beside: Sequence[str] =
       What was shown.
     """
     part = part_of(record, str(folder))
+    write_config(folder, record.manifest)
     written = write_record(folder, record)
     picture = write_whole(folder / f"{record.manifest.command}.png", png_of(part.figures, title=part.title))
     if json:
         print(written.read_text(), end="")
+        return part
+    if level() is Level.QUIET:
         return part
     print_part(part)
     print(f"\nPicture: {picture}\nFigures: {written}")

@@ -1,11 +1,11 @@
 """`cimm diagnose`: can this pair be immunized at all?"""
 
-from rich.console import Console
-
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
+from cimm_jax.errors import naming
 from cimm_jax.locks import only_one_in
-from cimm_jax.measures.diagnosis import diagnose
+from cimm_jax.measures.diagnosis import check_questions, diagnose
+from cimm_jax.progress import phase
 from cimm_jax.runs.records import DiagnoseRecord
 from cimm_jax.runs.separable_layers import separable_layers
 from cimm_jax.runs.subject import open_subject
@@ -16,21 +16,17 @@ __all__ = ["run_diagnose"]
 def run_diagnose(settings: Diagnose) -> None:
     """Loads, diagnoses, writes and prints what a budget buys and the verdict."""
     refuse_foreign(settings, settings.kind)
-    budgets = [parse_budget(text) for text in settings.budgets]
+    questions = {
+        name: getattr(settings, name) for name in ("top_k", "ridge", "rtol", "horizon", "primary_no_slower_at")
+    }
+    with naming("budgets", "budget"):
+        questions["budgets"] = [parse_budget(text) for text in settings.budgets]
+    check_questions(**questions)
     subject = open_subject(settings.source, settings.cache)
     with only_one_in(settings.out) as folder:
         pairs = subject.pairs()
-        with Console(stderr=True).status(f"decomposing {subject.title}"):
-            diagnosis = diagnose(
-                pairs["train"],
-                heldout=pairs.get("heldout"),
-                budgets=budgets,
-                top_k=settings.top_k,
-                ridge=settings.ridge,
-                rtol=settings.rtol,
-                horizon=settings.horizon,
-                primary_no_slower_at=settings.primary_no_slower_at,
-            )
+        with phase(f"decomposing {subject.title}"):
+            diagnosis = diagnose(pairs["train"], heldout=pairs.get("heldout"), **questions)
         outputs = {}
         if subject.network is not None:
             from cimm_jax.runs.ladder import output_floor

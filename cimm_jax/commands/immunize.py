@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_foreign
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
@@ -108,7 +108,8 @@ def _subject(settings: Immunize) -> Subject:
         from cimm_jax.runs.network_subject import NetworkSubject
 
         assert isinstance(subject, NetworkSubject)  # only networks have blocks
-        subject.cut_at(settings.train_from)
+        with naming("train_from", "cut"):
+            subject.cut_at(settings.train_from)
     return subject
 
 
@@ -126,11 +127,12 @@ def _training_settings(settings: Immunize, method: Method, subject: Subject) -> 
 
     assert isinstance(subject, NetworkSubject)  # only networks have blocks
     names = ("epochs", "steps", "learning_rate", "strength", "label_smoothing", "distillation", "primary_accuracy")
-    return training_settings(
-        method,
-        subject,
-        seed=settings.seed,
-        batch_rows=settings.batch_size,
-        harmful_rows=settings.harmful_batch_size,
-        **{name: getattr(settings, name) for name in names},
-    )
+    with naming("harmful_batch_size", "harmful_rows"):
+        return training_settings(
+            method,
+            subject,
+            seed=settings.seed,
+            batch_rows=settings.batch_size,
+            harmful_rows=settings.harmful_batch_size,
+            **{name: getattr(settings, name) for name in names},
+        )

@@ -10,8 +10,9 @@ import cimm_jax
 from cimm_jax.commands.settings import Reproduce
 from cimm_jax.errors import InputError
 from cimm_jax.locks import only_one_in
+from cimm_jax.verbosity import Level, level
 
-__all__ = ["DRAWN", "EXPERIMENTS", "SETTINGS", "TAILS", "run_reproduce"]
+__all__ = ["DRAWN", "EXPERIMENTS", "SETTINGS", "TAILS", "configurations", "run_reproduce"]
 
 EXPERIMENTS = {
     "table1": "table1_house",
@@ -38,6 +39,14 @@ DRAWN = {"figure2": "table2", "figure3": "table3"}
 
 def run_reproduce(command: Reproduce) -> None:
     """Runs the experiment with the settings that were given; it prints, resumes and writes by itself."""
+    if command.config is not None and command.what in ("", "table3") and command.config not in configurations():
+        known = ", ".join(configurations())
+        raise InputError(f"config: {command.config!r} is no configuration of table3; choose one of {known}")
+    if command.what not in EXPERIMENTS:
+        got = f", got {command.what!r}" if command.what else ""
+        raise InputError(
+            f"what: needs one of {', '.join(EXPERIMENTS)}{got}, as in: cimm reproduce table1 --data-dir DIR"
+        )
     if command.data_dir is None and command.what not in DRAWN:
         raise InputError("data_dir: is needed; give the folder that holds house_prices/, mnist/ and so on")
     tails = command.what == "table3" and str(command.config).startswith("tail_")
@@ -45,12 +54,18 @@ def run_reproduce(command: Reproduce) -> None:
     folder = Path("runs") / command.what if command.out is None else command.out
     arguments = ["--out", str(folder), *_given(command)]
     with only_one_in(folder):
-        if command.json:
-            with contextlib.redirect_stdout(io.StringIO()):
-                written = experiment.main(arguments)
-            print(written.read_text(), end="")
-        else:
+        if not command.json and level() is not Level.QUIET:
             experiment.main(arguments)
+            return
+        with contextlib.redirect_stdout(io.StringIO()):
+            written = experiment.main(arguments)
+        if command.json:
+            print(written.read_text(), end="")
+
+
+def configurations() -> tuple[str, ...]:
+    """Names of table3's configurations, those of maps and those of trained blocks."""
+    return (*_experiment(EXPERIMENTS["table3"]).CONFIGURATIONS, *_experiment(TAILS).TAILS)
 
 
 def _given(command: Reproduce) -> list[str]:

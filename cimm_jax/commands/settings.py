@@ -13,15 +13,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from cimm_jax.attacks import PREPARATIONS, SOLVERS, STANDARD
+from cimm_jax.attacks import PREPARATIONS, STANDARD, solver_names
 from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
-from cimm_jax.data import DATA_SETS, DigitKind
-from cimm_jax.errors import InputError
+from cimm_jax.data import DATA_SETS, DigitKind, data_names
+from cimm_jax.errors import InputError, naming
 from cimm_jax.methods import (
     BY_NAME,
-    KNOWN,
     PRESETS,
     REMOVING,
     HessianFrom,
@@ -30,9 +29,10 @@ from cimm_jax.methods import (
     SignalAware,
     build_methods,
     by_name,
+    method_names,
 )
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
-from cimm_jax.networks import NETWORKS
+from cimm_jax.networks import network_names
 from cimm_jax.runs.immunizing import BATCH_ROWS
 from cimm_jax.runs.source import DataSource, NetworkSource, Source
 
@@ -47,6 +47,7 @@ __all__ = [
     "IMAGES",
     "LADDER",
     "MAP",
+    "OWN",
     "PRIMARY",
     "RESERVE",
     "RUNS_OF_DATA",
@@ -60,6 +61,7 @@ __all__ = [
     "EraseSettings",
     "Flag",
     "Immunize",
+    "List",
     "PencilSettings",
     "Report",
     "Reproduce",
@@ -113,7 +115,10 @@ def _elsewhere(what: str) -> str:
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
-DataName = Annotated[str | None, _help(f"Data set: {_listed(known.name for known in DATA_SETS)}; digits if left out.")]
+OWN = "FILE.py:NAME, a function in a Python file"
+"""How people give a method or an attacker of their own."""
+
+DataName = Annotated[str | None, _help(f"Data set: {_listed(data_names())}; digits if left out.")]
 RESERVE = (
     "Share of each harmful class's training rows that the method never sees: attackers of cimm attack --ladder then have "
     "their own; 0 if left out."
@@ -140,6 +145,8 @@ class Common:
     """Folder for results.json and everything else that is written."""
     json: Flag = False
     """Print results.json instead of tables."""
+    config: Path | None = None
+    """TOML file with any of these settings by name, such as the config.toml of a run's folder; flags win over it."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class SubjectSettings:
     primary: Annotated[str | None, _help(f"{PRIMARY} {IMAGES}")] = None
     harmful: Annotated[str | None, _help(f"{HARMFUL} With --model: images, in the same forms as --primary.")] = None
     reserve: Annotated[float, _help(RESERVE)] = 0.0
-    model: Annotated[str | None, _help(f"Network: {_listed(n for n in NETWORKS if n != 'linear')}.")] = None
+    model: Annotated[str | None, _help(f"Network: {_listed(n for n in network_names() if n != 'linear')}.")] = None
     weights: Path | None = only(MAP, BLOCKS)
     """Network: its weights, a safetensors file."""
     primary_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
@@ -250,7 +257,7 @@ class SubjectSettings:
 class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
-    method: Annotated[str, _help(f"{_listed(KNOWN)}.")] = "algorithm1"
+    method: Annotated[str, _help(f"{_listed((*method_names(), OWN))}.")] = "algorithm1"
     steps: int | None = None
     """Optimizer steps; 300 if left out. The closed form makes one. With --train-from, instead of --epochs."""
     batch_size: Annotated[int | None, _help(f"{BATCH} With --train-from the method's own, {BATCH_ROWS} for most.")] = (
@@ -296,7 +303,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
         given = {name: value for name, value in weights.items() if value is not None}
         given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])
-        return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
+        with naming("no_rotate", "rotate"):
+            return build_methods([self.method], {**given, **_hessian(self.hessian)}, defaults)[self.method]
 
 
 @dataclass(frozen=True)
@@ -314,7 +322,9 @@ class Sweep(EraseSettings, PencilSettings, Common):
             "digit against the others."
         ),
     ] = "single"
-    methods: Annotated[tuple[str, ...], _help(f"Methods to compare, of {', '.join(KNOWN)}.")] = tuple(BY_NAME)
+    methods: Annotated[tuple[str, ...], _help(f"Methods to compare, of {_listed((*method_names(), OWN))}.")] = tuple(
+        BY_NAME
+    )
     seeds: int = 1
     """Seeds per pair and method."""
     steps: int = 100
@@ -332,11 +342,12 @@ class Sweep(EraseSettings, PencilSettings, Common):
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         hessian = _hessian(self.hessian if self.hessian == "batch" else None)
-        return build_methods(
-            self.methods,
-            {**self.pencil_settings(), **self.erase_settings(), **hessian},
-            _defaults(self.step_length, self.methods),
-        )
+        with naming("methods", "method"), naming("no_rotate", "rotate"):
+            return build_methods(
+                self.methods,
+                {**self.pencil_settings(), **self.erase_settings(), **hessian},
+                _defaults(self.step_length, self.methods),
+            )
 
 
 @dataclass(frozen=True)
@@ -385,8 +396,8 @@ class Attack(EraseSettings, PencilSettings, Common):
     methods: Annotated[
         tuple[str, ...] | None,
         _help(
-            f"Methods to immunize with, of {', '.join(KNOWN)}; all but {_listed(REMOVING)} if left out. Those look at labels, "
-            f"and so do {' and '.join(PRESETS)}."
+            f"Methods to immunize with, of {_listed((*method_names(), OWN))}; all of the house but {_listed(REMOVING)} if left "
+            f"out. Those look at labels, and so do {' and '.join(PRESETS)}."
         ),
     ] = only(FRESH)
     immunization_steps: int | None = only(FRESH)
@@ -399,7 +410,8 @@ class Attack(EraseSettings, PencilSettings, Common):
     attackers: Annotated[
         tuple[str, ...] | None,
         _help(
-            f"Attackers: optimizers of optax by name, {', '.join(SOLVERS)}, alone or after one of {', '.join(PREPARATIONS)} "
+            f"Attackers: optimizers of optax by name, {', '.join(solver_names())} or {OWN}, alone or after one of "
+            f"{', '.join(PREPARATIONS)} "
             f'and a +, as in "whiten + adam"; if left out, the standard ones: {", ".join(STANDARD)}.'
         ),
     ] = only(SWEEP)
@@ -442,7 +454,18 @@ class Attack(EraseSettings, PencilSettings, Common):
         """The methods by name; raises `InputError` as `methods.build_methods`."""
         names = (*BY_NAME, *PRESETS) if self.methods is None else self.methods
         given = {**self.pencil_settings(), **self.erase_settings(), **_hessian(self.hessian)}
-        return build_methods(names, given, _defaults(self.step_length, names))
+        with naming("methods", "method"), naming("no_rotate", "rotate"):
+            return build_methods(names, given, _defaults(self.step_length, names))
+
+
+@dataclass(frozen=True)
+class List:
+    """List every method, attacker, head, data set and network that can be asked for by name, also those of other packages."""
+
+    what: tyro.conf.Positional[tuple[Literal["methods", "attackers", "heads", "data", "networks"], ...]] = ()
+    """What to list; all if left out."""
+    json: Flag = False
+    """Print JSON: what each is, by kind and name."""
 
 
 @dataclass(frozen=True)
@@ -453,19 +476,26 @@ class Report(Common):
     """Folders that cimm attack, immunize, sweep or diagnose wrote, in the order to show them."""
     out: Path = Path("runs/report")
     """Folder for report.html, model-card.md and results.json; not that of a run."""
+    tables: Path | None = None
+    """Folder for every table of the runs as CSV, numbers in full, and as Markdown."""
 
 
 @dataclass(frozen=True)
 class Reproduce:
     """Reproduce a table or figure of the paper beside its published numbers. An interrupted table continues."""
 
-    what: tyro.conf.Positional[Literal["table1", "table2", "table3", "figure1", "figure2", "figure3"]]
-    """table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 and figure3 (table2 and
-    table3, drawn)."""
+    what: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(
+            metavar="WHAT",
+            help="table1 (House Prices), table2 (MNIST digits), table3 (networks), figure1 (convergence), figure2 and figure3 "
+            "(table2 and table3, drawn).",
+        ),
+    ] = ""
     data_dir: Path | None = None
     """Folder that holds house_prices/ and mnist/, or what the configuration of table3 names."""
     config: str | None = None
-    """Configuration of table3, such as lite0_cars."""
+    """Name of a configuration of table3, such as lite0_cars; one that there is not lists those that there are. No file."""
     seeds: int | None = None
     """Seeds; 3 if left out (table3: 1)."""
     rows: int | None = None

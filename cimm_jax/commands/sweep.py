@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cimm_jax.commands.delivery import NOT_REPEATED, deliver, manifest_of
+from cimm_jax.commands.config_file import NOT_REPEATED
+from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Sweep
 from cimm_jax.data import checksums, digit_kind, load_digit_images, ordered_pairs, sweep_tasks
 from cimm_jax.errors import check_count

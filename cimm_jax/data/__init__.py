@@ -12,7 +12,16 @@ from cimm_jax.data.digit_pairs import (
     sweep_tasks,
 )
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
-from cimm_jax.data.registry import DATA_SETS, DataSet, TaskNames, load_benign, load_digit_images, load_pair, task_names
+from cimm_jax.data.registry import (
+    DATA_SETS,
+    DataSet,
+    TaskNames,
+    data_names,
+    load_benign,
+    load_digit_images,
+    load_pair,
+    task_names,
+)
 
 __all__ = [
     "DATA_SETS",
@@ -25,6 +34,7 @@ __all__ = [
     "SingleDigit",
     "TaskNames",
     "checksums",
+    "data_names",
     "digit_kind",
     "load_benign",
     "load_digit_images",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cimm_jax import plugins
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_pairs import split_pair, split_task
 from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, parse_digit_task
@@ -20,8 +21,10 @@ __all__ = [
     "DATA_SETS",
     "DEFAULT_HARMFUL",
     "DEFAULT_PRIMARY",
+    "GROUP",
     "DataSet",
     "TaskNames",
+    "data_names",
     "load_benign",
     "load_digit_images",
     "load_pair",
@@ -79,6 +82,15 @@ DATA_SETS = (
 )
 
 
+GROUP = "cimm_jax.data"
+"""Entry points under which packages add data sets, each a `DataSet`."""
+
+
+def data_names() -> tuple[str, ...]:
+    """Every data set that can be asked for by name: those of the house, and of packages that are installed."""
+    return tuple(dict.fromkeys((*(known.name for known in DATA_SETS), *plugins.names(GROUP))))
+
+
 def load_pair(
     name: str,
     *,
@@ -90,7 +102,7 @@ def load_pair(
     """One pair of tasks in a training and a held-out part, numpy float64.
 
     Args:
-      name: the name of one of `DATA_SETS`.
+      name: one of `data_names`.
       data_dir: folder with the data set's files; None downloads what is not embedded.
       primary: primary digit task, as `parse_digit_task` reads it; default 0v1. Only for data sets of digits.
       harmful: harmful digit task; default 2v3.
@@ -119,7 +131,7 @@ def load_benign(
     """A benign task that neither side of a pair trains on, numpy float64; None if the data set has none left.
 
     Args:
-      name: the name of one of `DATA_SETS`.
+      name: one of `data_names`.
       data_dir: as in `load_pair`.
       primary: as in `load_pair`.
       harmful: as in `load_pair`.
@@ -189,7 +201,12 @@ def _data_set(name: str) -> DataSet:
     for data_set in DATA_SETS:
         if data_set.name == name:
             return data_set
-    raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(known.name for known in DATA_SETS)}")
+    added = plugins.find(GROUP, name, "data", files=False)
+    if added is None:
+        raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(data_names())}")
+    if not isinstance(added, DataSet):
+        raise InputError(f"data: {name} needs to be a cimm_jax.data.DataSet, and is {type(added).__name__}")
+    return added
 
 
 def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:

@@ -25,7 +25,7 @@ from cimm_jax.closed_form.pencil import check_rtol, feature_spectrum
 from cimm_jax.closed_form.ridge import CANDIDATES, RidgePath, choose_ridge
 from cimm_jax.closed_form.solution import check_ridge, extractor
 from cimm_jax.closed_form.units import own_units
-from cimm_jax.errors import InputError
+from cimm_jax.errors import InputError, check_count
 from cimm_jax.measures.definition import MUCH_GREATER
 from cimm_jax.measures.ratios import ImmunizationRatio, relative_immunization_ratio
 from cimm_jax.numerics.convergence import excess_left
@@ -34,7 +34,7 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
-__all__ = ["PROTECTED", "Alignment", "BudgetRow", "Diagnosis", "Protection", "alignment", "diagnose"]
+__all__ = ["PROTECTED", "Alignment", "BudgetRow", "Diagnosis", "Protection", "alignment", "check_questions", "diagnose"]
 
 PROTECTED = 0.5
 """A pair counts as protected if this share of the harmful excess loss is left at the horizon."""
@@ -139,6 +139,26 @@ class Diagnosis(NamedTuple):
     sample_only: Protection | None
 
 
+def check_questions(
+    *,
+    budgets: Sequence[float | str],
+    top_k: int,
+    ridge: float | None,
+    rtol: float | None,
+    horizon: int,
+    primary_no_slower_at: tuple[int, ...],
+) -> None:
+    """Raises `InputError` for a setting of `diagnose` that is out of range, whatever the pair."""
+    for budget in budgets:
+        check_budget(budget)
+    if not budgets:
+        raise InputError("budgets: is empty; give at least one")
+    check_count(top_k, "top_k")
+    check_ridge(ridge)
+    check_rtol(rtol)
+    SignalAware(horizon, primary_no_slower_at or (horizon,))
+
+
 def diagnose(
     pair: TaskPair,
     *,
@@ -172,14 +192,14 @@ def diagnose(
     """
     given = as_pair(check_pair(pair))
     others = None if heldout is None else as_pair(check_pair(heldout, "heldout"), "heldout")
-    for budget in budgets:
-        check_budget(budget)
-    if not budgets:
-        raise InputError("budgets: is empty; give at least one")
-    if top_k < 1:
-        raise InputError(f"top_k: needs at least 1, got {top_k}")
-    check_ridge(ridge)
-    check_rtol(rtol)
+    check_questions(
+        budgets=budgets,
+        top_k=top_k,
+        ridge=ridge,
+        rtol=rtol,
+        horizon=horizon,
+        primary_no_slower_at=primary_no_slower_at,
+    )
     objective = SignalAware(horizon, primary_no_slower_at or (horizon,))
     units = own_units(given)  # no verdict depends on the scale of a task
     pair, heldout = units.pair, None if others is None else units.of_others(others)

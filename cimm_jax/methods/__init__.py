@@ -7,13 +7,14 @@ from cimm_jax.methods._erase import erase
 from cimm_jax.methods._hsic import hsic
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
+from cimm_jax.methods._one_step import one_step
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._penalised import HessianFrom, default_optimizer
 from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sophon import sophon
 from cimm_jax.methods._sweep import Measured, sweep
-from cimm_jax.methods.protocol import Info, Method
-from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name
+from cimm_jax.methods.protocol import Info, Method, reused
+from cimm_jax.methods.registry import BY_NAME, KNOWN, PRESETS, REMOVING, build_methods, by_name, method_names
 from cimm_jax.methods.run import Immunized, immunize
 
 __all__ = [
@@ -39,10 +40,13 @@ __all__ = [
     "ill_only",
     "imma",
     "immunize",
+    "method_names",
+    "one_step",
     "opt_kappa",
     "pencil",
     "pencil_no_slower",
     "pencil_signal",
+    "reused",
     "sophon",
     "sweep",
 ]

@@ -31,7 +31,9 @@ def algorithm1(
     loss: losses.Loss = losses.squared,
     hessian: HessianFrom = HessianFrom.DATA,
 ) -> Method:
-    """Algorithm 1: theta <- theta - eta (grad L + lambda_P K_P^{-1} grad R_well(H_P) + lambda_H K_H^{-1} grad R_ill(H_H)).
+    """The paper's method: raise the harmful condition number and lower the primary one by their regularizers.
+
+    Algorithm 1: theta <- theta - eta (grad L + lambda_P K_P^{-1} grad R_well(H_P) + lambda_H K_H^{-1} grad R_ill(H_H)).
 
     K^{-1} cancels in closed form (`regularizers`), where the paper and its code solve with a ridge. The paper chooses the
     lambdas by bringing the gradients to one length; None does that at the first step, with the whole training pair.

@@ -13,7 +13,9 @@ from cimm_jax.tasks import TaskPair
 def erase(
     *, rank: int | None = None, loss_budget: float | None = None, keep: Keep = "outputs", ridge: float | None = None
 ) -> Method:
-    """Theta^T Cov(x, z) = 0: no linear head of any loss, found by any optimizer, beats a constant on the rows it is made from.
+    """A closed form that erases what linear heads can read of the harmful labels.
+
+    Theta^T Cov(x, z) = 0: no linear head of any loss, found by any optimizer, beats a constant on the rows it is made from.
 
     It removes information, where the other methods slow descent: whitening, solving and merging layers bring nothing back.
     Heads that are not linear may still find what second and higher moments say, and the features one layer back are as they

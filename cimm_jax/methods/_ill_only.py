@@ -18,7 +18,10 @@ def ill_only(
     loss: losses.Loss = losses.squared,
     hessian: HessianFrom = HessianFrom.DATA,
 ) -> Method:
-    """Theta <- theta - eta (grad L + lambda_H K_H^{-1} grad R_ill(H_H)). Arguments and errors as in `algorithm1`."""
+    """A baseline: raise the harmful condition number alone, without what keeps the primary task easy.
+
+    Theta <- theta - eta (grad L + lambda_H K_H^{-1} grad R_ill(H_H)). Arguments and errors as in `algorithm1`.
+    """
     check_weight(lambda_harmful, "lambda_harmful")
     terms = [Term(ill_harmful, lambda_harmful, SmallBatch("harmful", ill_rows))]
     penalties = (Penalty(ill_of_blocks, lambda_harmful),)

@@ -21,7 +21,9 @@ def imma(
     optimizer: optax.GradientTransformation | None = None,
     loss: losses.Loss = losses.squared,
 ) -> Method:
-    """Lower level: fit a harmful probe for some gradient steps. Upper level: raise the loss it reached, keep the primary.
+    """A baseline: raise the loss that a few gradient steps of a harmful probe reach.
+
+    Lower level: fit a harmful probe for some gradient steps. Upper level: raise the loss it reached, keep the primary.
 
     The upper level differentiates through the lower one. The lower level starts from a zero probe and steps with
     1 / sigma_max of its own Hessian, so that no scaling of theta makes it diverge: with a fixed rate the upper level would

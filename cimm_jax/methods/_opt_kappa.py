@@ -20,7 +20,9 @@ def opt_kappa(
     loss: losses.Loss = losses.squared,
     hessian: HessianFrom = HessianFrom.DATA,
 ) -> Method:
-    """Minimises L + lambda_P log kappa(H_P) + lambda_H / log kappa(H_H) by automatic differentiation, without K^{-1}.
+    """A baseline: gradient descent on both condition numbers themselves.
+
+    Minimises L + lambda_P log kappa(H_P) + lambda_H / log kappa(H_H) by automatic differentiation, without K^{-1}.
 
     kappa is that of `PseudoInverse()`: the smallest eigenvalue above rounding is pushed, where the released code pushes
     whatever it finds above its floor of 1e-6. Arguments and errors as in `algorithm1`.

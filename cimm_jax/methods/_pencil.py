@@ -23,7 +23,9 @@ def pencil(
     ridge: float | None = None,
     rotate: bool = True,
 ) -> Method:
-    """Theta = V Lambda Q: V makes K_P the identity and K_H diagonal, Lambda spends the budget, Q hides the axes.
+    """The closed form that attains the limit of linear maps within a budget on the primary condition number.
+
+    Theta = V Lambda Q: V makes K_P the identity and K_H diagonal, Lambda spends the budget, Q hides the axes.
 
     Without a ridge RIR reaches the limit of every linear extractor at every budget; what the budget buys is kappa(H_H), at most
     budget * mu_max / mu_min. Directions that the primary task lacks are scaled as if it had its mean energy there.
@@ -55,7 +57,7 @@ def pencil_signal(*, budget: float | str = "keep", ridge: float | None = LIGHT_R
 
 
 def pencil_no_slower(*, budget: float | str = "keep", ridge: float | None = LIGHT_RIDGE, rotate: bool = True) -> Method:
-    """The same, with the primary task no slower than undefended after 10, 100 and 1,000 steps of exact line search."""
+    """`pencil_signal` with the primary task no slower than undefended after 10, 100 and 1,000 steps of exact line search."""
     objective = SignalAware(primary_no_slower_at=(10, 100, 1000))
     return pencil(budget=budget, objective=objective, ridge=ridge, rotate=rotate)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from cimm_jax import plugins
 from cimm_jax.errors import InputError
 from cimm_jax.methods._algorithm1 import algorithm1
 from cimm_jax.methods._best_response import best_response
@@ -17,7 +18,7 @@ from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sophon import sophon
 from cimm_jax.methods.protocol import Method
 
-__all__ = ["BY_NAME", "KNOWN", "PRESETS", "REMOVING", "build_methods", "by_name"]
+__all__ = ["BY_NAME", "GROUP", "KNOWN", "PRESETS", "REMOVING", "build_methods", "by_name", "method_names"]
 
 BY_NAME: dict[str, Callable[..., Method]] = {
     "algorithm1": algorithm1,
@@ -40,14 +41,38 @@ REMOVING: dict[str, Callable[..., Method]] = {
 """What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
 
 KNOWN = MappingProxyType({**BY_NAME, **PRESETS, **REMOVING})
-"""Every method that can be asked for by name."""
+"""Every method of the house."""
+
+GROUP = "cimm_jax.methods"
+"""Entry points under which packages add methods: functions of keyword settings that return a `Method`, usable with none."""
+
+
+def method_names() -> tuple[str, ...]:
+    """Every method that can be asked for by name: those of the house, and of packages that are installed."""
+    return tuple(dict.fromkeys((*KNOWN, *plugins.names(GROUP))))
 
 
 def by_name(name: str) -> Callable[..., Method]:
-    """The method's function; raises `InputError` with the known names if there is none."""
-    if name not in KNOWN:
-        raise InputError(f"method: {name!r} is unknown; choose one of {', '.join(KNOWN)}")
-    return KNOWN[name]
+    """The method's function.
+
+    Args:
+      name: one of `method_names`, or `FILE.py:NAME`, a function in a Python file that returns a `Method`.
+
+    Raises:
+      InputError: with the known names if there is none, or if the file or the package cannot be used (`plugins.factory`).
+    """
+    if name in KNOWN:
+        return KNOWN[name]
+    own = plugins.factory(GROUP, name, "method", _is_method, "a cimm_jax.methods.Method")
+    if own is None:
+        raise InputError(
+            f"method: {name!r} is unknown; choose one of {', '.join(method_names())}, or give FILE.py:NAME"
+        )
+    return own
+
+
+def _is_method(made: Any) -> bool:
+    return isinstance(made, Method)
 
 
 def build_methods(
@@ -56,7 +81,7 @@ def build_methods(
     """Methods by name, each with those settings that it has.
 
     Args:
-      names: of `KNOWN`, each once.
+      names: as `by_name` takes them, each once.
       given: settings that somebody asked for by name.
       defaults: settings for those methods that have them.
 
@@ -67,9 +92,13 @@ def build_methods(
         raise InputError("methods: is empty; give at least one")
     if len(set(names)) < len(names):
         raise InputError(f"methods: {', '.join(names)} repeats a name; give each once")
-    has = {name: inspect.signature(by_name(name)).parameters.keys() for name in names}
+    factories = {name: by_name(name) for name in names}
+    has = {name: inspect.signature(factory).parameters.keys() for name, factory in factories.items()}
     for setting in given:
         if not any(setting in parameters for parameters in has.values()):
             raise InputError(f"{setting}: is no setting of {' or '.join(names)}; leave it out")
     settings = {**defaults, **given}
-    return {name: KNOWN[name](**{key: value for key, value in settings.items() if key in has[name]}) for name in names}
+    return {
+        name: factory(**{key: value for key, value in settings.items() if key in has[name]})
+        for name, factory in factories.items()
+    }

@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """Sizes of an EfficientNet-Lite. Cut points: stem, block0, block1, ... , top, pool, features.
+    """An EfficientNet-Lite. Cut points: stem, block0, block1, ... , top, pool, features.
 
     Attributes:
       stages: the blocks, numbered through all stages.

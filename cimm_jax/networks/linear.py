@@ -17,7 +17,7 @@ MNIST = Preprocess.of_unit_pixels(28, (0.1307,), (0.3081,))
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """Sizes of a linear extractor.
+    """A linear extractor.
 
     Attributes:
       inputs: length of an input row; images are flattened to one.

@@ -16,7 +16,7 @@ DIGITS = Preprocess.of_unit_pixels(8, (0.305,), (0.376,))
 
 @dataclass(frozen=True)
 class PerceptronConfig:
-    """Sizes of a perceptron. Cut points: layer0, layer1, ... , features.
+    """A perceptron. Cut points: layer0, layer1, ... , features.
 
     Attributes:
       inputs: length of an input row; images are flattened to one.

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cimm_jax import plugins
 from cimm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
     from cimm_jax.networks.backbone import Backbone, Config
 
-__all__ = ["NETWORKS", "build", "by_name"]
+__all__ = ["GROUP", "NETWORKS", "build", "by_name", "network_names"]
 
 NETWORKS = {
     "resnet18": "cimm_jax.networks.resnet:RESNET18",
@@ -27,10 +28,28 @@ NETWORKS = {
 """Configurations by the name they are asked for, as entry points are written; flax is imported with the first of them."""
 
 
+GROUP = "cimm_jax.networks"
+"""Entry points under which packages add configurations."""
+
+
+def network_names() -> tuple[str, ...]:
+    """Every network that can be asked for by name: those of the house, and of packages that are installed."""
+    return tuple(dict.fromkeys((*NETWORKS, *plugins.names(GROUP))))
+
+
 def by_name(name: str) -> "Config":
-    """The configuration; raises `InputError` with the known names if there is none."""
+    """The configuration.
+
+    Raises:
+      InputError: with the known names if there is none, or if a package that has it cannot be used.
+    """
     if name not in NETWORKS:
-        raise InputError(f"model: {name!r} is unknown; choose one of {', '.join(NETWORKS)}")
+        added = plugins.find(GROUP, name, "model", files=False)
+        if added is None:
+            raise InputError(f"model: {name!r} is unknown; choose one of {', '.join(network_names())}")
+        if not hasattr(added, "build"):
+            raise InputError(f"model: {name} needs to be a configuration of a network, and is {type(added).__name__}")
+        return added
     module, _, attribute = NETWORKS[name].partition(":")
     return getattr(import_module(module), attribute)
 

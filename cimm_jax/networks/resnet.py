@@ -33,7 +33,7 @@ CIFAR = Preprocess.of_unit_pixels(32, _MEAN, _DEVIATION)
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Sizes of a ResNet. Cut points: stem, layer1.0, layer1.1, ... , pool, features.
+    """A ResNet. Cut points: stem, layer1.0, layer1.1, ... , pool, features.
 
     Attributes:
       blocks: blocks of each stage; every stage but the first halves height and width.

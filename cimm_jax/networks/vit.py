@@ -28,7 +28,7 @@ _INIT = nnx.initializers.truncated_normal(0.02)
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Sizes of a vision transformer. Cut points: embed, block0, block1, ... , norm, features.
+    """A vision transformer. Cut points: embed, block0, block1, ... , norm, features.
 
     Attributes:
       image: height and width of an image.

@@ -15,7 +15,7 @@ from cimm_jax.measures.measured import measure
 from cimm_jax.methods import Method, immunize
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
 from cimm_jax.numerics.threads import blas_threads_for
-from cimm_jax.progress import progress_bar
+from cimm_jax.progress import phase, progress_bar
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence, MapDefence
@@ -226,7 +226,7 @@ def immunize_record(
         rows, features = extraction.before.harmful.x.shape
         return 200 if rows * features**2 <= LARGE else 20
 
-    with blas_threads_for(subject.features):
+    with blas_threads_for(subject.features), phase(f"measuring what {defence.name} made"):
         measures = measure(defence.extractions(subject), seed=seed + 1, resamples=counted, in_groups=networked)
         kept = defence.kept(subject)
     return ImmunizeRecord(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from cimm_jax import plugins
 from cimm_jax.runs.records import SCHEMA, Manifest
 
 __all__ = ["PACKAGES", "make_manifest", "versions"]
@@ -27,5 +28,5 @@ def make_manifest(
 
 
 def versions() -> dict[str, str]:
-    """Of what results are computed with, by name."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Of what results are computed with, by name; of Python files that people gave, checksums."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, **plugins.loaded()}

@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
 
-from cimm_jax import InputError, attacks, losses
-from cimm_jax.attacks import Operator, known_optimizers, log_spaced_steps, standard_names, standard_operators
+from cimm_jax import InputError, attacks, losses, plugins
+from cimm_jax.attacks import (
+    SOLVERS,
+    Operator,
+    known_optimizers,
+    log_spaced_steps,
+    normal_equations,
+    solver_names,
+    standard_names,
+    standard_operators,
+)
 from cimm_jax.attacks._linear_probe import QUADRATIC_ONLY
 from cimm_jax.attacks.catalogue import AFFORDABLE
 from cimm_jax.attacks.optimizers import check_optimizer, has_rate
@@ -148,3 +157,43 @@ def test_bad_requests_are_refused(message):
 def test_an_operator_of_one_s_own_needs_rates_too():
     with pytest.raises(InputError, match=r"^rates: mine needs .*\(\)"):
         Operator("mine", lambda key, target, rate: None, rates=())
+
+
+OWN = '''
+from cimm_jax.attacks import normal_equations
+
+def mine(**settings):
+    """An attacker of somebody's own."""
+    return normal_equations(**settings)
+
+def other(*, steps, loss, record_at):
+    return steps
+'''
+
+
+def test_an_attacker_in_a_file_is_an_operator_alone_and_prepared_and_the_same_again(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    names = [f"{path}:mine", f"whiten + {path}:mine", "newton"]
+    first, second = (standard_operators(names, steps=3) for _ in range(2))
+    assert [operator.name for operator in first] == names
+    assert all(one.attack is other.attack for one, other in zip(first, second, strict=True)), "nothing compiles again"
+    assert first[0].adaptive
+    assert not first[0].has_rate
+    path.write_text(OWN + "\n# changed\n")
+    assert standard_operators(names[:1], steps=3)[0].attack is not first[0].attack
+    with pytest.raises(InputError, match=r"own.py:other needs to return an attack, \(key, target, rate\) -> Trace"):
+        standard_operators([f"{path}:other"])
+    with pytest.raises(InputError, match=r"^attackers: .*gone.py cannot be read"):
+        standard_operators([f"{tmp_path}/gone.py:mine"])
+
+
+def test_an_attacker_of_a_package_is_known_by_name(monkeypatch):
+    found = {"mine": normal_equations}
+    monkeypatch.setattr(plugins, "names", lambda group: tuple(found))
+    monkeypatch.setattr(plugins, "find", lambda group, text, argument: found.get(text))
+    assert solver_names() == (*SOLVERS, "mine")
+    (operator,) = standard_operators(["mine"], steps=3)
+    assert operator.name == "mine"
+    with pytest.raises(InputError, match="normal equations, mine"):
+        standard_operators(["magic"])

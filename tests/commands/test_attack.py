@@ -65,7 +65,7 @@ def test_attack_writes_and_prints_who_broke_what_and_the_price(tmp_path, capsys)
     assert record.budget.rates["newton"] == ()
     assert set(record.manifest.data_sha256) >= {"train.primary.x", "heldout.harmful.y"}
     assert (tmp_path / "attack.png").read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "attack.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "results.json", "attack.png"}
 
 
 def test_runs_of_immunize_are_attacked_on_their_own_data(run, tmp_path, capsys):
@@ -238,8 +238,8 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["--attack-rates", "-1", "1"], "rates"),
         (["--rates", "0"], "rates"),
         (["--attack-steps", "0"], "steps"),
-        (["--immunization-steps", "0"], "immunization_steps"),
-        (["--batch-size", "0"], "batch_size"),
+        (["--immunization-steps", "0"], "--immunization-steps"),
+        (["--batch-size", "0"], "--batch-size"),
         (["--seeds", "0"], "seeds"),
         (["--schedules", "sawtooth"], "cosine"),
         (["--methods", "nonsense"], "pencil_signal"),

@@ -75,7 +75,12 @@ def test_immunize_prints_the_verdict_and_writes_everything():
     assert (record.training, record.kept, record.network) == (None, None, None)
     assert load_file(folder / "theta.safetensors")["theta"].shape == (64, 64)
     assert f"To be published: {folder / 'theta.safetensors'}" in printed
-    assert {path.name for path in folder.iterdir()} == {"results.json", "immunize.png", "theta.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml",
+        "results.json",
+        "immunize.png",
+        "theta.safetensors",
+    }
 
 
 @pytest.mark.parametrize("arguments", [IMMUNIZE, DIAGNOSE], ids=lambda arguments: arguments[0])
@@ -138,7 +143,7 @@ def test_diagnose_prints_limit_budgets_and_verdict_and_writes_a_picture():
     assert len(front.slow_down) == len(front.harmful_left)
     assert record.names.primary == "digit 0 against digit 1"
     assert set(record.manifest.data_sha256) >= {"train.primary.x", "heldout.harmful.y"}
-    assert {path.name for path in folder.iterdir()} == {"results.json", "diagnose.png"}
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "results.json", "diagnose.png"}
 
 
 @pytest.mark.parametrize("methods", [TWO, pytest.param([], marks=pytest.mark.slow)], ids=["two methods", "all methods"])
@@ -155,7 +160,7 @@ def test_sweep_covers_ninety_pairs_and_every_method(methods):
         for judged in (measured.train, measured.heldout):
             assert judged.ratio.rir.shape == (90, 1)
             assert np.isfinite(judged.ratio.rir).all()
-    assert {path.name for path in folder.iterdir()} == {"results.json", "sweep.png"}
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "results.json", "sweep.png"}
 
 
 def test_an_interrupted_sweep_continues_and_ends_as_if_it_had_not_been(tmp_path, capsys, monkeypatch):
@@ -213,13 +218,13 @@ def test_a_sweep_of_other_settings_does_not_go_on_with_a_checkpoint(tmp_path, mo
         (["immunize", "--method", "nonsense"], "method"),
         (["immunize", "--primary", "11"], "primary"),
         (["immunize", "--steps", "0"], "steps"),
-        (["immunize", "--batch-size", "100000"], "batch_size"),
-        (["immunize", "--lambda-harmful", "-1"], "lambda_harmful"),
-        (["immunize", "--lambda-primary", "nan"], "lambda_primary"),
-        (["immunize", "--method", "imma", "--lambda-primary", "1"], "lambda_primary"),
-        (["immunize", "--step-length", "0"], "step_length"),
-        (["immunize", "--learning-rate", "0.1"], "learning_rate: is a setting of trained blocks (--train-from)"),
-        (["immunize", "--train-from", "layer3.0"], "train_from: is a setting of trained blocks"),
+        (["immunize", "--batch-size", "100000"], "--batch-size"),
+        (["immunize", "--lambda-harmful", "-1"], "--lambda-harmful"),
+        (["immunize", "--lambda-primary", "nan"], "--lambda-primary"),
+        (["immunize", "--method", "imma", "--lambda-primary", "1"], "--lambda-primary"),
+        (["immunize", "--step-length", "0"], "--step-length"),
+        (["immunize", "--learning-rate", "0.1"], "--learning-rate: is a setting of trained blocks (--train-from)"),
+        (["immunize", "--train-from", "layer3.0"], "--train-from: is a setting of trained blocks"),
         (["immunize", "--views", "0"], "views: is a setting of maps of a network (--model) or trained blocks"),
         (["immunize", "--data", "mnist", "--data-dir", "EMPTY"], "train-images-idx3-ubyte"),
         (["immunize", "--data", "house_prices", "--data-dir", "EMPTY"], "D1.csv"),
@@ -229,23 +234,23 @@ def test_a_sweep_of_other_settings_does_not_go_on_with_a_checkpoint(tmp_path, mo
         (["immunize", "--method", "pencil", "--ridge", "-1"], "ridge"),
         (["immunize", "--method", "pencil", "--horizon", "10"], "--objective signal"),
         (["immunize", "--method", "pencil", "--objective", "signal", "--horizon", "0"], "horizon"),
-        (["immunize", "--method", "pencil", "--lambda-primary", "1"], "lambda_primary"),
+        (["immunize", "--method", "pencil", "--lambda-primary", "1"], "--lambda-primary"),
         (["immunize", "--method", "algorithm1", "--budget", "5"], "budget"),
         (["immunize", "--resamples", "3", "--steps", "1"], "resamples"),
         (["sweep", "--methods", "imma", "--ridge", "1"], "ridge"),
         (["diagnose", "--budgets", "0"], "budget"),
         (["diagnose", "--budgets"], "budgets"),
-        (["diagnose", "--top-k", "0"], "top_k"),
+        (["diagnose", "--top-k", "0"], "--top-k"),
         (["diagnose", "--data", "nonsense"], "data"),
         (["diagnose", "--rtol", "1"], "rtol"),
-        (["diagnose", "--primary-no-slower-at", "0"], "primary_no_slower_at"),
+        (["diagnose", "--primary-no-slower-at", "0"], "--primary-no-slower-at"),
         (["diagnose", "--out", "FILE/below"], "--out"),
         (["sweep", "--kind", "nonsense"], "kind"),
         (["sweep", "--data", "house_prices"], "digits"),
         (["sweep", "--seeds", "0"], "seeds"),
         (["sweep", "--steps", "0"], "steps"),
-        (["sweep", "--batch-size", "0"], "batch_size"),
-        (["sweep", "--pairs-at-once", "0"], "pairs_at_once"),
+        (["sweep", "--batch-size", "0"], "--batch-size"),
+        (["sweep", "--pairs-at-once", "0"], "--pairs-at-once"),
         (["sweep", "--rows", "100000"], "rows"),
         (["sweep", "--methods", "nonsense"], "method"),
     ],
@@ -271,6 +276,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, named):
 )
 def test_a_folder_that_another_process_works_in_is_refused_in_one_line(tmp_path, capsys, arguments):
     arguments = [str(run(*DIAGNOSE)[0]) if argument == "RUN" else argument for argument in arguments]
+    capsys.readouterr()
     with other_process("only_one_in", tmp_path) as first:
         before = sorted(tmp_path.iterdir())
         assert cli.main([*arguments, "--out", str(tmp_path)]) == 2

@@ -129,7 +129,7 @@ def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs,
     assert all(found["primary alone", one] == found["undefended", one] for of, one in found if of == "undefended")
     assert "trained on the primary task alone" in capsys.readouterr().out
     assert climb(inputs, tmp_path / "out", run / "map", primary_alone=tmp_path / "none", rungs="1") == 2
-    assert "primary_alone: " in capsys.readouterr().err
+    assert "--primary-alone: " in capsys.readouterr().err
 
 
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
@@ -149,7 +149,7 @@ def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"images_a_class": "99"}, "images_a_class: needs at most 6, got 99"),
+        ({"images_a_class": "99"}, "--images-a-class: needs at most 6, got 99"),
         ({"layers": "layer9.9"}, "layers: 'layer9.9' is unknown; choose among stem, layer1.0, layer2.0, layer3.0"),
         ({"rungs": "7"}, "rungs: 7 is unknown"),
         ({"judged": "1"}, "judged: needs at least 2 images, got 1"),

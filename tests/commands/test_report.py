@@ -17,6 +17,7 @@ from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import AttackRecord, ReportRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
 from cimm_jax.views.registry import claims_of, part_of
+from cimm_jax.views.render.table_files import table_files
 from cimm_jax.views.summary import summarise
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,7 +64,7 @@ def test_it_writes_page_card_and_results_and_leaves_the_runs_alone(tmp_path, fol
     before = contents(folders)
     out = tmp_path / "new" / "report"
     assert cli.main(["report", *map(str, folders.values()), "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == {"report.html", "model-card.md", "results.json"}
+    assert {path.name for path in out.iterdir()} == {"report.html", "model-card.md", "results.json", "config.toml"}
     assert before == contents(folders)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == printable(summarise(one_of_each_command()).headline)
@@ -96,6 +97,25 @@ def test_json_is_the_file_and_holds_claims_manifests_and_paths(tmp_path, folders
     assert len(run.claims) == 2
     assert run.headline == part_of(attack_record()).headline
     assert record.verdict == summarise([attack_record()]).headline
+
+
+def test_tables_are_written_in_both_forms_and_told(tmp_path, folders, capsys, no_pictures):
+    out, tables = tmp_path / "out", tmp_path / "new" / "tables"
+    words = ["report", str(folders["attack"]), str(folders["immunize"]), "--out", str(out), "--tables", str(tables)]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Tables: {tables}"
+    parts = [part_of(record, str(folders[record.manifest.command])) for record in one_of_each_command()]
+    shown = [part for part in parts if part.folder in words]
+    assert {path.name: path.read_text() for path in tables.iterdir()} == table_files(shown)
+    assert read_record_of(out, ReportRecord).files["tables"] == str(tables)
+
+
+def test_tables_that_cannot_be_written_are_one_line(tmp_path, folders, capsys, no_pictures):
+    (tmp_path / "file").write_text("")
+    words = ["report", str(folders["attack"]), "--out", str(tmp_path / "out"), "--tables", str(tmp_path / "file")]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"cimm: --tables: cannot write to {tmp_path / 'file'} (")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_report_replaces_the_first(tmp_path, folders, no_pictures):

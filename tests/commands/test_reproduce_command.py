@@ -151,7 +151,7 @@ def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["table1"], "data_dir"),
+        (["table1"], "--data-dir"),
         (["table1", "--data-dir", "EMPTY"], "house_prices"),
         (["table2", "--data-dir", "EMPTY"], "mnist"),
         (["table2", "--data-dir", "EMPTY", "--rows", "0"], "rows"),
@@ -162,6 +162,14 @@ def test_figure1_draws_both_measures_of_both_tasks(houses, tmp_path, capsys):
         (["figure3", "--runs", "EMPTY"], "cimm reproduce table3"),
         (["figure3", "--config", "lite0_cars"], "config: figure3 draws what table3 found"),
         (["table3", "--data-dir", "EMPTY"], "config"),
+        (
+            ["table3", "--config", "nosuch"],
+            "'nosuch' is no configuration of table3; choose one of lite0_cars, resnet20_mnist",
+        ),
+        (["--config", "nosuch"], "tail_resnet20_mnist"),
+        (["--config", "lite0_cars"], "what: needs one of table1, table2, table3, figure1"),
+        ([], "what: needs one of table1, table2, table3, figure1, figure2, figure3, as in: cimm reproduce table1"),
+        (["table4"], "got 'table4'"),
         (["table1", "--data-dir", "EMPTY", "--config", "lite0_cars"], "config"),
     ],
 )

@@ -1,5 +1,7 @@
 """What can be asked: settings of another kind of run are refused, methods get their own, command lines ask for the same run."""
 
+import ast
+import re
 import shlex
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,14 +11,17 @@ import pytest
 import tyro
 from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, SWEEP
 
+import cimm_jax
 from cimm_jax import InputError
 from cimm_jax.commands import settings
 from cimm_jax.commands.cli import Command
+from cimm_jax.commands.config_file import read_config, write_config
 from cimm_jax.commands.delivery import command_line, manifest_of
 from cimm_jax.commands.settings import (
     Attack,
     Diagnose,
     Immunize,
+    List,
     Report,
     Reproduce,
     Sweep,
@@ -195,6 +200,13 @@ def test_the_command_line_shown_asks_for_the_same_run(made):
     assert {"cimm_jax", "jax", "python"} <= set(manifest.versions)
 
 
+@pytest.mark.parametrize("made", EVERYTHING, ids=command_line)
+def test_the_file_written_beside_the_results_asks_for_the_same_run(tmp_path, made):
+    default = type(made)()
+    path = write_config(tmp_path, manifest_of(made))
+    assert read_config(path, type(made)) == replace(made, out=default.out, json=default.json)
+
+
 def test_what_is_the_default_or_says_where_to_write_is_not_repeated():
     assert command_line(Immunize(out=Path("elsewhere"), json=True)) == "cimm immunize"
     assert command_line(Attack(runs=(Path("a"),), seed=0, rows=None)) == "cimm attack a"
@@ -208,6 +220,33 @@ def test_a_report_does_not_go_where_runs_go_and_defaults_are_the_documented_ones
         ("1", "10", "100", "keep"),
     )
     assert Reproduce("table1").seed == 0
+
+
+FLAGS = {"--help", "--version", "--quiet", "--verbose", "--tyro-print-completion"} | {
+    f"--{field.name.replace('_', '-')}"
+    for kind in (Attack, Diagnose, Immunize, List, Report, Reproduce, Sweep)
+    for field in fields(kind)
+}
+ROOT = Path(cimm_jax.__file__).parents[1]
+
+
+def flags_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b(?![(-])", text))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cimm_jax").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_the_program_says_names_flags_that_exist(path):
+    constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+    assert {flag for text in constants if isinstance(text, str) for flag in flags_in(text)} <= FLAGS
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_the_commands_in_the_documents_have_flags_that_exist(path):
+    text = path.read_text().replace("\\\n", " ")
+    commands = re.findall(r"^cimm [^#\n]*|`cimm [^`]*`", text, flags=re.MULTILINE)
+    assert {flag for command in commands for flag in flags_in(command)} <= FLAGS
 
 
 @pytest.mark.parametrize(

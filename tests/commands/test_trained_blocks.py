@@ -183,25 +183,25 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         ([], {"train_from": "layer9"}, "layer2.0, layer3.0"),
         ([], {"train_from": "features"}, "layer2.0, layer3.0"),
         ([], {"method": "pencil"}, "algorithm1, ill_only, opt_kappa, imma"),
-        (["--batch-size", "999"], {}, "batch_size: needs 1 to 36"),
-        (["--batch-size", "0"], {}, "batch_size"),
+        (["--batch-size", "999"], {}, "--batch-size: needs 1 to 36"),
+        (["--batch-size", "0"], {}, "--batch-size"),
         (["--epochs", "0"], {}, "epochs: needs at least 1"),
         (["--strength", "0"], {}, "strength: needs a positive"),
         (["--strength", "2", "--lambda-harmful", "1"], {"method": "ill_only"}, "strength: is of balanced penalties"),
-        (["--label-smoothing", "1"], {}, "label_smoothing: needs a number"),
-        (["--learning-rate", "-1"], {}, "learning_rate"),
-        (["--lambda-harmful", "-1"], {}, "lambda_harmful"),
-        (["--lambda-primary", "1"], {"method": "imma"}, "lambda_primary: is no setting of imma"),
+        (["--label-smoothing", "1"], {}, "--label-smoothing: needs a number"),
+        (["--learning-rate", "-1"], {}, "--learning-rate"),
+        (["--lambda-harmful", "-1"], {}, "--lambda-harmful"),
+        (["--lambda-primary", "1"], {"method": "imma"}, "--lambda-primary: is no setting of imma"),
         (
             ["--step-length", "7"],
             {},
-            "step_length: is a setting of data sets or maps of a network (--model), not of trained blocks",
+            "--step-length: is a setting of data sets or maps of a network (--model), not of trained blocks",
         ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
         (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),
         (["--ridge", "0"], {}, "ridge: is a setting of data sets or maps of a network"),
         (["--hessian", "batch"], {}, "hessian: is a setting of data sets or maps of a network"),
-        (["--step-length", "0.1"], {}, "step_length: is a setting of data sets or maps of a network"),
+        (["--step-length", "0.1"], {}, "--step-length: is a setting of data sets or maps of a network"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, more, settings, named):
@@ -216,7 +216,7 @@ def test_training_settings_need_a_cut_and_a_network(inputs, tmp_path, capsys):
     assert immunize_map(inputs, tmp_path, "--epochs", "2") == 2
     assert "epochs: is a setting of trained blocks (--train-from), not of maps of a network" in capsys.readouterr().err
     assert cli.main(["immunize", "--train-from", CUT, "--out", str(tmp_path)]) == 2
-    assert "train_from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
+    assert "--train-from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
 
 
 def test_training_that_kills_the_features_says_so(inputs, tmp_path, capsys):
@@ -262,4 +262,4 @@ def test_the_best_response_trains_by_its_own_recipe_but_for_what_is_given(inputs
 def test_fewer_rows_of_a_class_than_two_are_refused_before_anything_is_trained(inputs, tmp_path, capsys):
     status = immunize_blocks(inputs, tmp_path, "--harmful-batch-size", "3", method="best_response")
     assert status == 2
-    assert "harmful_rows: needs at least 6, two rows of each of 3 classes, got 3" in capsys.readouterr().err
+    assert "--harmful-batch-size: needs at least 6, two rows of each of 3 classes, got 3" in capsys.readouterr().err

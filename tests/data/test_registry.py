@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from cimm_jax import data
+from cimm_jax import data, plugins
 from cimm_jax.data import DATA_SETS, DataSet, load_benign, load_digit_images, load_pair, registry, task_names
 from cimm_jax.data.digit_pairs import split_pair, split_task
 from cimm_jax.data.digit_tasks import DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
@@ -192,3 +192,16 @@ def test_importing_the_package_loads_no_loader_library():
     script = "import sys, cimm_jax.data; print({'sklearn', 'pandas', 'tensorflow_datasets'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_a_package_adds_data_sets_and_no_file_does(monkeypatch):
+    flipped = DataSet("flipped", "digits upside down", digits=lambda folder: load_digit_images("digits"))
+    added = {"flipped": flipped, "wrong": 3}
+    monkeypatch.setattr(plugins, "names", lambda group: tuple(added))
+    monkeypatch.setattr(plugins, "find", lambda group, text, argument, *, files: None if files else added.get(text))
+    assert data.data_names()[-2:] == ("flipped", "wrong")
+    equal(load_pair("flipped"), load_pair("digits"))
+    with pytest.raises(InputError, match=r"^data: wrong needs to be a cimm_jax.data.DataSet, and is int$"):
+        load_pair("wrong")
+    with pytest.raises(InputError, match=r"choose one of digits, .*, flipped, wrong"):
+        load_pair("x.py:flipped")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cimm_jax import InputError, losses, methods
+from cimm_jax import InputError, losses, methods, plugins
 from cimm_jax.methods import build_methods
 
 
@@ -18,7 +18,7 @@ def test_every_method_that_is_known_has_a_name_and_one_only():
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(
         InputError,
-        match=r"^method: 'magic' is unknown; choose one of algorithm1, .*pencil_no_slower, erase, best_response, hsic, sophon$",
+        match=r"^method: 'magic' is unknown; choose one of algorithm1, .*best_response, hsic, sophon, or give FILE.py:NAME$",
     ):
         methods.by_name("magic")
     with pytest.raises(InputError, match="'magic' is unknown"):
@@ -51,3 +51,40 @@ def test_defaults_are_for_those_that_have_them_and_what_is_given_comes_first():
 def test_what_cannot_be_built_is_refused(names, given, message):
     with pytest.raises(InputError, match=message):
         build_methods(names, given)
+
+
+OWN = '''
+from cimm_jax import methods
+
+def mine(*, budget: float = 10.0):
+    """A method of somebody's own."""
+    return methods.pencil(budget=budget)
+
+def other():
+    return "theta"
+'''
+
+
+def test_a_method_in_a_file_is_built_with_its_settings_beside_those_of_the_house(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    made = build_methods([f"{path}:mine", "ill_only"], {"budget": 5.0, "lambda_harmful": 0.5})
+    assert made[f"{path}:mine"] is methods.pencil(budget=5.0)
+    assert made["ill_only"] is methods.ill_only(lambda_harmful=0.5)
+    with pytest.raises(InputError, match=r"^ridge: is no setting of .*own.py:mine"):
+        build_methods([f"{path}:mine"], {"ridge": 5.0})
+    with pytest.raises(
+        InputError, match=r"^method: .*own.py:other needs to return a cimm_jax.methods.Method, and returned str$"
+    ):
+        build_methods([f"{path}:other"], {})
+
+
+def test_a_method_of_a_package_is_known_by_name_and_those_of_the_house_come_first(monkeypatch):
+    found = {"mine": lambda: methods.pencil(budget=3.0), "pencil": methods.imma}
+    monkeypatch.setattr(plugins, "names", lambda group: tuple(found))
+    monkeypatch.setattr(plugins, "find", lambda group, text, argument: found.get(text))
+    assert methods.method_names() == (*methods.KNOWN, "mine")
+    assert methods.by_name("mine")() is methods.pencil(budget=3.0)
+    assert methods.by_name("pencil") is methods.pencil
+    with pytest.raises(InputError, match="hsic, mine, or give FILE"):
+        methods.by_name("magic")

@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 from networks.small_networks import NETWORK
 
+from cimm_jax import plugins
 from cimm_jax.errors import InputError
-from cimm_jax.networks import NETWORKS, build, by_name
+from cimm_jax.networks import NETWORKS, build, by_name, network_names
 
 PARAMETERS = {
     "resnet18": 11_689_512,
@@ -65,6 +66,18 @@ def test_a_configuration_is_built_as_its_name_is():
 def test_a_network_is_one_line_in_the_registry(monkeypatch):
     monkeypatch.setitem(NETWORKS, "mine", "networks.small_networks:NETWORK")
     assert by_name("mine") == NETWORK
+
+
+def test_a_package_adds_networks_and_no_file_does(monkeypatch):
+    added = {"theirs": NETWORK, "wrong": 3}
+    monkeypatch.setattr(plugins, "names", lambda group: tuple(added))
+    monkeypatch.setattr(plugins, "find", lambda group, text, argument, *, files: None if files else added.get(text))
+    assert network_names() == (*NETWORKS, "theirs", "wrong")
+    assert by_name("theirs") is NETWORK
+    with pytest.raises(InputError, match=r"^model: wrong needs to be a configuration of a network, and is int$"):
+        by_name("wrong")
+    with pytest.raises(InputError, match="linear, theirs, wrong"):
+        by_name("x.py:NETWORK")
 
 
 @pytest.mark.parametrize("module", ["cimm_jax", "cimm_jax.networks"])

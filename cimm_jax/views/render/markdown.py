@@ -6,7 +6,7 @@ from cimm_jax.errors import printable
 from cimm_jax.views.blocks import Block, Cards, Cell, Code, Facts, Figures, Items, Part, Section, Table, Text
 from cimm_jax.views.numbers import format_number
 
-__all__ = ["clean", "to_markdown"]
+__all__ = ["clean", "table_to_markdown", "to_markdown"]
 
 
 def to_markdown(part: Part, *, level: int = 2) -> str:
@@ -21,6 +21,17 @@ def to_markdown(part: Part, *, level: int = 2) -> str:
         if not section.folded:
             pieces += _section(section, level + 1)
     return "\n\n".join(pieces)
+
+
+def table_to_markdown(table: Table) -> str:
+    """A table below its caption; smaller lines and marks of a cell stand behind its figure."""
+    rows: list[Sequence[str]] = []
+    for header, grouped in table.groups:
+        if not grouped:
+            rows.append([f"*{_cell(header)}*", *[""] * (len(table.columns) - 1)])
+        rows += [[_cell(header), *map(_cell, row)] for row in grouped]
+    lines = [" | ".join(map(_cell, table.columns)), "|".join(["---"] * len(table.columns)), *map(" | ".join, rows)]
+    return f"{clean(table.caption)}:\n\n" + "\n".join(f"| {line} |" for line in lines)
 
 
 def clean(text: str) -> str:
@@ -46,23 +57,13 @@ def _block(block: Block) -> str:
             heading = f"{_bold(title).strip()}\n\n" if title else ""
             found = heading + "\n".join(f"- {clean(term)}: {clean(_shown(value))}" for term, value in facts)
         case Table():
-            found = _table(block)
+            found = table_to_markdown(block)
         case Figures(figures):
             found = "\n".join(f"- {clean(figure.caption)} {clean(figure.alt)}" for figure in figures)
         case Code(text):
             lines = [printable(line).replace("```", "'''") for line in text.strip().splitlines()]
             found = "\n".join(["```", *lines, "```"])
     return found
-
-
-def _table(table: Table) -> str:
-    rows: list[Sequence[str]] = []
-    for header, grouped in table.groups:
-        if not grouped:
-            rows.append([f"*{_cell(header)}*", *[""] * (len(table.columns) - 1)])
-        rows += [[_cell(header), *map(_cell, row)] for row in grouped]
-    lines = [" | ".join(map(_cell, table.columns)), "|".join(["---"] * len(table.columns)), *map(" | ".join, rows)]
-    return f"{clean(table.caption)}:\n\n" + "\n".join(f"| {line} |" for line in lines)
 
 
 def _cell(value: object) -> str:
