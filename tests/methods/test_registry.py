@@ -86,5 +86,5 @@ def test_a_method_of_a_package_is_known_by_name_and_those_of_the_house_come_firs
     assert methods.method_names() == (*methods.KNOWN, "mine")
     assert methods.by_name("mine")() is methods.pencil(budget=3.0)
     assert methods.by_name("pencil") is methods.pencil
-    with pytest.raises(InputError, match="hsic, mine, or give FILE"):
+    with pytest.raises(InputError, match="sophon, mine, or give FILE"):
         methods.by_name("magic")
