@@ -60,7 +60,8 @@ def separability(pair: TaskPair, seed: int = 0) -> Separable:
 
 
 def _columns(y: Array | None) -> jax.Array:
-    return jnp.asarray(y).reshape(len(y), -1)
+    columns = jnp.asarray(y)
+    return columns.reshape(columns.shape[0], -1)
 
 
 def _halves(rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
