@@ -94,7 +94,7 @@ class _Counted:
         since, before = self._first or (now, 0)
         if self._made <= before:  # one chunk so far: its pace is that since the beginning
             since, before = self._begun, 0
-        if not self._total or not self._made > before:
+        if not self._total or not before < self._made < self._total:
             return []
         return [f"about {_clock((now - since) * (self._total - self._made) / (self._made - before))} left"]
 

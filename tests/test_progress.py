@@ -72,6 +72,8 @@ def test_the_first_chunk_has_a_pace_too_and_nothing_has_none(capsys, monkeypatch
     assert work.says() == "sweep: 0/300, 0:00:10 gone"
     work.told(100)
     assert work.says() == "sweep: 100/300, 0:00:10 gone, about 0:00:20 left"
+    work.told(300)
+    assert work.says() == "sweep: 300/300, 0:00:10 gone", "nothing is left to foretell"
 
 
 def test_a_phase_says_that_it_lives_though_nobody_counts(capsys, monkeypatch):

@@ -17,7 +17,7 @@ from cimm_jax.views.blocks import Part
 from cimm_jax.views.card import model_card
 from cimm_jax.views.registry import claims_of, part_of, refusing_contradictions
 from cimm_jax.views.render.html import to_html
-from cimm_jax.views.render.table_files import table_files
+from cimm_jax.views.render.table_folder import table_files
 from cimm_jax.views.summary import summarise
 
 __all__ = ["run_report"]

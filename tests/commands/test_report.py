@@ -17,7 +17,7 @@ from cimm_jax.runs.codec import encode
 from cimm_jax.runs.records import AttackRecord, ReportRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
 from cimm_jax.views.registry import claims_of, part_of
-from cimm_jax.views.render.table_files import table_files
+from cimm_jax.views.render.table_folder import table_files
 from cimm_jax.views.summary import summarise
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,7 +10,7 @@ from sample_records import one_of_each_command
 from cimm_jax.views.blocks import Cell, Part, Section, Table
 from cimm_jax.views.registry import part_of
 from cimm_jax.views.render.comma_separated import to_csv
-from cimm_jax.views.render.table_files import table_files
+from cimm_jax.views.render.table_folder import table_files
 
 
 def read(text: str) -> list[list[str]]:
