@@ -73,7 +73,7 @@ def test_a_map_changes_the_last_features_and_nothing_before_it_or_for_those_who_
         if network == "map" and rung in (3, 4) and "before the map" not in place:
             assert accuracy == found["undefended", rung, attacker, place, images]
     before = [key for key in found if key[0] == "map" and key[3] == "before the map"]
-    assert len(before) == 5
+    assert len(before) == 6
     best = max((one for one in tried if one.rung == 4 and one.network == "undefended"), key=lambda one: one.best)
     assert len(best.by_seed) == 2, "the best goes on to the other draws"
     assert not any(one.diverged for one in tried if one.rung == 4)
