@@ -40,21 +40,29 @@ def standardised(x: jax.Array) -> jax.Array:
     return centred / (jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0) + _SPREAD)
 
 
-def linear_share(x: jax.Array, y: jax.Array, *, ridge: float = LINEAR_RIDGE) -> jax.Array:
+def linear_share(x: jax.Array, y: jax.Array, *, ridge: float = LINEAR_RIDGE, standardise: bool = True) -> jax.Array:
     """The share that ridge regression explains, a scalar.
 
     Args:
       x: features, shape (B, d).
       y: targets, shape (B, C).
       ridge: times the rows; the number of features is added.
+      standardise: each feature; or else all by one number, so that what varies most is shrunk least.
     """
-    x = standardised(x)
+    x = standardised(x) if standardise else _in_one_scale(x)
     rows, width = x.shape
     added = ridge * rows + width
     if rows <= width:
         return _share(_hat(product(x, x.T), added), y)
     gram = product(x.T, x) + added * jnp.eye(width, dtype=x.dtype)
     return _share(product(x, _solve(gram, x.T)), y)
+
+
+def _in_one_scale(x: jax.Array) -> jax.Array:
+    """Centred, at a mean variance of 1."""
+    centred = x - x.mean(0, keepdims=True)
+    variance = jnp.square(centred).mean()
+    return centred * jnp.where(variance > 0, jax.lax.rsqrt(jnp.where(variance > 0, variance, 1)), 0)
 
 
 def kernel_share(x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float = KERNEL_RIDGE) -> jax.Array:

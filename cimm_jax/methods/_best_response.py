@@ -1,6 +1,10 @@
 """The best response: training against the head that an attacker would fit, in closed form, at every layer that is trained."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import optax
 
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
@@ -11,6 +15,9 @@ from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.penalty import InnerAttack
 
+HEADS = {"linear": linear_share, "unscaled": partial(linear_share, standardise=False), "kernel": kernel_share}
+"""In closed form, by the names that `best_response` knows them by."""
+
 RATES = (0.1, 0.3, 1.0)
 """Lengths of an inner attacker's steps."""
 
@@ -19,6 +26,7 @@ RATES = (0.1, 0.3, 1.0)
 def best_response(
     *,
     lambda_harmful: float | None = WEIGHT,
+    heads: tuple[str, ...] = ("linear", "kernel"),
     fine_tuning_steps: int = 0,
     fine_tuning_rates: tuple[float, ...] = RATES,
     optimizer: optax.GradientTransformation | None = None,
@@ -37,6 +45,8 @@ def best_response(
 
     Args:
       lambda_harmful: weight of the mean share explained, of each kind of head; None balances it, as in `algorithm1`.
+      heads: whose shares are summed, of `HEADS`: "unscaled" is ridge regression on features as they are, which reads many
+        classes from few images better than one on standardised features.
       fine_tuning_steps: of trained blocks, steps that an attacker makes from the present weights, to make larger what a linear
         head explains, before the share is looked at once more (first-order meta-learning); 0 is no such attacker.
       fine_tuning_rates: length of these steps; training takes one after the other.
@@ -46,19 +56,21 @@ def best_response(
     Raises:
       InputError: if a setting is out of range.
     """
+    if not heads or len(set(heads)) < len(heads) or not set(heads) <= HEADS.keys():
+        raise InputError(f"heads: needs some of {', '.join(HEADS)}, each once, got {', '.join(heads) or 'none'}")
     if fine_tuning_steps < 0:
         raise InputError(f"fine_tuning_steps: needs a number of at least 0, got {fine_tuning_steps}")
     if not fine_tuning_rates or not all(0 < rate < float("inf") for rate in fine_tuning_rates):
         raise InputError(f"fine_tuning_rates: needs positive finite numbers, got {fine_tuning_rates}")
     after = InnerAttack(linear_share, fine_tuning_steps, tuple(fine_tuning_rates)) if fine_tuning_steps else None
-    return hiding(explained, lambda_harmful, optimizer=optimizer, loss=loss, after=after)
+    return hiding(explained_by(heads), lambda_harmful, optimizer=optimizer, loss=loss, after=after)
 
 
-def explained(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The share of the targets that a linear head explains, and that of a kernel; their sum.
+def explained_by(heads: tuple[str, ...]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The function of features, shape (B, d), and targets, shape (B, C), that sums the shares of these heads."""
 
-    Args:
-      x: features, shape (B, d).
-      y: targets, shape (B, C).
-    """
-    return linear_share(x, y) + kernel_share(x, y)
+    def explained(x: jax.Array, y: jax.Array) -> jax.Array:
+        return sum((HEADS[head](x, y) for head in heads), jnp.zeros((), x.dtype))
+
+    explained.__qualname__ = f"explained by {', '.join(heads)}"  # what checkpoints tell them apart by
+    return explained

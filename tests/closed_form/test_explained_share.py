@@ -109,3 +109,19 @@ def test_nothing_to_explain_and_nothing_to_explain_it_with_are_zero_with_a_finit
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
     assert float(share(x, jnp.ones_like(y))) == 0
+
+
+def test_features_in_one_scale_weigh_as_they_vary(rng):
+    """A signal in a feature that hardly varies is shrunk away, and one in the feature that varies most is read better."""
+    y = np.sign(rng.standard_normal((60, 1)))
+    x = rng.standard_normal((60, 40))
+    x[:, :1] += 1.5 * y
+    scales = np.ones(40)
+    for scale, better in ((10.0, np.greater), (0.01, np.less)):
+        scales[0] = scale
+        unscaled, standard = (float(linear_share(x * scales, y, standardise=one)) for one in (False, True))
+        assert better(unscaled, standard)
+    assert float(linear_share(7 * x + 3, y, standardise=False)) == pytest.approx(
+        float(linear_share(x, y, standardise=False)), rel=1e-6
+    )
+    assert float(linear_share(np.ones((6, 2)), np.arange(6.0)[:, None], standardise=False)) == 0

@@ -8,9 +8,11 @@ from closed_form.labelled import class_task
 
 from cimm_jax import InputError, Task, TaskPair, immunize, losses, methods
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
-from cimm_jax.methods._best_response import explained
+from cimm_jax.methods._best_response import explained_by
 from cimm_jax.methods._hiding import MOST_ROWS, hiding
 from cimm_jax.methods._hsic import dependence
+
+explained = explained_by(("linear", "kernel"))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,9 @@ def test_without_weight_nothing_is_hidden(pair):
 def test_it_is_the_sum_of_both_heads_shares(pair):
     x, y = pair.harmful
     assert float(explained(x, y)) == pytest.approx(float(linear_share(x, y) + kernel_share(x, y)))
+    unscaled = float(explained_by(("unscaled",))(x, y))
+    assert unscaled == pytest.approx(float(linear_share(x, y, standardise=False)))
+    assert unscaled != pytest.approx(float(linear_share(x, y)), rel=1e-3)
 
 
 def test_heads_look_at_some_rows_of_many():
