@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import FRESH, LADDER, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, Attack, refuse_foreign
+from cimm_jax.commands.settings import LADDER, SWEEP, Attack, refuse_foreign
 from cimm_jax.errors import check_count
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
@@ -19,7 +20,7 @@ from cimm_jax.runs.kept_traces import KeptTraces
 from cimm_jax.runs.places import check_made_from, moved
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE
-from cimm_jax.runs.source import DataSource, NetworkSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject, open_subject
 
 __all__ = ["run_attack"]
@@ -37,8 +38,7 @@ def run_attack(settings: Attack) -> None:
     runs = read_runs(settings.runs, partial(_located, settings))
     source = _source(settings, runs)
     networked = isinstance(source, NetworkSource)
-    of = FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA
-    refuse_foreign(settings, of, LADDER if settings.ladder else SWEEP)
+    refuse_foreign(settings, settings.kind_of(source), LADDER if settings.ladder else SWEEP)
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
@@ -53,7 +53,9 @@ def run_attack(settings: Attack) -> None:
     if operators:
         subject.check_loss(operators[0].loss)
     subject.check_batch_size(settings.batch_size)
-    if networked or (runs and source.data_dir is not None and settings.data_dir is None):
+    for method in methods.values():
+        subject.check_method(method)
+    if not isinstance(source, DataSource) or (source.data_dir is not None and settings.data_dir is None):
         check_made_from(subject, runs)
     defences = read_defences(runs, settings.runs, subject) if runs else []
     with only_one_in(settings.out) as folder:
@@ -95,25 +97,26 @@ def _operators(
     )
 
 
-def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:
+def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> Source:
     """Of the runs, or what is asked for."""
     if not runs:
-        return DataSource(
-            settings.data or "digits",
-            settings.data_dir,
-            settings.primary,
-            settings.harmful,
-            settings.benign,
-            settings.rows,
-        )
+        return settings.source
     source = next(iter(runs.values())).source
-    return source if isinstance(source, NetworkSource) else replace(source, benign=settings.benign)
+    if isinstance(source, NetworkSource):
+        return source
+    if isinstance(source, FeatureSource):
+        return replace(source, benign=None if settings.benign is None else Path(settings.benign).absolute())
+    return replace(source, benign=settings.benign)
 
 
 def _located(settings: Attack, source: Source) -> Source:
     """A record's source with files where they were said to be."""
-    names = ("weights", "primary", "harmful") if isinstance(source, NetworkSource) else ("data_dir",)
-    return moved(source, {name: getattr(settings, name) for name in names})
+    if isinstance(source, DataSource):
+        return moved(source, {"data_dir": settings.data_dir})
+    given = {name: getattr(settings, name) for name in ("primary", "harmful")}
+    if isinstance(source, NetworkSource):
+        return moved(source, {"weights": settings.weights, **given})
+    return moved(source, {name: None if text is None else Path(text).absolute() for name, text in given.items()})
 
 
 def _made(methods: Mapping[str, Method], subject: Subject, settings: Attack, steps: int) -> Sequence[Defence]:

@@ -189,7 +189,10 @@ def _data_set(name: str) -> DataSet:
     for data_set in DATA_SETS:
         if data_set.name == name:
             return data_set
-    raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(known.name for known in DATA_SETS)}")
+    known = ", ".join(known.name for known in DATA_SETS)
+    raise InputError(
+        f"data: {name!r} is unknown; choose one of {known}, or for own features give --primary FILE --harmful FILE instead"
+    )
 
 
 def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:

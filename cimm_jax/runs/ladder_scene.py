@@ -25,6 +25,7 @@ from cimm_jax.networks.weights import load_weights
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
 from cimm_jax.runs.defence import Defence, MapDefence, undefended
+from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import DataSubject, Subject
@@ -128,7 +129,7 @@ def open_scene(
     """
     if judged < 2:
         raise InputError(f"judged: needs at least 2 images, got {judged}")
-    if isinstance(subject, DataSubject):
+    if isinstance(subject, DataSubject | FeatureSubject):
         if primary_alone is not None:
             raise InputError("primary_alone: are weights of a network, and there is none; leave it out")
         return _of_data(subject, defences, judged, seed)
@@ -136,8 +137,8 @@ def open_scene(
     return _of_network(subject, defences, judged, seed, with_random, primary_alone)
 
 
-def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
-    fit, heldout = subject.attackers_rows, subject.split.heldout.harmful
+def _of_data(subject: DataSubject | FeatureSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
+    fit, heldout = subject.attackers_rows, subject.judging_rows
     if not are_classes(fit.y):
         raise InputError(f"ladder: attackers are judged by accuracy, and {subject.names.harmful} has no classes")
     labels, judged = labels_of(fit.y), labels_of(heldout.y)

@@ -16,7 +16,7 @@ from cimm_jax.measures.measured import Measures
 from cimm_jax.methods import Measured
 from cimm_jax.runs.codec import same
 from cimm_jax.runs.network_data import NetworkData
-from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.source import Source
 
 __all__ = [
     "RECORDS",
@@ -90,7 +90,7 @@ class DiagnoseRecord(Record):
       network: what features are made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     diagnosis: Diagnosis
     outputs: dict[str, Reached]
@@ -171,7 +171,7 @@ class ImmunizeRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     method: str
     rows: dict[str, dict[str, int]]
@@ -237,7 +237,7 @@ class AttackRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     rows: dict[str, dict[str, int]]
     classes: bool
@@ -287,7 +287,7 @@ class LadderRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     classes: int
     judged: HeldOut
