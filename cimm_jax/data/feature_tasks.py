@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from cimm_jax.data.feature_table import FeatureTable, check_same_features
 from cimm_jax.data.reserved import heldout_rows, reserved_rows
 from cimm_jax.errors import InputError, few
 
-__all__ = ["HELDOUT_SHARE", "FeatureTask", "Rows", "Target", "load_feature_tasks"]
+__all__ = ["HELDOUT_SHARE", "TARGETS", "FeatureTask", "Rows", "load_feature_tasks"]
 
-Target = Literal["classes", "regression"]
+TARGETS = ("classes", "regression")
+"""What labels may be."""
 
 HELDOUT_SHARE = 0.2
 """Of rows that come in one part, unless somebody says otherwise."""
@@ -54,7 +55,7 @@ def load_feature_tasks(
     paths: dict[str, Path],
     *,
     label: str | None = None,
-    target: Target = "classes",
+    target: str = "classes",
     heldout_share: float | None = None,
     heldout_seed: int = 0,
 ) -> dict[str, FeatureTask]:
@@ -66,7 +67,7 @@ def load_feature_tasks(
     Args:
       paths: by the name of the task, which messages use.
       label: the column or array of the labels; None is y or label, if it is there.
-      target: what labels are.
+      target: what labels are, one of `TARGETS`.
       heldout_share: of the rows of files that have no held-out part, in (0, 1), of each class alike; None is `HELDOUT_SHARE`.
       heldout_seed: draws them.
 
@@ -74,6 +75,8 @@ def load_feature_tasks(
       InputError: if a file cannot be used, labels are of another kind, there are fewer than two classes, the held-out part has
         classes that the training part lacks, a part has fewer rows than classes, or a share is given and no rows are drawn.
     """
+    if target not in TARGETS:
+        raise InputError(f"target: {target!r} is unknown; choose one of {', '.join(TARGETS)}")
     if heldout_share is not None and not 0 < heldout_share < 1:
         raise InputError(f"heldout_share: needs a share above 0 and below 1, got {heldout_share}")
     if heldout_seed < 0:
@@ -89,7 +92,7 @@ def load_feature_tasks(
 
 
 def _task(
-    train: FeatureTable, heldout: FeatureTable | None, target: Target, share: float, seed: int, name: str
+    train: FeatureTable, heldout: FeatureTable | None, target: str, share: float, seed: int, name: str
 ) -> FeatureTask:
     tables, classes = [train] if heldout is None else [train, heldout], ()
     labels: Sequence[np.ndarray | None] = [None for _ in tables]
@@ -146,7 +149,7 @@ def _amounts(tables: Sequence[FeatureTable]) -> tuple[tuple[str, ...], list[np.n
         assert labels is not None  # both parts have labels, or none
         if labels.dtype.kind == "U":
             raise InputError(
-                f"{table.where} has text as labels, such as {labels[0]!r}; --target regression needs numbers"
+                f"{table.where} has text as labels, such as {str(labels[0])!r}; --target regression needs numbers"
             )
         amounts = labels.astype(np.float64)
         if not (finite := np.isfinite(amounts)).all():

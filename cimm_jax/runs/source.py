@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cimm_jax.data.feature_tasks import Target
 from cimm_jax.errors import InputError
 
 __all__ = ["DataSource", "FeatureSource", "NetworkSource", "Source", "check_same_source"]
@@ -47,7 +46,7 @@ class FeatureSource:
       harmful: of the harmful task's.
       benign: of a third task's that neither side trains on; None if there is none.
       label: column or array of the labels; None is y or label, if it is there.
-      target: what labels are: classes, or amounts ("regression").
+      target: what labels are: "classes", or amounts ("regression").
       heldout_share: of the rows of files without a held-out part that no method sees, so that they judge it; None is the
         default, and in a record it says that none were drawn.
       heldout_seed: draws them.
@@ -58,7 +57,7 @@ class FeatureSource:
     harmful: Path
     benign: Path | None = None
     label: str | None = None
-    target: Target = "classes"
+    target: str = "classes"
     heldout_share: float | None = None
     heldout_seed: int = 0
     reserved: float = 0.0
