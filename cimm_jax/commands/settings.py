@@ -324,7 +324,7 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     lambda_harmful: float | None = None
     """Weight of the harmful regularizer; balanced if left out."""
     resamples: int | None = None
-    """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
+    """Bootstrap resamples for the intervals; 200 for small data, 20 for large, none for huge data and networks if left out."""
     harmful_batch_size: int | None = only(BLOCKS)
     """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
     train_from: str | None = only(BLOCKS)

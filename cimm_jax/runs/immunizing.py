@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_ROWS",
     "GOES_ON",
+    "HUGE",
     "LARGE",
     "POLICY",
     "immunize_record",
@@ -50,6 +51,9 @@ POLICY = PseudoInverse()
 
 LARGE = 1e8
 """Rows times squared features above which a part gets few resamples."""
+
+HUGE = 1e9
+"""The same, above which it gets none: each is four decompositions, and all of them would take most of the run's time."""
 
 
 def make_map(
@@ -221,7 +225,8 @@ def immunize_record(
         if resamples is not None or networked:
             return resamples
         rows, features = extraction.before.harmful.x.shape
-        return 200 if rows * features**2 <= LARGE else 20
+        size = rows * features**2
+        return 200 if size <= LARGE else 20 if size <= HUGE else None
 
     with blas_threads_for(subject.features):
         measures = measure(defence.extractions(subject), seed=seed + 1, resamples=counted, in_groups=networked)
