@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 from cimm_jax import attacks
@@ -45,13 +46,17 @@ def run_attack(settings: Attack) -> None:
     climb, operators = None, ()
     if settings.ladder:
         from cimm_jax.commands.attack_ladder import climb_into, ladder_settings  # they need flax
+        from cimm_jax.runs.ladder_scene import check_can_be_climbed
 
+        check = check_can_be_climbed
         climb = partial(climb_into, asked=ladder_settings(settings, seeds), json=settings.json)
     else:
-        operators = _operators(settings, runs, networked=networked)
+        # Of features of many classes, whoever brought them; those of data sets are of one or two.
+        affordable = networked or (isinstance(source, FeatureSource) and source.target == "classes")
+        operators = _operators(settings, runs, affordable=affordable)
+        check = methodcaller("check_loss", operators[0].loss)
     subject = open_subject(source, settings.cache)
-    if operators:
-        subject.check_loss(operators[0].loss)
+    check(subject)
     subject.check_batch_size(settings.batch_size)
     for method in methods.values():
         subject.check_method(method)
@@ -82,14 +87,14 @@ def run_attack(settings: Attack) -> None:
 
 
 def _operators(
-    settings: Attack, runs: Mapping[str, ImmunizeRecord], *, networked: bool
+    settings: Attack, runs: Mapping[str, ImmunizeRecord], *, affordable: bool
 ) -> tuple[attacks.Operator, ...]:
     """The attackers of a sweep."""
     check_attackers(settings.attackers or (), runs)
     loss = getattr(losses, settings.loss or "squared")
     maps = all(record.training is None for record in runs.values())
     return attacks.standard_operators(
-        settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
+        settings.attackers or attacks.standard_names(loss, affordable=affordable, maps=maps),
         steps=1000 if settings.attack_steps is None else settings.attack_steps,
         rates=settings.attack_rates or (9 if settings.rates is None else settings.rates),
         schedules=settings.schedules or ("constant",),

@@ -37,7 +37,6 @@ class FeatureSubject:
       own_images: whether attackers have rows that no defence sees.
       attackers_rows: rows of the harmful task that attackers have, targets -1 and +1 or amounts: those reserved or, if there
         are none, the defences'.
-      judging_rows: held-out rows of the harmful task, the same.
 
     Raises:
       InputError: as `data.feature_tasks.load_feature_tasks` and `data.reserved.reserved_rows`, and for features that are all
@@ -67,7 +66,6 @@ class FeatureSubject:
         harmful = self._tasks["harmful"]
         left, taken = _reserved(harmful, source.reserved)
         self.attackers_rows = _coded(_chosen(harmful.train, taken if len(taken) else left), harmful.classes)
-        self.judging_rows = _coded(harmful.heldout, harmful.classes)
         self._tasks["harmful"] = harmful._replace(train=_chosen(harmful.train, left))
         for part in SplitPair._fields:
             check_pair(self._pair(part), part)
@@ -89,6 +87,13 @@ class FeatureSubject:
     def pairs(self) -> dict[str, TaskPair]:
         """Features with centred one-hot targets or standardised amounts, float64, on the device."""
         return self._pairs
+
+    @property
+    def judging_rows(self) -> Task:
+        """Held-out rows of the harmful task, targets -1 and +1 or amounts; raises `InputError` if there are no labels."""
+        self._check_labels("harmful", "attackers are judged by them")
+        harmful = self._tasks["harmful"]
+        return _coded(harmful.heldout, harmful.classes)
 
     @property
     def can_be_judged(self) -> bool:

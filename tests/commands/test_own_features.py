@@ -10,7 +10,7 @@ from commands.network_runs import printed
 from data.feature_examples import WORDS, X, Y, write_csv, write_npy, write_npz
 
 from cimm_jax.commands import cli
-from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, LadderRecord
+from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -25,9 +25,8 @@ def files(folder: Path) -> list[str]:
     labels = np.arange(ROWS) % 2, np.asarray(["ant", "bee", "cat"])[np.arange(ROWS) % 3]
     x = [rng.normal(size=(ROWS, FEATURES)) + rng.normal(size=(3, FEATURES))[np.arange(ROWS) % 3] for _ in labels]
     folder.mkdir(exist_ok=True)
-    write_npz(folder / "kept.npz", x[0].astype(np.float16), labels[0])
     write_csv(folder / "blocked.csv", x[1], labels[1], "kind")
-    write_npz(folder / "other.npz", x[1][::-1], kind=labels[0])
+    np.savez(folder / "other.npz", x=x[1][::-1], kind=labels[0])
     np.savez(folder / "kept.npz", x=x[0].astype(np.float16), kind=labels[0])
     return ["--primary", str(folder / "kept.npz"), "--harmful", str(folder / "blocked.csv")]
 
@@ -68,7 +67,7 @@ def test_a_run_is_attacked_on_its_own_files_and_on_a_benign_one(run, tmp_path):
 
 
 def test_rungs_that_need_a_network_are_said_to_be_absent_and_all_is_shown_on_a_page(run, tmp_path):
-    ladder = ["--ladder", "--rungs", "1", "3", "4", "--seeds", "1", "--images-a-class", "2"]
+    ladder = ["--ladder", "--rungs", "1", "3", "4", "--seeds", "1", "--images-a-class", "4"]
     shown = printed(cli.main, ["attack", str(run / "run"), *ladder, "--out", str(tmp_path / "ladder")])
     record = read_record_of(tmp_path / "ladder", LadderRecord)
     assert set(record.absent) == {"gradients", "nonlinear", "layers", "fine-tuning"}
@@ -81,34 +80,17 @@ def test_rungs_that_need_a_network_are_said_to_be_absent_and_all_is_shown_on_a_p
     assert "blocked.csv" in page
 
 
-def test_amounts_are_judged_by_the_loss_and_have_no_ladder(run, tmp_path, capsys):
-    x = np.random.default_rng(0).normal(size=(ROWS, FEATURES))
-    paths = [
-        word
-        for task, place in (("primary", 0), ("harmful", 1))
-        for word in (f"--{task}", str(write_npz(tmp_path / f"{task}.npz", x, x[:, place] + 0.5)))
-    ]
-    own = ["attack", *paths, "--target", "regression", "--methods", "pencil"]
-    assert cli.main([*own, *ATTACK, "--out", str(tmp_path / "attack")]) == 0
-    record = read_record_of(tmp_path / "attack", AttackRecord)
-    assert (record.classes, record.heldout_by, record.source.target) == (False, "loss", "regression")
-    for more, told in ((["--ladder"], "has no classes"), (["--loss", "logistic"], "loss: amounts are no classes")):
-        assert cli.main([*own, *more, "--out", str(tmp_path / "refused")]) == 2
-        assert told in capsys.readouterr().err
-
-
-def test_methods_that_look_at_no_labels_need_none(run, tmp_path, capsys):
-    paths = [
-        "--primary",
-        str(write_npz(tmp_path / "p.npz", y=None)),
-        "--harmful",
-        str(write_npy(tmp_path / "h.npy", X, None)),
-    ]
-    assert cli.main(["diagnose", *paths, "--out", str(tmp_path / "diagnosis")]) == 0
-    assert read_record_of(tmp_path / "diagnosis", DiagnoseRecord).source.heldout_share == 0.2
-    assert (
-        cli.main(["immunize", *paths, "--method", "pencil", "--resamples", "20", "--out", str(tmp_path / "run")]) == 0
-    )
+def test_methods_that_look_at_no_labels_need_none(tmp_path, capsys):
+    x = write_npz(tmp_path / "p.npz", y=None)
+    paths = ["--primary", str(x), "--harmful", str(write_npy(tmp_path / "h.npy", X[:, ::-1] * [1, 1, 5], None))]
+    out = ["--method", "pencil", "--resamples", "20", "--out", str(tmp_path / "run")]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/immunize.png").write_text("of an earlier run")
+    shown = printed(cli.main, ["immunize", *paths, *out])
+    assert "Picture" not in shown, "there is no course, and no labels that anybody could learn"
+    assert not (tmp_path / "run/immunize.png").exists()
+    assert cli.main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page")]) == 0
+    assert "blocked" in (tmp_path / "page/report.html").read_text()
     capsys.readouterr()
     for words, told in (
         (["immunize", *paths], f"primary: {tmp_path}/p.npz has no labels, and the method trains on them"),
@@ -116,13 +98,25 @@ def test_methods_that_look_at_no_labels_need_none(run, tmp_path, capsys):
             ["attack", str(tmp_path / "run")],
             f"harmful: {tmp_path}/h.npy has no labels, and attackers are judged by them",
         ),
-        (["attack", str(tmp_path / "run"), "--ladder"], "attackers are judged by"),
+        (["attack", str(tmp_path / "run"), "--ladder"], f"harmful: {tmp_path}/h.npy has no labels, and attackers are"),
     ):
         assert cli.main([*words, "--out", str(tmp_path / "refused")]) == 2
         message = capsys.readouterr().err
         assert told in message
         assert len(message.splitlines()) == 1
     assert not (tmp_path / "refused").exists()
+
+
+def test_amounts_have_no_ladder(tmp_path, capsys):
+    paths = ["--primary", str(write_npz(tmp_path / "p.npz")), "--harmful", str(write_npz(tmp_path / "h.npz"))]
+    for more, told in (
+        (["--ladder"], "h.npz has no classes"),
+        (["--loss", "logistic"], "loss: amounts are no classes"),
+    ):
+        words = ["attack", *paths, "--target", "regression", "--methods", "pencil", *more]
+        assert cli.main([*words, "--out", str(tmp_path / "refused")]) == 2
+        assert told in capsys.readouterr().err
+        assert not list((tmp_path / "refused").glob("*"))
 
 
 # --- a run is read again ---
@@ -139,7 +133,7 @@ def test_files_that_changed_or_are_gone_are_refused_unless_the_command_line_says
     assert f"primary: {tmp_path}/files/gone.npz is missing" in capsys.readouterr().err
     there = ["--primary", str(tmp_path / "files/kept.npz")]
     text = (tmp_path / "files/blocked.csv").read_text()
-    (tmp_path / "files/blocked.csv").write_text(text.replace("ant", "bat", 1))
+    (tmp_path / "files/blocked.csv").write_text(text.replace("ant", "bee", 1))
     assert cli.main([*attack, *there]) == 2
     told = "runs: run was made from other data, "
     assert told in (message := capsys.readouterr().err)
