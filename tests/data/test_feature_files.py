@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import sys
 import zipfile
 
@@ -248,10 +249,22 @@ def test_npy_has_no_names(tmp_path):
     )
 
 
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.write_text, ("caught",)
+
+
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_pickled_objects_are_never_loaded(tmp_path, kind):
-    path = example(tmp_path, kind, y=WORDS.astype(object))
-    refusal(path)
+    refusal(example(tmp_path, kind, y=np.asarray([Trap(tmp_path / "trap")] * 12, object)))
+    (tmp_path / f"b.{kind}").write_bytes(pickle.dumps(Trap(tmp_path / "trap")))
+    refusal(tmp_path / f"b.{kind}")
+    assert not (tmp_path / "trap").exists()
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_tasks_without_labels_have_rows_alone(tmp_path):
     task = load(tmp_path, {"y": None})["primary"]
     assert (task.train.labels, task.heldout.labels, task.classes) == (None, None, ())
     assert (len(task.train.x), len(task.heldout.x)) == (10, 2)
+    other = load(tmp_path, {"y": None}, heldout_seed=1)["primary"]
+    assert rows_of(task) != rows_of(other)
 
 
 def test_files_of_two_formats_make_a_pair(tmp_path):
