@@ -8,7 +8,7 @@ import numpy as np
 from cimm_jax.errors import InputError, few
 from cimm_jax.tasks import as_floating
 
-__all__ = ["FeatureParts", "FeatureTable", "check_alike", "concatenated", "make_table"]
+__all__ = ["FeatureParts", "FeatureTable", "check_alike", "check_same_features", "concatenated", "make_table"]
 
 _ROWS_AT_ONCE = 1 << 14
 """Looked at for numbers that are not finite: a memory-mapped file need not fit into memory for it."""
