@@ -53,7 +53,7 @@ LARGE = 1e8
 """Rows times squared features above which a part gets few resamples."""
 
 HUGE = 1e9
-"""The same, above which it gets none: each is four decompositions, and all of them would take most of the run's time."""
+"""Of training rows the same, above which no part gets any: each is four decompositions, and all would take most of the time."""
 
 
 def make_map(
@@ -220,13 +220,16 @@ def immunize_record(
       training: of trained blocks.
     """
     networked = subject.network_data is not None
+    training_rows = max(len(task.x) for task in subject.pairs()["train"])
+    huge = training_rows * subject.features**2 > HUGE
 
     def counted(extraction: Extraction) -> int | None:
         if resamples is not None or networked:
             return resamples
         rows, features = extraction.before.harmful.x.shape
-        size = rows * features**2
-        return 200 if size <= LARGE else 20 if size <= HUGE else None
+        if huge:
+            return None
+        return 200 if rows * features**2 <= LARGE else 20
 
     with blas_threads_for(subject.features):
         measures = measure(defence.extractions(subject), seed=seed + 1, resamples=counted, in_groups=networked)
