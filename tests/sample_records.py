@@ -83,7 +83,7 @@ FEATURES = FeatureSource(
     "regression",
     heldout_share=0.3,
     heldout_seed=7,
-    reserved=0.25,
+    reserved=0.5,
 )
 PART_NAMES = ("train", "heldout")
 
