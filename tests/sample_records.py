@@ -52,7 +52,7 @@ from cimm_jax.runs.records import (
     SweepRecord,
     Training,
 )
-from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource
 
 ATTACKERS = {"line_search": False, "adam": False, "sgd": False, "newton": True}
 """Whether each is adaptive."""
@@ -70,10 +70,22 @@ MAP = settings.Immunize(
 )
 BLOCKS = replace(MAP, method="algorithm1", train_from="layer3.0", epochs=2, views=3)
 DIAGNOSE = settings.Diagnose(budgets=("1", "keep"), primary="3", harmful="5")
+OWN = settings.Immunize(primary="a.npz", harmful="folder/h", label="name", target="regression", heldout_share=0.3)
+OWN_ATTACK = settings.Attack(primary="./p", harmful="h.csv", benign="b.csv", heldout_seed=3, methods=("pencil",))
 SWEEP = settings.Sweep(methods=("ill_only",), seeds=1, steps=1, step_length=0.5)
 
 NAMES = TaskNames("digit 0 against digit 1", "digit 2 against digit 3", "digit 4 against digit 5")
 NETWORK = NetworkSource("small", Path("w.safetensors"), "images/p", "images/h", harmful_classes=("cat", "dog"), views=3)
+FEATURES = FeatureSource(
+    Path("/p.npz"),
+    Path("/h.npz"),
+    Path("/b.csv"),
+    "name",
+    "regression",
+    heldout_share=0.3,
+    heldout_seed=7,
+    reserved=0.5,
+)
 PART_NAMES = ("train", "heldout")
 
 LADDER = (
@@ -379,7 +391,7 @@ def data_ladder_record() -> LadderRecord:
     return replace(
         of_network,
         manifest=replace(manifest_of(LADDER_ATTACK, {"train.primary.x": "5ad0"}), command="ladder"),
-        source=DataSource("digits", rows=20),
+        source=FEATURES,
         names=NAMES,
         own_images=True,
         networks={UNDEFENDED: LadderNetwork("none", None, {}), "pencil": LadderNetwork("map", None, {})},

@@ -107,7 +107,7 @@ LINES = {
     "measures/measured.py": [
         ("from cimm_jax.measures.excess import", "from cimm_jax.measures.energy import energy_growth\n{}"),
         ("    share: Share | None\n", "{}    energy: float\n"),
-        ("            ratios=ratios_by_policy(extraction),\n", "{}            energy=energy_growth(extraction),\n"),
+        ("            ratios=ratios[part],\n", "{}            energy=energy_growth(extraction),\n"),
     ],
     "views/tables.py": [
         ('    ("share of the limit",', '    ("energy growth", lambda of: Cell(f"{of.energy:.5g}")),\n{}')

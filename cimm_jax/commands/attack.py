@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
+from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import FRESH, LADDER, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, Attack, refuse_foreign
+from cimm_jax.commands.settings import LADDER, SWEEP, Attack, refuse_foreign
 from cimm_jax.errors import check_count, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
@@ -19,7 +21,7 @@ from cimm_jax.runs.kept_traces import KeptTraces
 from cimm_jax.runs.places import check_made_from, moved
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE
-from cimm_jax.runs.source import DataSource, NetworkSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject, open_subject
 
 __all__ = ["run_attack"]
@@ -37,23 +39,28 @@ def run_attack(settings: Attack) -> None:
     runs = read_runs(settings.runs, partial(_located, settings))
     source = _source(settings, runs)
     networked = isinstance(source, NetworkSource)
-    of = FRESH if not runs else RUNS_OF_NETWORKS if networked else RUNS_OF_DATA
-    refuse_foreign(settings, of, LADDER if settings.ladder else SWEEP)
+    refuse_foreign(settings, settings.kind_of(source), LADDER if settings.ladder else SWEEP)
     methods = {} if runs else settings.build()
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
     climb, operators = None, ()
     if settings.ladder:
         from cimm_jax.commands.attack_ladder import climb_into, ladder_settings  # they need flax
+        from cimm_jax.runs.ladder_scene import check_can_be_climbed
 
+        check = check_can_be_climbed
         climb = partial(climb_into, asked=ladder_settings(settings, seeds), json=settings.json)
     else:
-        operators = _operators(settings, runs, networked=networked)
+        # Of features of many classes, whoever brought them; those of data sets are of one or two.
+        affordable = networked or (isinstance(source, FeatureSource) and source.target == "classes")
+        operators = _operators(settings, runs, affordable=affordable)
+        check = methodcaller("check_loss", operators[0].loss)
     subject = open_subject(source, settings.cache)
-    if operators:
-        subject.check_loss(operators[0].loss)
+    check(subject)
     subject.check_batch_size(settings.batch_size)
-    if networked or (runs and source.data_dir is not None and settings.data_dir is None):
+    for method in methods.values():
+        subject.check_method(method)
+    if not isinstance(source, DataSource) or (source.data_dir is not None and settings.data_dir is None):
         check_made_from(subject, runs)
     defences = read_defences(runs, settings.runs, subject) if runs else []
     with only_one_in(settings.out) as folder:
@@ -80,7 +87,7 @@ def run_attack(settings: Attack) -> None:
 
 
 def _operators(
-    settings: Attack, runs: Mapping[str, ImmunizeRecord], *, networked: bool
+    settings: Attack, runs: Mapping[str, ImmunizeRecord], *, affordable: bool
 ) -> tuple[attacks.Operator, ...]:
     """The attackers of a sweep."""
     check_attackers(settings.attackers or (), runs)
@@ -89,7 +96,7 @@ def _operators(
     rates = "rates" if settings.attack_rates is None else "attack_rates"
     with naming("attack_steps", "steps"), naming("schedules", "schedule"), naming(rates, "rates"):
         return attacks.standard_operators(
-            settings.attackers or attacks.standard_names(loss, affordable=networked, maps=maps),
+            settings.attackers or attacks.standard_names(loss, affordable=affordable, maps=maps),
             steps=1000 if settings.attack_steps is None else settings.attack_steps,
             rates=settings.attack_rates or (9 if settings.rates is None else settings.rates),
             schedules=settings.schedules or ("constant",),
@@ -97,25 +104,26 @@ def _operators(
         )
 
 
-def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> DataSource | NetworkSource:
+def _source(settings: Attack, runs: Mapping[str, ImmunizeRecord]) -> Source:
     """Of the runs, or what is asked for."""
     if not runs:
-        return DataSource(
-            settings.data or "digits",
-            settings.data_dir,
-            settings.primary,
-            settings.harmful,
-            settings.benign,
-            settings.rows,
-        )
+        return settings.source
     source = next(iter(runs.values())).source
-    return source if isinstance(source, NetworkSource) else replace(source, benign=settings.benign)
+    if isinstance(source, NetworkSource):
+        return source
+    if isinstance(source, FeatureSource):
+        return replace(source, benign=None if settings.benign is None else Path(settings.benign).absolute())
+    return replace(source, benign=settings.benign)
 
 
 def _located(settings: Attack, source: Source) -> Source:
     """A record's source with files where they were said to be."""
-    names = ("weights", "primary", "harmful") if isinstance(source, NetworkSource) else ("data_dir",)
-    return moved(source, {name: getattr(settings, name) for name in names})
+    if isinstance(source, DataSource):
+        return moved(source, {"data_dir": settings.data_dir})
+    given = {name: getattr(settings, name) for name in ("primary", "harmful")}
+    if isinstance(source, NetworkSource):
+        return moved(source, {"weights": settings.weights, **given})
+    return moved(source, {name: None if text is None else Path(text).absolute() for name, text in given.items()})
 
 
 def _made(methods: Mapping[str, Method], subject: Subject, settings: Attack, steps: int) -> Sequence[Defence]:

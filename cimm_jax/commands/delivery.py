@@ -46,7 +46,7 @@ def command_line(settings: Any) -> str:
 
 
 def deliver(folder: Path, record: Record, *, json: bool, beside: Sequence[str] = ()) -> Part:
-    """Writes config.toml, results.json and a picture of the command's name; prints the view, unless quiet, or the file.
+    """Writes config.toml, results.json and, if there are figures, a picture; prints the view, unless quiet, or the file.
 
     Args:
       folder: where to write.
@@ -60,14 +60,18 @@ def deliver(folder: Path, record: Record, *, json: bool, beside: Sequence[str] =
     part = part_of(record, str(folder))
     write_config(folder, record.manifest)
     written = write_record(folder, record)
-    picture = write_whole(folder / f"{record.manifest.command}.png", png_of(part.figures, title=part.title))
+    picture = folder / f"{record.manifest.command}.png"
+    if part.figures:
+        write_whole(picture, png_of(part.figures, title=part.title))
+    else:  # as of tasks without labels; an earlier run's picture would be taken for this one's
+        picture.unlink(missing_ok=True)
     if json:
         print(written.read_text(), end="")
         return part
     if level() is Level.QUIET:
         return part
     print_part(part)
-    print(f"\nPicture: {picture}\nFigures: {written}")
+    print(f"\nPicture: {picture}" if part.figures else "", f"Figures: {written}", sep="\n")
     if beside:
         print(f"To be published: {', '.join(str(folder / name) for name in beside)}")
     return part

@@ -43,6 +43,7 @@ def run_immunize(settings: Immunize) -> None:
     if subject.network_data is not None:  # whose features take long; those of data are here
         check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)
     subject.check_batch_size(settings.batch_size)
+    subject.check_method(method)
     training = _training_settings(settings, method, subject) if settings.kind == BLOCKS else None
     with only_one_in(settings.out) as folder:
         _immunize_in(folder, settings, method, subject, steps, training)

@@ -6,6 +6,7 @@ A setting that only some kinds of run have names them in its field's metadata (`
 
 import inspect
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +18,9 @@ from cimm_jax.attacks import PREPARATIONS, STANDARD, solver_names
 from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.attacks.optimizers import SCHEDULES
 from cimm_jax.closed_form.allocation import check_budget
-from cimm_jax.data import DATA_SETS, DigitKind, data_names
+from cimm_jax.data import DATA_SETS, DigitKind, data_names, is_digit_task
+from cimm_jax.data.feature_files import FORMATS, TEST_NAMES
+from cimm_jax.data.feature_tasks import HELDOUT_SHARE
 from cimm_jax.errors import InputError, naming
 from cimm_jax.methods import (
     BY_NAME,
@@ -34,14 +37,17 @@ from cimm_jax.methods import (
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import network_names
 from cimm_jax.runs.immunizing import BATCH_ROWS
-from cimm_jax.runs.source import DataSource, NetworkSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 
 __all__ = [
     "BATCH",
     "BLOCKS",
     "DATA",
     "DATA_DIR",
+    "FEATURES",
+    "FEATURE_FILES",
     "FRESH",
+    "FRESH_FEATURES",
     "HARMFUL",
     "HESSIAN",
     "IMAGES",
@@ -51,6 +57,7 @@ __all__ = [
     "PRIMARY",
     "RESERVE",
     "RUNS_OF_DATA",
+    "RUNS_OF_FEATURES",
     "RUNS_OF_NETWORKS",
     "STEP_LENGTH",
     "SWEEP",
@@ -59,6 +66,7 @@ __all__ = [
     "DataName",
     "Diagnose",
     "EraseSettings",
+    "FeatureSettings",
     "Flag",
     "Immunize",
     "List",
@@ -72,11 +80,19 @@ __all__ = [
     "refuse_foreign",
 ]
 
-DATA, MAP, BLOCKS = "data sets", "maps of a network (--model)", "trained blocks (--train-from)"
+DATA, FEATURES = "data sets", "own features (--primary FILE)"
+MAP, BLOCKS = "maps of a network (--model)", "trained blocks (--train-from)"
 """Kinds of `cimm immunize`."""
 
-FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS = "methods made now", "runs of a data set", "runs of a network"
+FRESH, FRESH_FEATURES = "methods made now", "own features without a run"
+RUNS_OF_DATA, RUNS_OF_FEATURES, RUNS_OF_NETWORKS = "runs of a data set", "runs of own features", "runs of a network"
 """Kinds of `cimm attack`."""
+
+_MADE = (DATA, FEATURES, MAP, FRESH, FRESH_FEATURES)
+"""Where a method makes a map."""
+
+_PLACED = (FRESH, FRESH_FEATURES, RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
+"""Where tasks are named, or where their files are."""
 
 SWEEP, LADDER = "the sweep of linear probes", "--ladder"
 """What `cimm attack` does."""
@@ -108,9 +124,7 @@ def _help(text: str) -> Any:
 
 
 def _elsewhere(what: str) -> str:
-    return (
-        f"With a run of a network: where its {what} are here, if they are not where they were; they must be the same."
-    )
+    return f"With a run: where its {what} are here, if they are not where they were; they must be the same."
 
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -129,6 +143,10 @@ HARMFUL = "Harmful digit task, in the same form; 2v3 if left out."
 IMAGES = (
     "With --model: images in folders (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, an .npz "
     "file of CIFAR-10, or tfds:NAME, such as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR)."
+)
+FEATURE_FILES = (
+    f"Or, as the other task too, a file of own features ({_listed(FORMATS)}), or a folder of such files: see "
+    "docs/own_features.md."
 )
 STEP_LENGTH = f"Length of a step relative to the extractor's; {DEFAULT_LEARNING_RATE:g} if left out."
 BATCH = "Rows of each task per step; all of them if left out."
@@ -153,18 +171,18 @@ class Common:
 class PencilSettings:
     """Settings of the method `pencil`."""
 
-    budget: str | None = only(DATA, MAP, FRESH)
+    budget: str | None = only(*_MADE)
     """pencil: largest condition number of the primary task, or keep (the default): as it is."""
-    objective: Literal["kappa", "signal"] | None = only(DATA, MAP, FRESH)
+    objective: Literal["kappa", "signal"] | None = only(*_MADE)
     """pencil: spend the budget on the condition number (the default, but for networks) or where the labels are."""
-    horizon: int | None = only(DATA, MAP, FRESH)
+    horizon: int | None = only(*_MADE)
     """pencil, objective signal: steps after which the harmful loss is looked at (1000)."""
-    primary_no_slower_at: tuple[int, ...] | None = only(DATA, MAP, FRESH)
+    primary_no_slower_at: tuple[int, ...] | None = only(*_MADE)
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
-    ridge: float | None = only(DATA, MAP, FRESH)
+    ridge: float | None = only(*_MADE)
     """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6
     where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower."""
-    no_rotate: Flag = only(DATA, MAP, FRESH, default=False)
+    no_rotate: Flag = only(*_MADE, default=False)
     """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
 
     def pencil_settings(self) -> dict[str, Any]:
@@ -185,12 +203,12 @@ class PencilSettings:
 class EraseSettings:
     """Settings of the method `erase`."""
 
-    rank: int | None = only(DATA, MAP, FRESH)
+    rank: int | None = only(*_MADE)
     """erase: at most how many directions of the harmful labels go; all if left out."""
-    loss_budget: float | None = only(DATA, MAP, FRESH)
+    loss_budget: float | None = only(*_MADE)
     """erase: largest share that may be lost of what linear heads explain of the primary labels, such as 0.02; any if left
     out."""
-    keep: Literal["outputs", "covariance", "features"] | None = only(DATA, MAP, FRESH)
+    keep: Literal["outputs", "covariance", "features"] | None = only(*_MADE)
     """erase: what stays: what the best primary heads look at (outputs, the default), all else and the covariance with the
     primary labels (covariance), or all else with the least change (features, which is LEACE)."""
 
@@ -201,13 +219,52 @@ class EraseSettings:
 
 
 @dataclass(frozen=True)
-class SubjectSettings:
-    """What is protected: a pair of tasks of a data set, or a network and images of both tasks."""
+class FeatureSettings:
+    """How files of own features are read."""
+
+    label: str | None = only(FEATURES, FRESH_FEATURES)
+    """Own features: the column or array with the labels; y or label, if there is one, if left out."""
+    target: Literal["classes", "regression"] | None = only(FEATURES, FRESH_FEATURES)
+    """Own features: whether labels are classes, whole numbers or text, or amounts; classes if left out."""
+    heldout_share: Annotated[
+        float | None,
+        _help(
+            "Own features: share of the rows, of each class alike, that no method sees, so that they judge it, of files "
+            f"without a held-out part (x_heldout, or {_listed(TEST_NAMES)} in a folder); {HELDOUT_SHARE:g} if left out."
+        ),
+    ] = only(FEATURES, FRESH_FEATURES)
+    heldout_seed: int | None = only(FEATURES, FRESH_FEATURES)
+    """Own features: draws these rows, whatever --seed is; 0 if left out."""
+
+    def feature_source(
+        self, primary: str | None, harmful: str | None, *, benign: str | None = None, reserved: float = 0.0
+    ) -> FeatureSource:
+        """Files at absolute places, so that another command finds them; raises `InputError` if one of the tasks is no file."""
+        paths = {"primary": primary, "harmful": harmful, "benign": benign}
+        for name, text in paths.items():
+            if (text is None and name != "benign") or (text is not None and is_digit_task(text)):
+                got = "nothing" if text is None else f"the digit task {text}"
+                raise InputError(f"{name}: needs a file or folder of features, as the other task is, got {got}")
+        return FeatureSource(
+            **{name: Path(text).absolute() for name, text in paths.items() if text is not None},
+            label=self.label,
+            target=self.target or "classes",
+            heldout_share=self.heldout_share,
+            heldout_seed=self.heldout_seed or 0,
+            reserved=reserved,
+        )
+
+
+@dataclass(frozen=True)
+class SubjectSettings(FeatureSettings):
+    """What is protected: a pair of tasks of a data set or of own features, or a network and images of both tasks."""
 
     data: DataName = only(DATA)
     data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(DATA)
-    primary: Annotated[str | None, _help(f"{PRIMARY} {IMAGES}")] = None
-    harmful: Annotated[str | None, _help(f"{HARMFUL} With --model: images, in the same forms as --primary.")] = None
+    primary: Annotated[str | None, _help(f"{PRIMARY} {FEATURE_FILES} {IMAGES}")] = None
+    harmful: Annotated[str | None, _help(f"{HARMFUL} Or a file or folder of own features. With --model: images.")] = (
+        None
+    )
     reserve: Annotated[float, _help(RESERVE)] = 0.0
     model: Annotated[str | None, _help(f"Network: {_listed(n for n in network_names() if n != 'linear')}.")] = None
     weights: Path | None = only(MAP, BLOCKS)
@@ -229,7 +286,9 @@ class SubjectSettings:
 
     @property
     def source(self) -> Source:
-        """Where it comes from; raises `InputError` for a network's source that lacks something."""
+        """Where it comes from; raises `InputError` for a source that lacks something."""
+        if _are_files(self):
+            return self.feature_source(self.primary, self.harmful, reserved=self.reserve)
         if self.model is None:
             data = self.data or "digits"
             return DataSource(data, self.data_dir, self.primary, self.harmful, reserved=self.reserve)
@@ -263,14 +322,16 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     batch_size: Annotated[int | None, _help(f"{BATCH} With --train-from the method's own, {BATCH_ROWS} for most.")] = (
         None
     )
-    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(DATA, MAP)
-    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, MAP)
+    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(
+        DATA, FEATURES, MAP
+    )
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(DATA, FEATURES, MAP)
     lambda_primary: float | None = None
     """Weight of the primary regularizer; balanced if left out."""
     lambda_harmful: float | None = None
     """Weight of the harmful regularizer; balanced if left out."""
     resamples: int | None = None
-    """Bootstrap resamples for the intervals; 200 for small data sets, 20 for large ones, none for networks if left out."""
+    """Bootstrap resamples for the intervals; 200 for small data, 20 for large, none for huge data and networks if left out."""
     harmful_batch_size: int | None = only(BLOCKS)
     """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
     train_from: str | None = only(BLOCKS)
@@ -288,13 +349,13 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     label_smoothing: float | None = only(BLOCKS)
     """Network, with --train-from: share of a primary target that goes to all classes alike; 0 if left out."""
 
-    kinds: ClassVar[tuple[str, ...]] = (DATA, MAP, BLOCKS)
+    kinds: ClassVar[tuple[str, ...]] = (DATA, FEATURES, MAP, BLOCKS)
 
     @property
     def kind(self) -> str:
         """What is made."""
         if self.model is None:
-            return DATA
+            return FEATURES if _are_files(self) else DATA
         return MAP if self.train_from is None else BLOCKS
 
     def build(self) -> Method:
@@ -370,27 +431,30 @@ class Diagnose(SubjectSettings, Common):
     primary_no_slower_at: tuple[int, ...] = (10, 100, 1000)
     """Numbers of steps at which the primary task must be no slower than undefended."""
 
-    kinds: ClassVar[tuple[str, ...]] = (DATA, MAP)
+    kinds: ClassVar[tuple[str, ...]] = (DATA, FEATURES, MAP)
 
     @property
     def kind(self) -> str:
         """What is diagnosed."""
-        return DATA if self.model is None else MAP
+        if self.model is None:
+            return FEATURES if _are_files(self) else DATA
+        return MAP
 
 
 @dataclass(frozen=True)
-class Attack(EraseSettings, PencilSettings, Common):
+class Attack(EraseSettings, PencilSettings, FeatureSettings, Common):
     """Attack immunized extractors, and the undefended one alike, with a sweep of optimizers, rates and adaptive attackers."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders of cimm immunize whose extractors to attack, on their own data; without any, --methods immunize --data first."""
     data: DataName = only(FRESH)
     data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(FRESH, RUNS_OF_DATA)
-    primary: Annotated[str | None, _help(f"{PRIMARY} {_elsewhere('primary images')}")] = only(FRESH, RUNS_OF_NETWORKS)
-    harmful: Annotated[str | None, _help(f"{HARMFUL} {_elsewhere('harmful images')}")] = only(FRESH, RUNS_OF_NETWORKS)
+    primary: Annotated[str | None, _help(f"{PRIMARY} {FEATURE_FILES} {_elsewhere('primary images')}")] = only(*_PLACED)
+    harmful: Annotated[str | None, _help(f"{HARMFUL} {FEATURE_FILES} {_elsewhere('harmful images')}")] = only(*_PLACED)
     weights: Annotated[Path | None, _help(_elsewhere("weights"))] = only(RUNS_OF_NETWORKS)
-    benign: str | None = only(FRESH, RUNS_OF_DATA)
-    """A digit task that neither side trained on; by default, the first two digits that neither names."""
+    benign: str | None = only(FRESH, FRESH_FEATURES, RUNS_OF_DATA, RUNS_OF_FEATURES)
+    """A digit task that neither side trained on; by default, the first two digits that neither names. Or a file of own
+    features."""
     rows: int | None = only(FRESH)
     """Rows a side of each digit task; all of them if left out."""
     methods: Annotated[
@@ -399,12 +463,14 @@ class Attack(EraseSettings, PencilSettings, Common):
             f"Methods to immunize with, of {_listed((*method_names(), OWN))}; all of the house but {_listed(REMOVING)} if left "
             f"out. Those look at labels, and so do {' and '.join(PRESETS)}."
         ),
-    ] = only(FRESH)
-    immunization_steps: int | None = only(FRESH)
+    ] = only(FRESH, FRESH_FEATURES)
+    immunization_steps: int | None = only(FRESH, FRESH_FEATURES)
     """Optimizer steps of the methods that are not closed forms; 300 if left out."""
-    batch_size: Annotated[int | None, _help(BATCH)] = only(FRESH)
-    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(FRESH)
-    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(FRESH)
+    batch_size: Annotated[int | None, _help(BATCH)] = only(FRESH, FRESH_FEATURES)
+    hessian: Annotated[Literal["data", "batch"] | None, _help(f"{HESSIAN} data if left out.")] = only(
+        FRESH, FRESH_FEATURES
+    )
+    step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(FRESH, FRESH_FEATURES)
     cache: Path | None = only(RUNS_OF_NETWORKS)
     """Folder that keeps a network's features between runs; cimm_jax/features in the user's cache if left out."""
     attackers: Annotated[
@@ -448,7 +514,26 @@ class Attack(EraseSettings, PencilSettings, Common):
     primary_alone: Path | None = only(LADDER)
     """Weights of the same network trained on the primary task alone, to attack as well: what the primary images are worth."""
 
-    kinds: ClassVar[tuple[str, ...]] = (FRESH, RUNS_OF_DATA, RUNS_OF_NETWORKS, SWEEP, LADDER)
+    kinds: ClassVar[tuple[str, ...]] = (
+        *(FRESH, FRESH_FEATURES),
+        *(RUNS_OF_DATA, RUNS_OF_FEATURES, RUNS_OF_NETWORKS),
+        *(SWEEP, LADDER),
+    )
+
+    @property
+    def source(self) -> Source:
+        """Where the tasks come from if no runs are given; raises `InputError` as `feature_source`."""
+        if _are_files(self):
+            return self.feature_source(self.primary, self.harmful, benign=self.benign)
+        return DataSource(self.data or "digits", self.data_dir, self.primary, self.harmful, self.benign, self.rows)
+
+    def kind_of(self, source: Source) -> str:
+        """What is attacked."""
+        if isinstance(source, NetworkSource):
+            return RUNS_OF_NETWORKS
+        if isinstance(source, FeatureSource):
+            return RUNS_OF_FEATURES if self.runs else FRESH_FEATURES
+        return RUNS_OF_DATA if self.runs else FRESH
 
     def build(self) -> dict[str, Method]:
         """The methods by name; raises `InputError` as `methods.build_methods`."""
@@ -510,6 +595,18 @@ class Reproduce:
     """Folder for results.json and everything else that is written; runs/ and the name if left out."""
     json: Flag = False
     """Print results.json instead of tables."""
+
+
+def _are_files(settings: "SubjectSettings | Attack") -> bool:
+    """Whether tasks are files of own features: no data set and no network is named, and a task is no digit task."""
+    if settings.data is not None or getattr(settings, "model", None) is not None:
+        return False
+    return any(text is not None and _is_place(text) for text in (settings.primary, settings.harmful))
+
+
+def _is_place(text: str) -> bool:
+    """Whether a task is a path; a word without a dot or a folder's mark that names nothing is a digit task, written wrongly."""
+    return not is_digit_task(text) and ("." in text or os.sep in text or os.path.exists(text))
 
 
 def parse_budget(text: str) -> float | str:

@@ -11,7 +11,14 @@ from cimm_jax.data.digit_pairs import (
     sweep_splits,
     sweep_tasks,
 )
-from cimm_jax.data.digit_tasks import DigitTask, DigitVersus, DigitVersusRest, SingleDigit, parse_digit_task
+from cimm_jax.data.digit_tasks import (
+    DigitTask,
+    DigitVersus,
+    DigitVersusRest,
+    SingleDigit,
+    is_digit_task,
+    parse_digit_task,
+)
 from cimm_jax.data.registry import (
     DATA_SETS,
     DataSet,
@@ -36,6 +43,7 @@ __all__ = [
     "checksums",
     "data_names",
     "digit_kind",
+    "is_digit_task",
     "load_benign",
     "load_digit_images",
     "load_pair",

@@ -3,7 +3,8 @@
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,7 @@ import numpy as np
 from cimm_jax.errors import InputError, few, one_line
 from cimm_jax.files import open_regular
 
-__all__ = ["MOST_BYTES", "MOST_DIRECTORY_BYTES", "Expected", "read_arrays"]
+__all__ = ["MOST_BYTES", "MOST_DIRECTORY_BYTES", "Expected", "described_arrays", "read_arrays"]
 
 MOST_BYTES = 1 << 30
 """Of a file; all of CIFAR-10 has 184 million bytes."""
@@ -54,8 +55,26 @@ class Expected:
         )
 
 
+def described_arrays(
+    path: Path, argument: str, *, most_bytes: int = MOST_BYTES
+) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """The dtype and the shape of every array of an .npz file by name; no array is read.
+
+    Args:
+      path: of the file.
+      argument: what messages call it.
+      most_bytes: that the file may have.
+
+    Raises:
+      InputError: if the file cannot be read or is damaged.
+    """
+    with _opened(path, argument, most_bytes) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        return {name: _described(archive, name) for name in names}
+
+
 def read_arrays(
-    path: Path, argument: str, expected: Mapping[str, Expected], *, most_rows: int
+    path: Path, argument: str, expected: Mapping[str, Expected], *, most_rows: int, most_bytes: int = MOST_BYTES
 ) -> dict[str, np.ndarray]:
     """Arrays of an .npz file by name.
 
@@ -64,17 +83,25 @@ def read_arrays(
       argument: what messages call it.
       expected: what each of them must be, by name; others are left unread.
       most_rows: the greatest length of a first axis.
+      most_bytes: that the file may have.
 
     Raises:
       InputError: if the file cannot be read, is damaged, lacks an array, or one is another than expected.
     """
-    with open_regular(path, argument, most=MOST_BYTES, cure="give an .npz file") as file:
+    with _opened(path, argument, most_bytes, few(list(expected))) as archive:
+        return {name: _array(archive, name, wanted, most_rows) for name, wanted in expected.items()}
+
+
+@contextmanager
+def _opened(path: Path, argument: str, most_bytes: int, needed: str = "arrays") -> Iterator[zipfile.ZipFile]:
+    """The file as an archive; whatever its damage raises within becomes one line."""
+    with open_regular(path, argument, most=most_bytes, cure="give an .npz file") as file:
         try:
             _check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                return {name: _array(archive, name, wanted, most_rows) for name, wanted in expected.items()}
+                yield archive
         except _OtherError as error:
-            raise InputError(f"{argument}: {path} {error}; it needs {few(list(expected))}") from error
+            raise InputError(f"{argument}: {path} {error}; it needs {needed}") from error
         except Exception as error:  # zipfile and NumPy raise whatever the damage makes them
             raise InputError(
                 f"{argument}: {path} is no whole .npz file ({one_line(error)}); download it again"
@@ -104,8 +131,7 @@ def _check_directory(file: io.BufferedReader) -> None:
 def _array(archive: zipfile.ZipFile, name: str, expected: Expected, most_rows: int) -> np.ndarray:
     if f"{name}.npy" not in archive.namelist():
         raise _OtherError(f"lacks {name}")
-    with archive.open(f"{name}.npy") as member:
-        dtype, shape = _header(member)
+    dtype, shape = _described(archive, name)
     if not expected.fits(dtype, shape):
         raise _OtherError(f"has {dtype} {shape} as {name}, which needs {expected.described}")
     if shape[0] > most_rows:
@@ -116,6 +142,11 @@ def _array(archive: zipfile.ZipFile, name: str, expected: Expected, most_rows: i
         if member.read(1):
             raise ValueError(f"{name} is longer than its header says")
     return array
+
+
+def _described(archive: zipfile.ZipFile, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+    with archive.open(f"{name}.npy") as member:
+        return _header(member)
 
 
 def _header(member: IO[bytes]) -> tuple[np.dtype, tuple[int, ...]]:

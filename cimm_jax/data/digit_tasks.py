@@ -8,7 +8,15 @@ import numpy as np
 from cimm_jax.errors import InputError
 from cimm_jax.tasks import Task
 
-__all__ = ["DRAW_SEED", "DigitTask", "DigitVersus", "DigitVersusRest", "SingleDigit", "parse_digit_task"]
+__all__ = [
+    "DRAW_SEED",
+    "DigitTask",
+    "DigitVersus",
+    "DigitVersusRest",
+    "SingleDigit",
+    "is_digit_task",
+    "parse_digit_task",
+]
 
 DRAW_SEED = 0
 """Seeds the draw of the other digits' images, so that a task is the same in every run."""
@@ -148,6 +156,19 @@ def parse_digit_task(text: str, argument: str) -> DigitTask:
     if (match := re.fullmatch(r"([0-9])v([0-9])", text)) and match[1] != match[2]:
         return DigitVersus(int(match[1]), int(match[2]))
     raise InputError(f"{argument}: {text!r} is no digit task; write one like 3, 0v1 (two different digits) or 3vrest")
+
+
+def is_digit_task(text: str) -> bool:
+    """Whether `parse_digit_task` reads it.
+
+    >>> is_digit_task("3vrest"), is_digit_task("a.npz")
+    (True, False)
+    """
+    try:
+        parse_digit_task(text, "task")
+    except InputError:
+        return False
+    return True
 
 
 def _check_digit(value: int, argument: str) -> None:

@@ -203,7 +203,10 @@ def _data_set(name: str) -> DataSet:
             return data_set
     added = plugins.find(GROUP, name, "data", files=False)
     if added is None:
-        raise InputError(f"data: {name!r} is unknown; choose one of {', '.join(data_names())}")
+        raise InputError(
+            f"data: {name!r} is unknown; choose one of {', '.join(data_names())}, or for own features give --primary FILE "
+            "--harmful FILE instead"
+        )
     if not isinstance(added, DataSet):
         raise InputError(f"data: {name} needs to be a cimm_jax.data.DataSet, and is {type(added).__name__}")
     return added

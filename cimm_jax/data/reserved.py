@@ -21,30 +21,42 @@ def check_share(share: float, argument: str = "reserve") -> None:
         raise InputError(f"{argument}: needs a share from 0 to below 1, got {share}")
 
 
-def reserved_rows(labels: np.ndarray, share: float, name: str) -> tuple[np.ndarray, np.ndarray]:
+def reserved_rows(
+    labels: np.ndarray,
+    share: float,
+    name: str,
+    *,
+    argument: str = "reserve",
+    seed: int = _SEED,
+    classes: Sequence[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are left and rows that are reserved, both ascending: of each class, `share` of its rows, at least one.
 
     Args:
       labels: class of each row, shape (N,), integers.
       share: from 0, which reserves nothing, to below 1.
       name: what the rows are of, for the message.
+      argument: what the message calls the share.
+      seed: draws the rows.
+      classes: names of the classes by number, for the message; None is the numbers.
 
     Raises:
       InputError: for another share, or if a class has a single row.
     """
-    check_share(share)
+    check_share(share, argument)
     if not share:
         return np.arange(len(labels)), np.arange(0)
     reserved = []
-    for label, rows in rows_of_each_class(labels, np.random.default_rng(_SEED)).items():
+    for label, rows in rows_of_each_class(labels, np.random.default_rng(seed)).items():
         if len(rows) < 2:
-            raise InputError(f"reserve: class {label} of the {name} has one training row, which cannot be shared")
+            called = label if classes is None else classes[label]
+            raise InputError(f"{argument}: class {called} of the {name} has one training row, which cannot be shared")
         reserved.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
     taken = np.sort(np.concatenate(reserved))
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
 
-def heldout_rows(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+def heldout_rows(count: int, share: float, *, seed: int = _SEED) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are left and rows that are held out, both ascending and at least one, whatever their class.
 
     Of one image a class, nobody could take a share.
@@ -52,9 +64,10 @@ def heldout_rows(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     Args:
       count: how many there are.
       share: of those held out, above 0 and below 1.
+      seed: draws them.
     """
     held = min(max(1, round(share * count)), count - 1)
-    order = np.random.default_rng(_SEED).permutation(count)
+    order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
 
 

@@ -63,6 +63,7 @@ def judge(
     policy: Policy = PseudoInverse(),
     much_greater: float = MUCH_GREATER,
     tolerance: float = TOLERANCE,
+    ratio: ImmunizationRatio | None = None,
 ) -> Judgement:
     """Checks Definition 3.1 on the rows of an extraction. Pure.
 
@@ -72,12 +73,13 @@ def judge(
       policy: what counts as a zero singular value.
       much_greater: the factor asked for in (a).
       tolerance: how far the ratio may exceed 1 in (b), and how much of the primary loss may be lost in (c), relative.
+      ratio: of the judged rows under the policy, where it is known already: it is four decompositions. None computes it.
 
     Raises:
       InputError: as `immunization_ratio` and `least_squares.probe_loss`.
     """
     extraction = as_extraction(extraction)
-    ratio = immunization_ratio(extraction, policy)
+    ratio = immunization_ratio(extraction, policy) if ratio is None else ratio
     fitted = extraction if fit_on is None else as_extraction(fit_on)
     primary = extraction.after.primary
     if primary.y is None:
@@ -129,9 +131,12 @@ def definition_3_1(
     policy: Policy = PseudoInverse(),
     much_greater: float = MUCH_GREATER,
     tolerance: float = TOLERANCE,
+    ratio: ImmunizationRatio | None = None,
 ) -> Verdict:
     """Judges an extractor by the paper's definition of an immunized model, and says why; arguments and errors as in `judge`."""
-    judged = judge(extraction, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance)
+    judged = judge(
+        extraction, fit_on=fit_on, policy=policy, much_greater=much_greater, tolerance=tolerance, ratio=ratio
+    )
     ratio = judged.ratio
     harder, as_easy, kept = (bool(condition) for condition in judged.conditions)
     has_targets = extraction.after.primary.y is not None

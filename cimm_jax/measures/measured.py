@@ -13,6 +13,7 @@ from cimm_jax.measures.explained import Explained, explained_labels
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.measures.groups import GroupedRatio, groups_by_policy
 from cimm_jax.measures.ratios import ImmunizationRatio, ratios_by_policy
+from cimm_jax.numerics.spectra import PseudoInverse
 
 __all__ = ["Measures", "PartMeasures", "measure"]
 
@@ -74,13 +75,14 @@ def measure(
     """
     group_key, bootstrap_key = jax.random.split(jax.random.key(seed)) if in_groups else (None, jax.random.key(seed))
     train = extractions["train"]
+    ratios = {part: ratios_by_policy(extraction) for part, extraction in extractions.items()}
     parts = {
         part: PartMeasures(
-            ratios=ratios_by_policy(extraction),
+            ratios=ratios[part],
             share=None if extraction.theta is None else share_of_pair(extraction.theta, extraction.before),
             intervals=_intervals(bootstrap_key, extraction, resamples(extraction)),
             excess=excess_curves(extraction) if with_curves else None,
-            verdict=definition_3_1(extraction, fit_on=train),
+            verdict=definition_3_1(extraction, fit_on=train, ratio=ratios[part][PseudoInverse.__name__]),
             explained=explained_labels(extraction) if with_curves else None,
         )
         for part, extraction in extractions.items()

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.data.image_set import ImageSet
+from cimm_jax.data.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.errors import InputError
 from cimm_jax.files import UnwritableError, open_regular, reason_of
 from cimm_jax.locks import turn_at
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
-from cimm_jax.networks.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.resuming import MadeBy
 
 __all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs", "weights_checksum"]

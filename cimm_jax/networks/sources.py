@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from cimm_jax.data.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, read_regular, write_whole
-from cimm_jax.networks.tensor_file import MOST_WEIGHTS_BYTES
 
 __all__ = ["FILE", "HUB", "PUBLISHED", "TIMEOUT_SECONDS", "HubWeights", "from_hub", "from_package"]
 

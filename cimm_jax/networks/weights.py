@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save
 
+from cimm_jax.data.tensor_file import FLOATS, MOST_WEIGHTS_BYTES, Described, TensorFile, open_tensors
 from cimm_jax.errors import InputError, few
 from cimm_jax.files import UnwritableError, write_whole
 from cimm_jax.networks import key_maps
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.key_maps import Entry, KeyMap
-from cimm_jax.networks.tensor_file import FLOATS, MOST_WEIGHTS_BYTES, Described, TensorFile, open_tensors
 
 __all__ = ["IGNORED", "export_weights", "load_weights"]
 

@@ -13,10 +13,10 @@ from safetensors.numpy import save
 
 from cimm_jax.attacks import UNDEFENDED, Target, behind
 from cimm_jax.closed_form.heads import Head, PrimaryKept, primary_kept
+from cimm_jax.data.tensor_file import FLOATS, open_tensors
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
-from cimm_jax.networks.tensor_file import FLOATS, open_tensors
 from cimm_jax.numerics import losses
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import Subject

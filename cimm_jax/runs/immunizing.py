@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_ROWS",
     "GOES_ON",
+    "HUGE",
     "LARGE",
     "POLICY",
     "immunize_record",
@@ -50,6 +51,9 @@ POLICY = PseudoInverse()
 
 LARGE = 1e8
 """Rows times squared features above which a part gets few resamples."""
+
+HUGE = 1e9
+"""Of training rows the same, above which no part gets any: each is four decompositions, and all would take most of the time."""
 
 
 def make_map(
@@ -219,11 +223,15 @@ def immunize_record(
       training: of trained blocks.
     """
     networked = subject.network_data is not None
+    training_rows = max(len(task.x) for task in subject.pairs()["train"])
+    huge = training_rows * subject.features**2 > HUGE
 
     def counted(extraction: Extraction) -> int | None:
         if resamples is not None or networked:
             return resamples
         rows, features = extraction.before.harmful.x.shape
+        if huge:
+            return None
         return 200 if rows * features**2 <= LARGE else 20
 
     with blas_threads_for(subject.features), phase(f"measuring what {defence.name} made"):

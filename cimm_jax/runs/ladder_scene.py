@@ -25,11 +25,12 @@ from cimm_jax.networks.weights import load_weights
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
 from cimm_jax.runs.defence import Defence, MapDefence, undefended
+from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import DataSubject, Subject
 
-__all__ = ["BEFORE_MAP", "Exposed", "Scene", "open_scene"]
+__all__ = ["BEFORE_MAP", "Exposed", "Scene", "check_can_be_climbed", "open_scene"]
 
 BEFORE_MAP = "before the map"
 """The place of features that a map changes."""
@@ -128,7 +129,8 @@ def open_scene(
     """
     if judged < 2:
         raise InputError(f"judged: needs at least 2 images, got {judged}")
-    if isinstance(subject, DataSubject):
+    check_can_be_climbed(subject)
+    if isinstance(subject, DataSubject | FeatureSubject):
         if primary_alone is not None:
             raise InputError("primary_alone: are weights of a network, and there is none; leave it out")
         return _of_data(subject, defences, judged, seed)
@@ -136,13 +138,22 @@ def open_scene(
     return _of_network(subject, defences, judged, seed, with_random, primary_alone)
 
 
-def _of_data(subject: DataSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
-    fit, heldout = subject.attackers_rows, subject.split.heldout.harmful
-    if not are_classes(fit.y):
+def check_can_be_climbed(subject: Subject) -> None:
+    """Raises `InputError` if the harmful task has no classes, or no held-out rows; computes nothing."""
+    if isinstance(subject, NetworkSubject):
+        if not subject.can_be_judged:
+            raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+        return
+    assert isinstance(subject, DataSubject | FeatureSubject)  # there are no other kinds
+    if not are_classes(subject.judging_rows.y):
         raise InputError(f"ladder: attackers are judged by accuracy, and {subject.names.harmful} has no classes")
-    labels, judged = labels_of(fit.y), labels_of(heldout.y)
-    if len(np.unique(labels)) < 2:
+    if len(np.unique(labels_of(subject.attackers_rows.y))) < 2:
         raise InputError(f"ladder: {subject.names.harmful} is one class; give a task such as 2v3, or another data set")
+
+
+def _of_data(subject: DataSubject | FeatureSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
+    fit, heldout = subject.attackers_rows, subject.judging_rows
+    labels, judged = labels_of(fit.y), labels_of(heldout.y)
     rows = _of_each_class(judged, most, seed)
     exposed = []
     for defence in (undefended(subject), *defences):
@@ -173,8 +184,7 @@ def _of_network(
     primary_alone: Path | None,
 ) -> Scene:
     heldout = subject.images["harmful"].heldout
-    if heldout is None:
-        raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+    assert heldout is not None  # those who ask have looked
     pool = subject.attackers_images
     judge = chosen_images(heldout, _of_each_class(heldout.labels, most, seed))
     primary = subject.judging_primary

@@ -20,6 +20,7 @@ from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
 from cimm_jax.data.reserved import check_share, chosen_images, heldout_rows, reserved_rows
 from cimm_jax.errors import InputError, naming
+from cimm_jax.methods import Method
 from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.activation_cache import weights_checksum
 from cimm_jax.networks.backbone import FEATURES
@@ -171,6 +172,9 @@ class NetworkSubject:
         least = self.rows_of_smaller_task
         if batch_size is not None and not 1 <= batch_size <= least:
             raise InputError(f"batch_size: needs 1 to {least} (the images of the smaller task), got {batch_size}")
+
+    def check_method(self, method: Method) -> None:
+        """All images have labels."""
 
     @property
     def rows_of_smaller_task(self) -> int:

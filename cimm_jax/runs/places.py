@@ -11,7 +11,7 @@ from typing import Any
 from cimm_jax.data.image_tfds import FOLDER_MARK, is_tfds
 from cimm_jax.errors import InputError, few
 from cimm_jax.runs.records import ImmunizeRecord
-from cimm_jax.runs.source import NetworkSource, Source
+from cimm_jax.runs.source import DataSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject
 
 __all__ = ["check_made_from", "moved"]
@@ -51,5 +51,9 @@ def check_made_from(subject: Subject, runs: Mapping[str, ImmunizeRecord]) -> Non
 
 
 def _cure(subject: Subject) -> str:
-    flags = "--weights, --primary and --harmful" if isinstance(subject.source, NetworkSource) else "--data-dir"
+    if isinstance(subject.source, DataSource):
+        flags = "--data-dir"
+    else:
+        weights = "--weights, " if isinstance(subject.source, NetworkSource) else ""
+        flags = f"{weights}--primary and --harmful"
     return f"say with {flags} where its own are"

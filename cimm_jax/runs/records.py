@@ -17,7 +17,7 @@ from cimm_jax.measures.separability import Separable
 from cimm_jax.methods import Measured
 from cimm_jax.runs.codec import same
 from cimm_jax.runs.network_data import NetworkData
-from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.source import Source
 
 __all__ = [
     "RECORDS",
@@ -92,7 +92,7 @@ class DiagnoseRecord(Record):
       layers: how far the tasks can be told apart, by layer, "features" last; of data, there alone; empty without labels.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     diagnosis: Diagnosis
     outputs: dict[str, Reached]
@@ -176,7 +176,7 @@ class ImmunizeRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     method: str
     rows: dict[str, dict[str, int]]
@@ -242,7 +242,7 @@ class AttackRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     rows: dict[str, dict[str, int]]
     classes: bool
@@ -292,7 +292,7 @@ class LadderRecord(Record):
       network: what features were made from; None if there is no network.
     """
 
-    source: DataSource | NetworkSource
+    source: Source
     names: TaskNames
     classes: int
     judged: HeldOut

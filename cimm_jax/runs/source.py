@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cimm_jax.errors import InputError
 
-__all__ = ["DataSource", "NetworkSource", "Source", "check_same_source"]
+__all__ = ["DataSource", "FeatureSource", "NetworkSource", "Source", "check_same_source"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,37 @@ class DataSource:
     def title(self) -> str:
         """What people call it."""
         return self.data
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Files of somebody's own features.
+
+    Attributes:
+      primary: file or folder of the primary task's features.
+      harmful: of the harmful task's.
+      benign: of a third task's that neither side trains on; None if there is none.
+      label: column or array of the labels; None is y or label, if it is there.
+      target: what labels are: "classes", or amounts ("regression").
+      heldout_share: of the rows of files without a held-out part that no method sees, so that they judge it; None is the
+        default, and in a record it says that none were drawn.
+      heldout_seed: draws them.
+      reserved: share of each harmful class's training rows that no defence sees, so that attackers have their own.
+    """
+
+    primary: Path
+    harmful: Path
+    benign: Path | None = None
+    label: str | None = None
+    target: str = "classes"
+    heldout_share: float | None = None
+    heldout_seed: int = 0
+    reserved: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "own features"
 
 
 @dataclass(frozen=True)
@@ -73,7 +104,7 @@ class NetworkSource:
         return self.model
 
 
-Source = DataSource | NetworkSource
+Source = DataSource | FeatureSource | NetworkSource
 
 
 def check_same_source(sources: Mapping[str, Source]) -> None:

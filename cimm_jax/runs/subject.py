@@ -15,10 +15,12 @@ from cimm_jax.closed_form.heads import Head
 from cimm_jax.data import TaskNames, checksums, load_benign, load_pair, task_names
 from cimm_jax.data.reserved import reserved_rows
 from cimm_jax.errors import InputError
+from cimm_jax.methods import Method
 from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
+from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.network_data import NetworkData
-from cimm_jax.runs.source import DataSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, Source
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
 if TYPE_CHECKING:
@@ -104,6 +106,10 @@ class Subject(Protocol):
         """Raises `InputError` if the batch is not between 1 and the rows of the smaller task."""
         ...
 
+    def check_method(self, method: Method) -> None:
+        """Raises `InputError` if the tasks lack what the method looks at; computes nothing."""
+        ...
+
 
 class DataSubject:
     """A pair of tasks of a data set, with nothing before the extractor.
@@ -171,6 +177,14 @@ class DataSubject:
         """As the protocol has it."""
         check_batch_size(batch_size, self.split.train)
 
+    def check_method(self, method: Method) -> None:
+        """All data sets have targets."""
+
+    @property
+    def judging_rows(self) -> Task:
+        """Held-out rows of the harmful task."""
+        return self.split.heldout.harmful
+
     @cached_property
     def _tasks(self) -> dict[str, SplitTask]:
         source = self.source
@@ -208,10 +222,12 @@ def open_subject(source: Source, cache: Path | None = None) -> Subject:
     """Loads what a source names; features of a network are kept in the cache, None being the user's.
 
     Raises:
-      InputError: as `DataSubject` and `network_subject.NetworkSubject`.
+      InputError: as `DataSubject`, `feature_subject.FeatureSubject` and `network_subject.NetworkSubject`.
     """
     if isinstance(source, DataSource):
         return DataSubject(source)
+    if isinstance(source, FeatureSource):
+        return FeatureSubject(source)
     from cimm_jax.runs.network_subject import NetworkSubject
 
     return NetworkSubject(source, cache)

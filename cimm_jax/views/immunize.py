@@ -28,6 +28,7 @@ NOT_MEASURED = (
 def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
     """Everything of an immunization."""
     verdicts = {part: found.verdict for part, found in record.measures.parts.items()}
+    figures = _figures(record)
     sections = [
         Section("Tasks", [Facts(task_facts(record.names, record.source)), *network_facts(record.network)]),
         Section(
@@ -36,7 +37,7 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
         ),
         *([Section("The primary task", [kept_table({record.method: record.kept}, "method")])] if record.kept else []),
         Section("Claims", _claims(record)),
-        Section("Figures", [Figures(_figures(record))]),
+        Section("Figures", [Figures(figures)] if figures else []),
         Section("What exact line search leaves", _left_table(record)),
         Section("What heads can read", _explained_table(record)),
         Section(

@@ -7,7 +7,7 @@ from typing import Any
 
 from cimm_jax.data import TaskNames
 from cimm_jax.runs.records import Manifest, typed
-from cimm_jax.runs.source import DataSource, NetworkSource
+from cimm_jax.runs.source import Source
 from cimm_jax.views.blocks import Code, Facts, Section
 
 __all__ = ["manifest_sections", "task_facts"]
@@ -33,7 +33,7 @@ def manifest_sections(manifest: Manifest, rows: Mapping[str, Mapping[str, int]] 
     return [*sections, Section("All settings", [Facts(settings)], folded=True)]
 
 
-def task_facts(names: TaskNames, source: DataSource | NetworkSource) -> list[tuple[str, object]]:
+def task_facts(names: TaskNames, source: Source) -> list[tuple[str, object]]:
     """What is kept and what is blocked, by name, and where it comes from."""
     facts: list[tuple[str, object]] = [("kept", names.primary), ("blocked", names.harmful)]
     facts += [("benign third task", names.benign)] if names.benign else []

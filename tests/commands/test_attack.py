@@ -251,7 +251,8 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["--cache", "folder"], "cache: is a setting of runs of a network, not of methods made now"),
         (
             ["RUN", "--primary", "4v5"],
-            "primary: is a setting of methods made now or runs of a network, not of runs of a data set",
+            "primary: is a setting of methods made now or own features without a run or runs of own features or runs of a "
+            "network, not of runs of a data set",
         ),
         (["RUN", "--budget", "5"], "budget"),
         (["RUN", "--rows", "0"], "rows: is a setting of methods made now"),

@@ -319,7 +319,10 @@ def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, arguments,
     ("more", "named"),
     [
         (["--primary", "0v1"], "primary: 0v1 is not a folder"),
-        (["--benign", "4v5"], "benign: is a setting of methods made now or runs of a data set"),
+        (
+            ["--benign", "4v5"],
+            "benign: is a setting of methods made now or own features without a run or runs of a data set",
+        ),
         (["--rows", "5"], "rows"),
         (["--data-dir", "folder"], "--data-dir"),
     ],

@@ -9,7 +9,7 @@ from typing import get_type_hints
 
 import pytest
 import tyro
-from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, SWEEP
+from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, OWN, OWN_ATTACK, SWEEP
 
 import cimm_jax
 from cimm_jax import InputError
@@ -29,6 +29,7 @@ from cimm_jax.commands.settings import (
     refuse_foreign,
 )
 from cimm_jax.methods import BY_NAME, PRESETS, HessianFrom
+from cimm_jax.runs.source import DataSource, FeatureSource
 
 GIVEN = {str: "3", int: 0, float: 0.0, bool: True, Path: Path("folder")}
 """What a setting may be given, the values that are easily taken for nothing."""
@@ -84,9 +85,9 @@ def test_every_setting_of_some_kinds_is_absent_unless_given():
             assert set(only) & set(kind.kinds), name
 
 
-def test_an_immunization_is_of_data_of_a_map_or_of_blocks():
-    assert (IMMUNIZE.kind, MAP.kind, BLOCKS.kind) == Immunize.kinds
-    assert replace(BLOCKS, model=None).kind == settings.DATA
+def test_an_immunization_is_of_data_of_own_features_of_a_map_or_of_blocks():
+    assert (IMMUNIZE.kind, OWN.kind, MAP.kind, BLOCKS.kind) == Immunize.kinds
+    assert replace(BLOCKS, model=None).kind == settings.FEATURES, "paths of images without a network"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,8 @@ EVERYTHING = [
     IMMUNIZE,
     MAP,
     BLOCKS,
+    OWN,
+    OWN_ATTACK,
     DIAGNOSE,
     SWEEP,
     Attack(
@@ -270,3 +273,47 @@ def test_a_command_line_that_cannot_be_read_ends_with_status_2(line, capsys):
         asked(line)
     assert ended.value.code == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [
+        ({"primary": "a.npz", "harmful": "b.npz"}, True),
+        ({"primary": "./a", "harmful": "b"}, True),
+        ({"primary": "0v1", "harmful": "b.csv"}, True),
+        ({"primary": "HERE", "harmful": "HERE"}, True),
+        ({"primary": "HERE", "harmful": "HERE", "data": "digits"}, False),
+        ({"primary": "nothing", "harmful": "of the kind"}, False),
+        ({"primary": "3", "harmful": "4vrest"}, False),
+        ({}, False),
+    ],
+)
+def test_tasks_that_are_paths_are_files_of_own_features_unless_a_data_set_is_named(tmp_path, monkeypatch, given, files):
+    (tmp_path / "HERE").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Immunize(**given).kind == Diagnose(**given).kind == (settings.FEATURES if files else settings.DATA)
+    if None not in (given.get("primary"), given.get("harmful")) and given["primary"] != "0v1":
+        source = Attack(**given).source
+        assert Attack(**given).kind_of(source) == (settings.FRESH_FEATURES if files else settings.FRESH)
+        assert isinstance(source, FeatureSource if files else DataSource)
+
+
+def test_the_source_of_own_features_has_absolute_places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = FeatureSource(tmp_path / "a.npz", tmp_path / "folder/h", None, "name", "regression", 0.3)
+    assert OWN.source == expected
+    assert replace(OWN, reserve=0.5, heldout_seed=2).source == replace(expected, reserved=0.5, heldout_seed=2)
+    assert OWN_ATTACK.source == FeatureSource(*(tmp_path / name for name in ("p", "h.csv", "b.csv")), heldout_seed=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"primary": "a.npz"}, "^harmful: needs a file or folder of features, as the other task is, got nothing$"),
+        ({"harmful": "a.npz", "primary": "0v1"}, "^primary: .* got the digit task 0v1$"),
+        ({"harmful": "a.npz", "primary": "b.npz", "benign": "4v5"}, "^benign: .* got the digit task 4v5$"),
+    ],
+)
+def test_files_and_digit_tasks_are_not_mixed(given, named):
+    with pytest.raises(InputError, match=named):
+        _ = Attack(**given).source

@@ -162,7 +162,9 @@ def test_a_bad_digit_task_names_its_argument(argument, text):
 
 @pytest.mark.parametrize("load", [load_pair, load_benign, task_names, load_digit_images])
 def test_an_unknown_name_is_an_error_with_the_known_ones(load):
-    with pytest.raises(InputError, match=r"^data: 'cifar' is unknown; choose one of digits, mnist, house_prices$"):
+    with pytest.raises(
+        InputError, match=r"^data: 'cifar' is unknown; choose one of digits, mnist, house_prices, or for own features "
+    ):
         load("cifar")
 
 

@@ -7,11 +7,13 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from data.feature_examples import WRITERS
 from fuzz.damage import (
     ANYWHERE,
     Damage,
@@ -30,6 +32,7 @@ from safetensors.numpy import save
 from sample_records import report_record, shown_records
 
 from cimm_jax.data.class_list import read_class_list
+from cimm_jax.data.feature_files import read_features
 from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.mnist import FILES, load_mnist
@@ -40,6 +43,7 @@ from cimm_jax.runs.records import ReportRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
 from cimm_jax.views.registry import claims_of, refusing_contradictions
 
+KINDS = [kind for kind in WRITERS if kind != "parquet" or find_spec("pyarrow")]
 IMAGES = ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm")
 
 
@@ -144,6 +148,23 @@ def houses(folder: Path) -> Loader:
     return Loader(path, text.getvalue().encode(), load, check, (*ANYWHERE, *[reworded] * 8))
 
 
+def features(folder: Path, kind: str) -> Loader:
+    y = {"y": None} if kind == "npy" else {}
+    path = WRITERS[kind](folder / f"a.{kind}", **y)
+
+    def check(found: Any, _: Any) -> None:
+        for table in (found.train, *([] if found.heldout is None else [found.heldout])):
+            assert table.x.ndim == 2
+            assert table.x.dtype in (np.float32, np.float64)
+            assert np.isfinite(table.x).all()
+            assert table.labels is None or table.labels.shape == (len(table.x),)
+
+    more = {"npz": (*[rearchived] * 4,), "csv": (*[reworded] * 6,), "safetensors": (*[with_other_header] * 4,)}
+    return Loader(
+        path, path.read_bytes(), lambda: read_features(path, "primary"), check, (*ANYWHERE, *more.get(kind, ()))
+    )
+
+
 def weights(folder: Path, name: str) -> Loader:
     config = NETWORK if name == "resnet" else SMALL["linear"]
     whole = export_weights(filled(config), folder / "whole.safetensors").read_bytes()
@@ -230,6 +251,7 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     "cifar": cifar,
     **{f"images_{kind}": lambda folder, kind=kind: images(folder, kind) for kind in IMAGES},
     "houses": houses,
+    **{f"features_{kind}": lambda folder, kind=kind: features(folder, kind) for kind in KINDS},
     "weights_resnet": lambda folder: weights(folder, "resnet"),
     "weights_linear": lambda folder: weights(folder, "linear"),
     "theta": theta,

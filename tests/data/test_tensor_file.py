@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from cimm_jax.data.tensor_file import MOST_HEADER_BYTES, open_tensors
 from cimm_jax.errors import InputError
-from cimm_jax.networks.tensor_file import MOST_HEADER_BYTES, open_tensors
 from cimm_jax.runs.defence import MapDefence
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(0, np.float64), "c": np.array(7.0)}

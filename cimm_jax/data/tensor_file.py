@@ -24,6 +24,7 @@ __all__ = [
     "MOST_AXES",
     "MOST_HEADER_BYTES",
     "MOST_WEIGHTS_BYTES",
+    "NUMBERS",
     "Described",
     "TensorFile",
     "open_tensors",
@@ -39,7 +40,13 @@ MOST_AXES = 32
 """Of a tensor; NumPy has as few."""
 
 FLOATS = {"F16": np.float16, "BF16": jnp.bfloat16, "F32": np.float32, "F64": np.float64}
-"""The numbers that are read, by what safetensors calls them."""
+"""Real numbers, by what safetensors calls them."""
+
+_WHOLE = {"BOOL": np.bool_} | {
+    f"{sign}{8 * size}": f"{kind}{size}" for sign, kind in ("Ii", "Uu") for size in (1, 2, 4, 8)
+}
+NUMBERS = {name: np.dtype(of) for name, of in {**FLOATS, **_WHOLE}.items()}
+"""All numbers that are read; safetensors writes them with the least significant byte first."""
 
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1),
@@ -79,13 +86,13 @@ class TensorFile:
         self._file, self.tensors, self._data = file, *_header(file, size)
 
     def array(self, name: str) -> np.ndarray:
-        """A tensor of one of the dtypes in `FLOATS`."""
+        """A tensor of one of the dtypes in `NUMBERS`."""
         dtype, shape, start, stop = self.tensors[name]
         self._file.seek(self._data + start)
         content = self._file.read(stop - start)
         if len(content) < stop - start:
             raise OSError(f"{name} is cut short")
-        return np.frombuffer(content, FLOATS[dtype]).reshape(shape)
+        return np.frombuffer(content, NUMBERS[dtype]).reshape(shape)
 
 
 @contextmanager
