@@ -342,6 +342,11 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Network, with --train-from: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
     distillation: float | None = only(BLOCKS)
     """Network, with --train-from: weight of the distance from the published outputs; the method's own, or 0, if left out."""
+    heads: tuple[Literal["linear", "unscaled", "kernel"], ...] | None = None
+    """best_response: heads in closed form that must not read anything; linear and kernel if left out."""
+    fine_tuning_steps: int | None = only(BLOCKS)
+    """best_response and sophon, with --train-from: steps that an attacker makes before training looks; none, or
+    4 of sophon, if left out."""
     primary_accuracy: float | None = only(BLOCKS)
     """Network, with --train-from: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
     strength: float | None = only(BLOCKS)
@@ -360,8 +365,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
 
     def build(self) -> Method:
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
-        weights = {"lambda_primary": self.lambda_primary, "lambda_harmful": self.lambda_harmful}
-        given = {name: value for name, value in weights.items() if value is not None}
+        own = ("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps")
+        given = {name: value for name in own if (value := getattr(self, name)) is not None}
         given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])
         with naming("no_rotate", "rotate"):

@@ -12,7 +12,7 @@ import tyro
 from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, OWN, OWN_ATTACK, SWEEP
 
 import cimm_jax
-from cimm_jax import InputError
+from cimm_jax import InputError, methods
 from cimm_jax.commands import settings
 from cimm_jax.commands.cli import Command
 from cimm_jax.commands.config_file import read_config, write_config
@@ -127,6 +127,8 @@ def test_methods_are_built_with_the_settings_that_they_have():
     built = Immunize(method="algorithm1", lambda_primary=2.0).build()
     assert built.penalties[0].weight == 2.0
     assert Immunize(method="pencil", budget="keep").build().closed_form
+    attacked = Immunize(method="best_response", heads=("unscaled",), fine_tuning_steps=2).build()
+    assert attacked is methods.best_response(heads=("unscaled",), fine_tuning_steps=2)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,9 @@ def test_methods_are_built_with_the_settings_that_they_have():
         (Immunize(method="pencil", objective="kappa", primary_no_slower_at=(1,)), "primary_no_slower_at"),
         (Immunize(method="pencil", objective="signal", horizon=0), "horizon"),
         (Immunize(no_rotate=True), "rotate"),
+        (Immunize(method="hsic", heads=("linear",)), "heads: is no setting of hsic"),
+        (Immunize(method="best_response", heads=()), "heads: needs some of linear, unscaled, kernel"),
+        (Immunize(method="sophon", fine_tuning_steps=0), "fine_tuning_steps: needs a number of at least 1"),
         (Immunize(step_length=0.0), "step_length: needs a positive"),
         (Immunize(method="pencil", step_length=0.1), "step_length: a closed form takes no steps, and pencil is one"),
         (Immunize(step_length=float("inf")), "step_length: needs a positive"),
