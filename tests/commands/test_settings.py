@@ -12,7 +12,7 @@ import tyro
 from sample_records import ATTACK, BLOCKS, DIAGNOSE, IMMUNIZE, MAP, OWN, OWN_ATTACK, SWEEP
 
 import cimm_jax
-from cimm_jax import InputError, methods
+from cimm_jax import InputError
 from cimm_jax.commands import settings
 from cimm_jax.commands.cli import Command
 from cimm_jax.commands.config_file import read_config, write_config
@@ -127,8 +127,9 @@ def test_methods_are_built_with_the_settings_that_they_have():
     built = Immunize(method="algorithm1", lambda_primary=2.0).build()
     assert built.penalties[0].weight == 2.0
     assert Immunize(method="pencil", budget="keep").build().closed_form
-    attacked = Immunize(method="best_response", heads=("unscaled",), fine_tuning_steps=2).build()
-    assert attacked is methods.best_response(heads=("unscaled",), fine_tuning_steps=2)
+    plain, attacked = Immunize(method="best_response", heads=("unscaled",), fine_tuning_steps=2).build().penalties
+    assert plain.value.__qualname__ == "explained by unscaled"
+    assert attacked.after.steps == 2
 
 
 @pytest.mark.parametrize(
