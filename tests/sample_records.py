@@ -31,7 +31,7 @@ from cimm_jax.measures.explained import BeforeAfter, Explained
 from cimm_jax.measures.groups import GroupedRatio, Mean
 from cimm_jax.measures.measured import Measures, PartMeasures
 from cimm_jax.measures.ratios import ImmunizationRatio
-from cimm_jax.measures.separability import Separable
+from cimm_jax.measures.separable import Separable
 from cimm_jax.methods import Measured
 from cimm_jax.numerics.interval import Interval
 from cimm_jax.numerics.spectra import Spectrum

@@ -7,7 +7,7 @@ from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import check_questions, diagnose
 from cimm_jax.progress import phase
 from cimm_jax.runs.records import DiagnoseRecord
-from cimm_jax.runs.separable_layers import separable_layers
+from cimm_jax.runs.separability_by_layer import separable_layers
 from cimm_jax.runs.subject import open_subject
 
 __all__ = ["run_diagnose"]

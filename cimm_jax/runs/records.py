@@ -13,7 +13,7 @@ from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
 from cimm_jax.measures.diagnosis import Diagnosis
 from cimm_jax.measures.measured import Measures
-from cimm_jax.measures.separability import Separable
+from cimm_jax.measures.separable import Separable
 from cimm_jax.methods import Measured
 from cimm_jax.runs.codec import same
 from cimm_jax.runs.network_data import NetworkData

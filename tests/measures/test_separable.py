@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cimm_jax.measures.separability import separability
+from cimm_jax.measures.separable import separability
 from cimm_jax.tasks import Task, TaskPair
 
 ROWS, D = 600, 12

@@ -6,7 +6,7 @@ from cimm_jax.class_targets import one_hot
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.data.reserved import chosen_images
 from cimm_jax.measures.explained import MOST_ROWS
-from cimm_jax.measures.separability import Separable, separability
+from cimm_jax.measures.separable import Separable, separability
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES
 from cimm_jax.networks.places import pooled_outputs
