@@ -195,13 +195,29 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (
             ["--step-length", "7"],
             {},
-            "--step-length: is a setting of data sets or maps of a network (--model), not of trained blocks",
+            "--step-length: is a setting of data sets or own features (--primary FILE) or maps of a network (--model)",
         ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
-        (["--budget", "7"], {}, "budget: is a setting of data sets or maps of a network"),
-        (["--ridge", "0"], {}, "ridge: is a setting of data sets or maps of a network"),
-        (["--hessian", "batch"], {}, "hessian: is a setting of data sets or maps of a network"),
-        (["--step-length", "0.1"], {}, "--step-length: is a setting of data sets or maps of a network"),
+        (
+            ["--budget", "7"],
+            {},
+            "budget: is a setting of data sets or own features (--primary FILE) or maps of a network",
+        ),
+        (
+            ["--ridge", "0"],
+            {},
+            "ridge: is a setting of data sets or own features (--primary FILE) or maps of a network",
+        ),
+        (
+            ["--hessian", "batch"],
+            {},
+            "hessian: is a setting of data sets or own features (--primary FILE) or maps of a network",
+        ),
+        (
+            ["--step-length", "0.1"],
+            {},
+            "--step-length: is a setting of data sets or own features (--primary FILE) or maps of a network",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, more, settings, named):

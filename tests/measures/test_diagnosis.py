@@ -169,4 +169,4 @@ def test_settings_are_checked(rng, settings, named):
 def test_more_classes_than_rows_are_refused(rng):
     pair = apart(rng)
     with pytest.raises(InputError, match="classes"):
-        diagnose(pair._replace(harmful=Task(pair.harmful.x[:5], jnp.ones((5, 6)))))
+        diagnose(pair._replace(harmful=Task(pair.harmful.x[:5], jnp.arange(30.0).reshape(5, 6))))

@@ -1,5 +1,7 @@
 """What runs say together: one verdict that needs no theory, decided by the weakest defence."""
 
+from dataclasses import replace
+
 import pytest
 from sample_records import (
     attack_record,
@@ -129,7 +131,8 @@ def with_words(record, defence, word):
 def met_both(broken_by, word):
     """An attack and a ladder on one defence of the same pair."""
     attack = with_breaks(without(attack_record(), "pencil_no_slower"), "pencil", broken_by)
-    return [attack, with_words(data_ladder_record(), "pencil", word)]
+    ladder = replace(data_ladder_record(), source=attack.source)
+    return [attack, with_words(ladder, "pencil", word)]
 
 
 def test_the_pictures_of_a_ladder_come_first_and_its_words_too():
