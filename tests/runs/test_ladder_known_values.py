@@ -67,5 +67,7 @@ def test_what_the_outputs_of_efficientnet_give_away(tmp_path):
         found = output_floor(NetworkSubject(cars, tmp_path), judged=980)
     for output, known in OUTPUTS.items():
         assert found[output].accuracy.estimate >= known - 0.02, output
-    estimates = [found[output].accuracy.estimate for output in OUTPUTS]
-    assert estimates == sorted(estimates, reverse=True)
+    features, *outputs = (found[output].accuracy.estimate for output in OUTPUTS)
+    assert outputs == sorted(outputs, reverse=True)
+    # Logits are some of what is in the features; with few images that may be all the easier to read.
+    assert outputs[0] < features + 0.04
