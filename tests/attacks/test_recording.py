@@ -1,13 +1,14 @@
 """The start of an attack is judged; a compiler that gets it wrong must not end the attack."""
 
-import jax
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attacks.attacked import make_target
 
 from cimm_jax.attacks._recording import DIVERGED, record_steps
-from cimm_jax.attacks.heads import softmax_regression
+from cimm_jax.attacks.heads import head_operators
+from cimm_jax.attacks.ladder.climb import Rows, try_features
 from cimm_jax.attacks.protocol import Trace
 
 
@@ -44,8 +45,11 @@ def test_a_first_probe_of_zeros_has_a_loss_however_often_it_is_compiled(rng):
     """Some of these compilations went wrong as long as the start was judged outside the loop."""
     labels = np.arange(2000) % 100
     x = (rng.standard_normal((2000, 64)) + rng.standard_normal((100, 64))[labels]).astype(np.float32)
-    y = (2 * np.eye(100)[labels] - 1).astype(np.float32)
-    target = make_target(x, y, (x, y))
-    for _ in range(60):
-        attack = softmax_regression(steps=100, record_at=(10, 100))  # another one is compiled again
-        assert not jax.jit(attack)(jax.random.key(0), target, np.float32(0.01)).diverged.any()
+    rows = Rows(x, labels)
+    for _ in range(60):  # operators made anew are compiled anew
+        (operator,) = head_operators(("softmax regression",), classes=100, steps=100, record_at=(10, 30, 100))
+        every_row = np.arange(2000)[None]
+        runs = try_features(
+            replace(operator, rates=(0.01,)), rows, rows, every_row, classes=100, seed=0, dtype=np.float32
+        )
+        assert not runs.diverged.any()
