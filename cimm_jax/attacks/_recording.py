@@ -30,14 +30,15 @@ def record_steps(
       recorded: ascending numbers of steps.
     """
 
-    def advance(limit, carry):
-        state, diverged = carry
-        state, value = step(state)
-        return state, diverged | ~(value <= limit)
-
     def record(carry, count):
         state, before, limit = carry
-        state, diverged = jax.lax.fori_loop(0, count, lambda _, carry: advance(limit, carry), (state, before.diverged))
+
+        def advance(_, carry):
+            state, diverged = carry
+            state, value = step(state)
+            return state, diverged | ~(value <= limit)
+
+        state, diverged = jax.lax.fori_loop(0, count, advance, (state, before.diverged))
         now = judge(state)
         starts = count == 0
         limit = jnp.where(starts, DIVERGED * jnp.maximum(now.loss, at_zero.loss), limit)

@@ -10,7 +10,7 @@ from cimm_jax.closed_form.explained_share import kernel_share, linear_share
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.tasks import Task
 
-__all__ = ["MOST_ROWS", "BeforeAfter", "Explained", "explained_labels"]
+__all__ = ["MOST_ROWS", "BeforeAfter", "Explained", "explained_labels", "head_shares"]
 
 MOST_ROWS = 1024
 """That heads look at: a kernel's cost grows with their cube."""
@@ -53,11 +53,15 @@ def explained_labels(extraction: Extraction) -> Explained | None:
         return None
 
     def shares(task: Task) -> tuple[float, float]:
-        x = jnp.asarray(task.x)[rows]
-        return float(_linear(x, y)), float(_kernel(x, y))
+        return head_shares(jnp.asarray(task.x)[rows], y)
 
     (linear, kernel), (linear_after, kernel_after) = shares(before), shares(after)
     return Explained(len(rows), BeforeAfter(linear, linear_after), BeforeAfter(kernel, kernel_after))
+
+
+def head_shares(x: jax.Array, y: jax.Array) -> tuple[float, float]:
+    """Shares of targets (N, C) that ridge regression and a Gaussian kernel explain, of features (N, d)."""
+    return float(_linear(x, y)), float(_kernel(x, y))
 
 
 _linear, _kernel = jax.jit(linear_share), jax.jit(kernel_share)

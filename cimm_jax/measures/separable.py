@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.closed_form.erasure import erase_labels
-from cimm_jax.closed_form.explained_share import kernel_share, linear_share
-from cimm_jax.measures.explained import MOST_ROWS
+from cimm_jax.measures.explained import MOST_ROWS, head_shares
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import Array, Task, TaskPair
 
@@ -54,9 +53,8 @@ def separability(pair: TaskPair, seed: int = 0) -> Separable:
     )
     erasure = _erase(primary, harmful)
     x, y = jnp.asarray(pair.harmful.x)[judged], _columns(pair.harmful.y)[judged]
-    left = product(x, erasure.theta)
-    shares = (_linear(x, y), _kernel(x, y), _linear(left, y), _kernel(left, y), erasure.primary_lost)
-    return Separable(len(judged), *map(float, shares))
+    left = head_shares(product(x, erasure.theta), y)
+    return Separable(len(judged), *head_shares(x, y), *left, float(erasure.primary_lost))
 
 
 def _columns(y: Array | None) -> jax.Array:
@@ -69,5 +67,4 @@ def _halves(rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
 
 
-_linear, _kernel = jax.jit(linear_share), jax.jit(kernel_share)
 _erase = jax.jit(lambda primary, harmful: erase_labels(primary, harmful, keep="covariance"))

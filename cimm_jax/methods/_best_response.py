@@ -9,17 +9,14 @@ import optax
 
 from cimm_jax.closed_form.explained_share import kernel_share, linear_share
 from cimm_jax.errors import InputError
+from cimm_jax.methods._fine_tuned import RATES, fine_tuner
 from cimm_jax.methods._hiding import WEIGHT, hiding
 from cimm_jax.methods._penalised import default_optimizer
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.penalty import InnerAttack
 
 HEADS = {"linear": linear_share, "unscaled": partial(linear_share, standardise=False), "kernel": kernel_share}
 """In closed form, by the names that `best_response` knows them by."""
-
-RATES = (0.1, 0.3, 1.0)
-"""Lengths of an inner attacker's steps."""
 
 
 @reused(optimizer=default_optimizer)
@@ -58,11 +55,8 @@ def best_response(
     """
     if not heads or len(set(heads)) < len(heads) or not set(heads) <= HEADS.keys():
         raise InputError(f"heads: needs some of {', '.join(HEADS)}, each once, got {', '.join(heads) or 'none'}")
-    if fine_tuning_steps < 0:
-        raise InputError(f"fine_tuning_steps: needs a number of at least 0, got {fine_tuning_steps}")
-    if not fine_tuning_rates or not all(0 < rate < float("inf") for rate in fine_tuning_rates):
-        raise InputError(f"fine_tuning_rates: needs positive finite numbers, got {fine_tuning_rates}")
-    after = InnerAttack(linear_share, fine_tuning_steps, tuple(fine_tuning_rates)) if fine_tuning_steps else None
+    attacker = fine_tuner(linear_share, fine_tuning_steps, fine_tuning_rates, least=0)
+    after = attacker if fine_tuning_steps else None
     return hiding(explained_by(heads), lambda_harmful, optimizer=optimizer, loss=loss, after=after)
 
 

@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cimm_jax.errors import InputError
-from cimm_jax.methods._best_response import RATES
+from cimm_jax.methods._fine_tuned import RATES, fine_tuner
 from cimm_jax.methods._hiding import RECIPE
 from cimm_jax.methods._penalised import Term, View, default_optimizer, penalised
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.penalty import InnerAttack, Penalty, check_weight
+from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
@@ -44,10 +43,7 @@ def sophon(
     Raises:
       InputError: if a setting is out of range.
     """
-    if fine_tuning_steps < 1:
-        raise InputError(f"fine_tuning_steps: needs a number of at least 1, got {fine_tuning_steps}")
-    if not fine_tuning_rates or not all(0 < rate < float("inf") for rate in fine_tuning_rates):
-        raise InputError(f"fine_tuning_rates: needs positive finite numbers, got {fine_tuning_rates}")
+    attacker = fine_tuner(likelihood, fine_tuning_steps, fine_tuning_rates, least=1)
     weight = check_weight(lambda_harmful, "lambda_harmful")
 
     def direction(theta: jax.Array, view: View) -> jax.Array:
@@ -57,8 +53,7 @@ def sophon(
     def of_blocks(batch: TaskPair) -> jax.Array:
         return inverse_cross_entropy(*batch.harmful)
 
-    attack = InnerAttack(likelihood, fine_tuning_steps, tuple(fine_tuning_rates))
-    penalties = (Penalty(of_blocks, weight, after=attack),)
+    penalties = (Penalty(of_blocks, weight, after=attacker),)
     method = penalised([Term(direction, weight)], optimizer=optimizer, loss=loss, penalties=penalties)
     return method._replace(recipe=RECIPE)
 

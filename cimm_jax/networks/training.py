@@ -85,12 +85,16 @@ class TrainingSettings:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}: needs a number from 0 to below 1, got {getattr(self, name)}")
 
+    def trained_rows(self, primary_rows: int) -> int:
+        """How many of so many primary rows are trained on: all but those that are set aside to look at."""
+        return primary_rows - (0 if self.primary_accuracy is None else rows_aside(primary_rows))
+
     def batches(
         self, primary_rows: int, harmful_labels: np.ndarray, epoch: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices of an epoch's batches (`paired_batches`); primary ones of the rows that are trained on."""
         return paired_batches(
-            primary_rows - (rows_aside(primary_rows) if self.primary_accuracy is not None else 0),
+            self.trained_rows(primary_rows),
             len(harmful_labels),
             self.batch_rows,
             epoch=epoch,

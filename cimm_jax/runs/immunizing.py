@@ -121,7 +121,6 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
     Raises:
       InputError: if a setting is out of range, or where harmful rows come two by two there are not two a class in a batch.
     """
-    from cimm_jax.networks.held_accuracy import rows_aside
     from cimm_jax.networks.training import TrainingSettings
 
     told = {name: value for name, value in given.items() if value is not None}
@@ -129,8 +128,7 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
         told["steps"] = None
     settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **told, "seed": seed})
     primary, harmful = (len(subject.images[task].train) for task in ("primary", "harmful"))
-    if settings.primary_accuracy is not None:
-        primary -= rows_aside(primary)
+    primary = settings.trained_rows(primary)
     if settings.harmful_rows is None:
         return replace(settings, batch_rows=min(settings.batch_rows, primary, harmful))
     classes = len(subject.images["harmful"].train.classes)
