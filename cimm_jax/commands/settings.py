@@ -347,6 +347,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     fine_tuning_steps: int | None = only(BLOCKS)
     """best_response and sophon, with --train-from: steps that an attacker makes before training looks; none, or
     4 of sophon, if left out."""
+    fine_tuning_images: int | None = only(BLOCKS)
+    """best_response and sophon, with --train-from: images of a batch that this attacker has; half of it if left out."""
     primary_accuracy: float | None = only(BLOCKS)
     """Network, with --train-from: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
     strength: float | None = only(BLOCKS)
@@ -365,7 +367,7 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
 
     def build(self) -> Method:
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
-        own = ("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps")
+        own = ("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps", "fine_tuning_images")
         given = {name: value for name in own if (value := getattr(self, name)) is not None}
         given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])

@@ -26,6 +26,7 @@ def best_response(
     heads: tuple[str, ...] = ("linear", "kernel"),
     fine_tuning_steps: int = 0,
     fine_tuning_rates: tuple[float, ...] = RATES,
+    fine_tuning_images: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
     loss: losses.Loss = losses.squared,
 ) -> Method:
@@ -47,6 +48,7 @@ def best_response(
       fine_tuning_steps: of trained blocks, steps that an attacker makes from the present weights, to make larger what a linear
         head explains, before the share is looked at once more (first-order meta-learning); 0 is no such attacker.
       fine_tuning_rates: length of these steps; training takes one after the other.
+      fine_tuning_images: how many images of a batch that attacker has; None is half of it.
       optimizer: of linear maps, any optax optimizer; None is `default_optimizer()`.
       loss: primary loss of linear maps.
 
@@ -55,7 +57,7 @@ def best_response(
     """
     if not heads or len(set(heads)) < len(heads) or not set(heads) <= HEADS.keys():
         raise InputError(f"heads: needs some of {', '.join(HEADS)}, each once, got {', '.join(heads) or 'none'}")
-    attacker = fine_tuner(linear_share, fine_tuning_steps, fine_tuning_rates, least=0)
+    attacker = fine_tuner(linear_share, fine_tuning_steps, fine_tuning_rates, fine_tuning_images, least=0)
     after = attacker if fine_tuning_steps else None
     return hiding(explained_by(heads), lambda_harmful, optimizer=optimizer, loss=loss, after=after)
 

@@ -23,6 +23,7 @@ def sophon(
     lambda_harmful: float | None = None,
     fine_tuning_steps: int = 4,
     fine_tuning_rates: tuple[float, ...] = RATES,
+    fine_tuning_images: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
     loss: losses.Loss = losses.squared,
 ) -> Method:
@@ -37,13 +38,15 @@ def sophon(
       lambda_harmful: weight of the inverse cross-entropy; None balances it, as in `algorithm1`.
       fine_tuning_steps: of the attacker, at least 1.
       fine_tuning_rates: length of the steps of trained blocks; training takes one after the other.
+      fine_tuning_images: how many images of a batch the attacker has; None is half of it. Few are quicker, and what somebody
+        with few images does.
       optimizer: of linear maps, any optax optimizer; None is `default_optimizer()`.
       loss: primary loss of linear maps.
 
     Raises:
       InputError: if a setting is out of range.
     """
-    attacker = fine_tuner(likelihood, fine_tuning_steps, fine_tuning_rates, least=1)
+    attacker = fine_tuner(likelihood, fine_tuning_steps, fine_tuning_rates, fine_tuning_images, least=1)
     weight = check_weight(lambda_harmful, "lambda_harmful")
 
     def direction(theta: jax.Array, view: View) -> jax.Array:

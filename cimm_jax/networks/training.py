@@ -228,7 +228,9 @@ def _depends_on(
 ) -> dict[str, Any]:
     """What states on the way depend on, but for the activations, which may be larger than memory."""
     named = [f"{getattr(p.value, '__module__', '')}.{getattr(p.value, '__qualname__', '')}" for p in penalties]
-    after = [p.after and {"steps": p.after.steps, "rates": list(p.after.rates)} for p in penalties]
+    after = [
+        p.after and {"steps": p.after.steps, "rates": list(p.after.rates), "images": p.after.images} for p in penalties
+    ]
     return {
         "settings": asdict(settings),
         "cut": cut,
@@ -319,7 +321,7 @@ def _terms(params, parts: Split, data, *, cut: str, penalties, settings: Trainin
     def value(penalty: Penalty) -> jax.Array:
         if penalty.after is None:
             return _mean_value(penalty, batches)
-        own = harmful[::2], targets[::2]
+        own = harmful[::2][: penalty.after.images], targets[::2][: penalty.after.images]
         moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
         return penalty.value(TaskPair(Task(outputs[-1]), Task(moved, targets[1::2])))
 

@@ -18,11 +18,13 @@ class InnerAttack(NamedTuple):
       climbed: of features, shape (B, d), and targets, shape (B, C), a scalar; what the attacker makes larger.
       steps: how many.
       rates: length of each step, the same one for all steps of a turn; turns take them one after the other.
+      images: how many of the harmful rows the attacker has; None is every second one.
     """
 
     climbed: Callable[[jax.Array, jax.Array], jax.Array]
     steps: int
     rates: tuple[float, ...]
+    images: int | None = None
 
 
 class Penalty(NamedTuple):
@@ -33,8 +35,8 @@ class Penalty(NamedTuple):
         one-hot of shape (B', C).
       weight: lambda; None balances it, so that its first gradient is as long as the primary loss's.
       everywhere: its value is the mean over the pooled outputs of all trained parts, not that of the features alone.
-      after: an attacker who moves the weights first, with every second harmful row; the value is that of the others' features,
-        then. None is nobody.
+      after: an attacker who moves the weights first, with rows of the even harmful ones; the value is that of the odd ones'
+        features, then. None is nobody.
     """
 
     value: Callable[[TaskPair], jax.Array]

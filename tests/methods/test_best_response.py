@@ -86,15 +86,23 @@ def test_a_weight_out_of_range_is_refused():
 
 
 def test_an_attacker_who_fine_tunes_is_one_more_penalty():
-    plain, attacked = methods.best_response(fine_tuning_steps=4, fine_tuning_rates=(0.5,)).penalties
+    plain, attacked = methods.best_response(
+        fine_tuning_steps=4, fine_tuning_rates=(0.5,), fine_tuning_images=8
+    ).penalties
     assert plain.after is None
-    assert attacked.after == (linear_share, 4, (0.5,))
+    assert attacked.after == (linear_share, 4, (0.5,), 8)
     assert attacked.weight == plain.weight
 
 
 @pytest.mark.parametrize(
-    "settings", [{"fine_tuning_steps": -1}, {"fine_tuning_rates": ()}, {"fine_tuning_rates": (0.0,)}]
+    "settings",
+    [
+        {"fine_tuning_steps": -1},
+        {"fine_tuning_rates": ()},
+        {"fine_tuning_rates": (0.0,)},
+        {"fine_tuning_steps": 1, "fine_tuning_images": 1},
+    ],
 )
 def test_an_attacker_out_of_range_is_refused(settings):
-    with pytest.raises(InputError, match=f"^{next(iter(settings))}: "):
+    with pytest.raises(InputError, match=f"^{list(settings)[-1]}: "):
         methods.best_response(**settings)

@@ -46,7 +46,7 @@ def test_a_linear_map_leaves_the_attacker_with_less(pair):
 
 def test_its_penalty_looks_after_an_attacker_of_the_likelihood():
     (penalty,) = methods.sophon(fine_tuning_steps=3, fine_tuning_rates=(0.2,)).penalties
-    assert penalty.after == (likelihood, 3, (0.2,))
+    assert penalty.after == (likelihood, 3, (0.2,), None)
 
 
 @pytest.mark.parametrize("settings", [{"fine_tuning_steps": 0}, {"fine_tuning_rates": ()}, {"lambda_harmful": -1.0}])
