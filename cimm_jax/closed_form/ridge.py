@@ -11,20 +11,23 @@ within one standard error of the best score is taken (the one-standard-error rul
 protection). Labels are not looked at. Five folds; one decomposition a fold serves all candidates.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cimm_jax.closed_form.pencil import feature_spectrum
+from cimm_jax.numerics.condensing import Condensed
 from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.inputs import as_matrix
 from cimm_jax.numerics.products import product
-from cimm_jax.numerics.scaling import normalised
+from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.spectra import eigenpairs
 
-__all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge"]
+__all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge", "choose_ridge_in_chunks"]
 
 CANDIDATES = tuple(10.0 ** (exponent / 8) for exponent in range(-48, 9))
 """Relative ridges that are tried: 1e-6 to 10, eight a decade."""
@@ -61,44 +64,97 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     x = normalised(as_matrix(x, "x")).values  # the score has no scale, but the squares that it is made of
     rows, features = x.shape
     folds = min(FOLDS, rows)
-    candidates = jnp.asarray(CANDIDATES, x.dtype)
-    spectrum = feature_spectrum(x)
-    size = len(spectrum.sigma)
-    counts = jnp.arange(size, dtype=jnp.int32) < spectrum.rank
-    inside = jnp.where(counts[None, :], spectrum.vectors, 0)
-    # Coordinates in the range of all rows: outside it no row says anything.
+    inside, rank = _range_of(x)
     z = product(x, inside)
     parts = [z[fold::folds] for fold in range(folds)]
-    covariances = [covariance(part) for part in parts]
-    scores = [
-        # The others are added up: subtracting the part from the whole would lose digits to one long row.
-        _scores(
-            reduce(jnp.add, covariances[:fold] + covariances[fold + 1 :]),
-            part,
-            spectrum.rank.astype(x.dtype),
-            candidates,
-            features,
-        )
-        for fold, part in enumerate(parts)
-    ]
-    by_row = jnp.concatenate(scores, axis=1)
+    models = _models([covariance(part) for part in parts], rank, features)
+    by_row = jnp.concatenate([_scores(model, part, rank) for model, part in zip(models, parts, strict=True)], axis=1)
     score = by_row.mean(1)
+    return _chosen(score, by_row[jnp.argmin(score)].std() / rows**0.5)
+
+
+def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[np.ndarray]) -> RidgePath:
+    """What `choose_ridge` says of all rows, which are read once more in chunks.
+
+    Args:
+      condensed: the rows, in `FOLDS` folds.
+      chunks: their inputs in order, shape (n, d), n the same multiple of `FOLDS` in all but the last, which may be shorter.
+    """
+    x, exponent = normalised(condensed.task.x)
+    features = x.shape[1]
+    inside, rank = _range_of(x)
+    factors = scaled(condensed.folds, -exponent)
+    models = _models([covariance(product(factor, inside)) for factor in factors], rank, features)
+    size, total, squares = 0, jnp.zeros(len(CANDIDATES), x.dtype), jnp.zeros(len(CANDIDATES), x.dtype)
+    for chunk in chunks:
+        size = size or -(-len(chunk) // len(factors)) * len(factors)
+        padded = np.zeros((size, features), x.dtype)  # rows of zeros score 0
+        padded[: len(chunk)] = chunk
+        found, squared = _summed_scores(models, scaled(jnp.asarray(padded), -exponent), inside, rank)
+        total, squares = jax.block_until_ready((total + found, squares + squared))  # no chunk waits in memory
+    score = total / condensed.rows
     best = jnp.argmin(score)
-    standard_error = by_row[best].std() / rows**0.5
-    chosen = jnp.argmax(score <= score[best] + standard_error)
-    return RidgePath(candidates[chosen], candidates, score, standard_error)
+    deviation = jnp.sqrt(jnp.maximum(squares[best] / condensed.rows - score[best] ** 2, 0))
+    return _chosen(score, deviation / condensed.rows**0.5)
 
 
-def _scores(k: jax.Array, part: jax.Array, rank: jax.Array, candidates: jax.Array, features: int) -> jax.Array:
-    """The score of each held-out row under each candidate, shape (candidates, n)."""
+class _Model(NamedTuple):
+    """What scores rows: the covariance of other rows with every candidate.
+
+    Attributes:
+      vectors: its eigenvectors in columns, shape (r, r).
+      shifted: its eigenvalues and the ridges, shape (candidates, r).
+      determinant: log det S, shape (candidates,).
+    """
+
+    vectors: jax.Array
+    shifted: jax.Array
+    determinant: jax.Array
+
+
+def _range_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A basis of the range of all rows, outside which no row says anything, filled up with zeros; and its dimension."""
+    spectrum = feature_spectrum(x)
+    counts = jnp.arange(len(spectrum.sigma), dtype=jnp.int32) < spectrum.rank
+    return jnp.where(counts[None, :], spectrum.vectors, 0), spectrum.rank.astype(x.dtype)
+
+
+def _models(covariances: Sequence[jax.Array], rank: jax.Array, features: int) -> list[_Model]:
+    """For each fold, of all other folds."""
+    given = list(covariances)
+    # The others are added up: subtracting the part from the whole would lose digits to one long row.
+    return [_model(reduce(jnp.add, given[:fold] + given[fold + 1 :]), rank, features) for fold in range(len(given))]
+
+
+def _model(k: jax.Array, rank: jax.Array, features: int) -> _Model:
     sigma, vectors = eigenpairs(k)
-    ridge = candidates * sigma.sum() / features
+    ridge = jnp.asarray(CANDIDATES, k.dtype) * sigma.sum() / features
     shifted = sigma[None, :] + ridge[:, None]
-    squared = jnp.square(product(part, vectors))
+    # Coordinates beyond the rank are zero in every row, and each has the ridge as its eigenvalue.
+    return _Model(vectors, shifted, jnp.log(shifted).sum(1) - (len(sigma) - rank) * jnp.log(ridge))
+
+
+def _scores(model: _Model, part: jax.Array, rank: jax.Array) -> jax.Array:
+    """The score of each held-out row under each candidate, shape (candidates, n)."""
+    squared = jnp.square(product(part, model.vectors))
     lengths = squared.sum(1)
     present = lengths > 0  # a row of zeros has no direction
-    form = product(1 / shifted, squared.T) / jnp.where(present, lengths, 1)[None, :]
-    # Coordinates beyond the rank are zero in every row, and each has the ridge as its eigenvalue.
-    determinant = jnp.log(shifted).sum(1) - (len(sigma) - rank) * jnp.log(ridge)
+    form = product(1 / model.shifted, squared.T) / jnp.where(present, lengths, 1)[None, :]
     quadratic = jnp.log(jnp.where(present[None, :], form, 1))
-    return jnp.where(present[None, :], determinant[:, None] + rank * quadratic, 0)
+    return jnp.where(present[None, :], model.determinant[:, None] + rank * quadratic, 0)
+
+
+@jax.jit
+def _summed_scores(
+    models: list[_Model], x: jax.Array, inside: jax.Array, rank: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of rows, and their squares, added up by candidate; rows are dealt to the folds in turn."""
+    z = product(x, inside)
+    scores = [_scores(model, z[fold :: len(models)], rank) for fold, model in enumerate(models)]
+    return sum((s.sum(1) for s in scores), jnp.zeros(())), sum(((s**2).sum(1) for s in scores), jnp.zeros(()))
+
+
+def _chosen(score: jax.Array, standard_error: jax.Array) -> RidgePath:
+    candidates = jnp.asarray(CANDIDATES, score.dtype)
+    chosen = jnp.argmax(score <= score.min() + standard_error)
+    return RidgePath(candidates[chosen], candidates, score, standard_error)

@@ -1,14 +1,17 @@
 """`cimm diagnose`: can this pair be immunized at all?"""
 
+from cimm_jax.closed_form.ridge import RidgePath
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
 from cimm_jax.errors import naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import check_questions, diagnose
 from cimm_jax.progress import phase
+from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.records import DiagnoseRecord
 from cimm_jax.runs.separability_by_layer import separable_layers
-from cimm_jax.runs.subject import open_subject
+from cimm_jax.runs.subject import Subject, open_subject
+from cimm_jax.tasks import TaskPair
 
 __all__ = ["run_diagnose"]
 
@@ -24,9 +27,9 @@ def run_diagnose(settings: Diagnose) -> None:
     check_questions(**questions)
     subject = open_subject(settings.source, settings.cache)
     with only_one_in(settings.out) as folder:
-        pairs = subject.pairs()
+        pairs, path = _given(subject)
         with phase(f"decomposing {subject.title}"):
-            diagnosis = diagnose(pairs["train"], heldout=pairs.get("heldout"), **questions)
+            diagnosis = diagnose(pairs["train"], heldout=pairs.get("heldout"), ridge_path=path, **questions)
         outputs = {}
         if subject.network is not None:
             from cimm_jax.runs.ladder import output_floor
@@ -42,3 +45,11 @@ def run_diagnose(settings: Diagnose) -> None:
             separable_layers(subject, settings.seed),
         )
         deliver(folder, record, json=settings.json)
+
+
+def _given(subject: Subject) -> tuple[dict[str, TaskPair], RidgePath | None]:
+    """Rows by part, and what is known of the ridge: features that are too many to be held are condensed."""
+    if not isinstance(subject, FeatureSubject) or not subject.is_large:
+        return subject.pairs(), None
+    split, path = subject.condensed()
+    return split._asdict(), path

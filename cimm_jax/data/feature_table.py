@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cimm_jax.data.row_view import LazyRows
 from cimm_jax.errors import InputError, few
 from cimm_jax.tasks import as_floating
 
@@ -18,13 +19,13 @@ class FeatureTable(NamedTuple):
     """Rows of features.
 
     Attributes:
-      x: shape (N, d), float32 or float64, memory-mapped where the format allows; every number is finite.
+      x: shape (N, d), float32 or float64, in a mapped file where the format allows; every number is finite.
       labels: shape (N,), whole numbers, floats or strings; None if there are none.
       columns: names of the features; None where the format has none.
       where: what messages call it: the argument and the file.
     """
 
-    x: np.ndarray
+    x: LazyRows
     labels: np.ndarray | None
     columns: tuple[str, ...] | None
     where: str
@@ -58,9 +59,10 @@ def make_table(
     """
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{where} has features of shape {x.shape}; give (rows, features), at least one of each")
-    x = as_floating(x, where)
-    for start in range(0, len(x), _ROWS_AT_ONCE):
-        chunk = x[start : start + _ROWS_AT_ONCE]
+    dtype = np.dtype(np.float32)
+    for number, read in enumerate(LazyRows([x], x.dtype).chunks(_ROWS_AT_ONCE)):
+        chunk = np.asarray(as_floating(read, where))
+        dtype, start = chunk.dtype, number * _ROWS_AT_ONCE
         if not (finite := np.isfinite(chunk)).all():
             row, column = np.argwhere(~finite)[0]
             name = f"column {column + 1}" if columns is None else f"column {columns[column]}"
@@ -68,7 +70,8 @@ def make_table(
                 f"{where} has {chunk[row, column]} in row {start + row + 1}, {name} (counted from 1); fill such places, or "
                 "leave them out"
             )
-    return FeatureTable(x, None if labels is None else _checked_labels(labels, len(x), where), columns, where)
+    rows = LazyRows([x], dtype)
+    return FeatureTable(rows, None if labels is None else _checked_labels(labels, len(x), where), columns, where)
 
 
 def concatenated(tables: Sequence[FeatureTable], where: str) -> FeatureTable:
@@ -79,9 +82,8 @@ def concatenated(tables: Sequence[FeatureTable], where: str) -> FeatureTable:
     for other in others:
         check_alike(first, other)
     labels = [table.labels for table in tables if table.labels is not None]
-    return FeatureTable(
-        np.concatenate([table.x for table in tables]), np.concatenate(labels) if labels else None, first.columns, where
-    )
+    rows = first.x.followed_by([table.x for table in others])
+    return FeatureTable(rows, np.concatenate(labels) if labels else None, first.columns, where)
 
 
 def check_alike(first: FeatureTable, other: FeatureTable) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from cimm_jax.data.feature_files import read_features
 from cimm_jax.data.feature_table import FeatureTable, check_same_features
 from cimm_jax.data.reserved import heldout_rows, reserved_rows
+from cimm_jax.data.row_view import LazyRows
 from cimm_jax.errors import InputError, few
 
 __all__ = ["HELDOUT_SHARE", "TARGETS", "FeatureTask", "Rows", "load_feature_tasks"]
@@ -27,12 +28,16 @@ class Rows(NamedTuple):
     """One part of a task.
 
     Attributes:
-      x: features, shape (N, d), float32 or float64.
+      x: features, shape (N, d), float32 or float64, read when they are wanted.
       labels: shape (N,): class numbers, int64; amounts, float64; None if there are none.
     """
 
-    x: np.ndarray
+    x: LazyRows
     labels: np.ndarray | None
+
+    def choose(self, rows: np.ndarray) -> "Rows":
+        """Some of them; nothing is read."""
+        return Rows(self.x.choose(rows), None if self.labels is None else self.labels[rows])
 
 
 class FeatureTask(NamedTuple):
@@ -166,7 +171,7 @@ def _drawn(rows: Rows, classes: Sequence[str], share: float, seed: int, name: st
         drawn = reserved_rows(rows.labels, share, f"{name} task", argument="heldout_share", seed=seed, classes=classes)
     else:
         drawn = heldout_rows(len(rows.x), share, seed=seed)
-    return [Rows(rows.x[of], None if rows.labels is None else rows.labels[of]) for of in drawn]
+    return [rows.choose(of) for of in drawn]
 
 
 def _standardised(parts: Sequence[Rows], where: str) -> list[Rows]:

@@ -163,6 +163,7 @@ def diagnose(
     pair: TaskPair,
     *,
     heldout: TaskPair | None = None,
+    ridge_path: RidgePath | None = None,
     budgets: Sequence[float | str] = (1.0, 10.0, 100.0, "keep"),
     top_k: int = 10,
     ridge: float | None = None,
@@ -180,6 +181,8 @@ def diagnose(
     Args:
       pair: training rows; float64 for meaningful limits.
       heldout: other rows of both tasks, measured beside; None leaves them out.
+      ridge_path: what held-out primary rows say of each candidate, if the pair is condensed (`numerics.condensing`) and has no
+        rows to be held out; None finds it. A `ridge` is taken before it.
       budgets: allowed condition numbers of the primary Hessian, or "keep".
       top_k: how many leading directions the alignment looks at; cut to the smaller rank.
       ridge: relative ridge; None chooses it on held-out primary rows.
@@ -203,7 +206,7 @@ def diagnose(
     objective = SignalAware(horizon, primary_no_slower_at or (horizon,))
     units = own_units(given)  # no verdict depends on the scale of a task
     pair, heldout = units.pair, None if others is None else units.of_others(others)
-    path = choose_ridge(pair.primary.x) if ridge is None else None
+    path = None if ridge is not None else ridge_path or choose_ridge(pair.primary.x)
     used = jnp.asarray(ridge, pair.primary.x.dtype) if path is None else path.ridge
     limit: Limit = jax.tree.map(np.asarray, _limit(pair, rtol))
     labelled = pair.primary.y is not None and pair.harmful.y is not None

@@ -29,7 +29,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.meshes import on_every_device
 from cimm_jax.numerics.products import product
 
-__all__ = ["eigh", "mix_columns", "qr", "right_svd", "singular_values", "svd"]
+__all__ = ["eigh", "gram_factor", "mix_columns", "qr", "right_svd", "singular_values", "svd"]
 
 
 def _unbatched_on_cpu(decompose: Callable) -> Callable:
@@ -111,6 +111,9 @@ _right_svd = _unbatched_on_cpu(_mixed_right_svd)
 _singular_values = _unbatched_on_cpu(_mixed_singular_values)
 _eigh = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.eigh(s)))
 _qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
+_gram_factor = _unbatched_on_cpu(
+    lambda s: product(jnp.linalg.qr(mix_columns(s), mode="r"), _mixing(s.shape[-1], s.dtype).T)
+)
 
 
 @jax.custom_jvp
@@ -177,6 +180,17 @@ def _qr_jvp(primals, tangents):
     raise InputError(
         "qr: has no derivative; differentiate svd or singular_values, as of Route.SVD, or use stop_gradient"
     )
+
+
+def gram_factor(s: jax.Array) -> jax.Array:
+    """F of shape (..., n, n) with F^T F = S^T S, of tall matrices (..., m, n); as exact as S, whose square is not formed.
+
+    Raises:
+      InputError: if a matrix has fewer rows than columns.
+    """
+    if s.shape[-2] < s.shape[-1]:
+        raise InputError(f"s: needs at least as many rows as columns, got shape {tuple(s.shape)}")
+    return _gram_factor(s)
 
 
 @jax.custom_jvp

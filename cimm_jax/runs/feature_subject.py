@@ -18,13 +18,17 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods import Method
 from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
+from cimm_jax.runs.many_features import CondensedFeatures, condensed_features, some_rows
 from cimm_jax.runs.source import FeatureSource
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
 if TYPE_CHECKING:
     from cimm_jax.networks.features import Labelled
 
-__all__ = ["FeatureSubject"]
+__all__ = ["MOST_ENTRIES", "FeatureSubject"]
+
+MOST_ENTRIES = 1 << 27
+"""Of all rows together: a gibibyte of float64."""
 
 
 class FeatureSubject:
@@ -35,12 +39,11 @@ class FeatureSubject:
       names: what people call the tasks: the files.
       by_errors: whether labels are classes.
       own_images: whether attackers have rows that no defence sees.
-      attackers_rows: rows of the harmful task that attackers have, targets -1 and +1 or amounts: those reserved or, if there
-        are none, the defences'.
+      is_large: whether there are more than `MOST_ENTRIES` numbers, which had better be read in chunks (`condensed`).
 
     Raises:
       InputError: as `data.feature_tasks.load_feature_tasks` and `data.reserved.reserved_rows`, and for features that are all
-        zero.
+        zero, unless they are many.
     """
 
     network_data = None
@@ -65,9 +68,11 @@ class FeatureSubject:
         self.own_images = source.reserved > 0
         harmful = self._tasks["harmful"]
         left, taken = _reserved(harmful, source.reserved)
-        self.attackers_rows = _coded(_chosen(harmful.train, taken if len(taken) else left), harmful.classes)
-        self._tasks["harmful"] = harmful._replace(train=_chosen(harmful.train, left))
-        for part in SplitPair._fields:
+        self._attackers = harmful.train.choose(taken if len(taken) else left)
+        self._tasks["harmful"] = harmful._replace(train=harmful.train.choose(left))
+        rows = sum(len(task.x) for part in SplitPair._fields for task in self._rows(part))
+        self.is_large = rows * self.features > MOST_ENTRIES
+        for part in () if self.is_large else SplitPair._fields:
             check_pair(self._pair(part), part)
 
     @property
@@ -79,6 +84,19 @@ class FeatureSubject:
     def features(self) -> int:
         """That the files have."""
         return self._tasks["primary"].train.x.shape[1]
+
+    @property
+    def attackers_rows(self) -> Task:
+        """Rows of the harmful task that attackers have, targets -1 and +1 or amounts: those reserved or, if none are, all."""
+        return _coded(self._attackers, self._tasks["harmful"].classes)
+
+    def condensed(self) -> CondensedFeatures:
+        """Both tasks in few rows with the same covariances; all rows are read, with progress bars."""
+        return condensed_features(self._tasks)
+
+    def some_rows(self, most: int, seed: int) -> TaskPair:
+        """At most so many training rows of each task as methods see them, drawn, on the host."""
+        return some_rows(self._tasks, most, seed)
 
     @cached_property
     def _pairs(self) -> dict[str, TaskPair]:
@@ -164,13 +182,6 @@ def _reserved(task: FeatureTask, share: float) -> tuple[np.ndarray, np.ndarray]:
     return reserved_rows(known, share, "harmful task", classes=task.classes or None)
 
 
-def _chosen(rows: Rows, of: np.ndarray) -> Rows:
-    """Some rows; all of them as they are, which may be memory-mapped."""
-    if len(of) == len(rows.x):
-        return rows
-    return Rows(rows.x[of], None if rows.labels is None else rows.labels[of])
-
-
 def _coded(rows: Rows, classes: tuple[str, ...]) -> Task:
     """Classes as -1 and +1; amounts as they are."""
     coded = one_hot(rows.labels, len(classes)) if classes else rows.labels
@@ -186,7 +197,7 @@ def _seen(task: FeatureTask, rows: Rows) -> Task:
 def _attacked(task: FeatureTask, loss: losses.Loss) -> SplitTask:
     if not task.classes:
         return SplitTask(*(_coded(rows, ()) for rows in (task.train, task.heldout)))
-    train, heldout = ((rows.x, rows.labels) for rows in (task.train, task.heldout))
+    train, heldout = ((np.asarray(rows.x), rows.labels) for rows in (task.train, task.heldout))
     assert train[1] is not None
     assert heldout[1] is not None
     return class_task(

@@ -12,6 +12,7 @@ from cimm_jax.networks.backbone import FEATURES
 from cimm_jax.networks.places import pooled_outputs
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
+from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import Task, TaskPair
@@ -27,7 +28,8 @@ def separable_layers(subject: Subject, seed: int = 0) -> dict[str, Separable]:
       seed: draws them.
     """
     if not isinstance(subject, NetworkSubject):
-        pair = subject.pairs()["train"]
+        is_large = isinstance(subject, FeatureSubject) and subject.is_large
+        pair = subject.some_rows(2 * MOST_ROWS, seed) if is_large else subject.pairs()["train"]
         return {FEATURES: separability(pair, seed)} if all(map(_is_told_apart, pair)) else {}
     weights = checksum(functional.split(subject.network))
     seen: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}

@@ -1,19 +1,23 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import prescribed
 import pytest
 
-from cimm_jax.closed_form.ridge import CANDIDATES, _scores, choose_ridge
+from cimm_jax.closed_form.ridge import CANDIDATES, FOLDS, _model, _scores, choose_ridge, choose_ridge_in_chunks
+from cimm_jax.numerics.condensing import condense
+from cimm_jax.tasks import Task
 
 D = 15
 SPREAD = np.sqrt(prescribed.geometric(1e4, D))
 
 choose = jax.jit(choose_ridge)
 choose_all = jax.jit(jax.vmap(choose_ridge))
-score_all = partial(_scores, rank=jnp.asarray(4.0), candidates=jnp.asarray(CANDIDATES), features=4)
+
+
+def score_all(k, part):
+    rank = jnp.asarray(4.0)
+    return _scores(_model(k, rank, 4), part, rank)
 
 
 def inputs(rng, *batch_and_rows):
@@ -169,3 +173,12 @@ def test_float32_stays_float32_and_chooses_alike(rng):
     assert {field.dtype for field in found} == {jnp.dtype("float32")}
     np.testing.assert_allclose(found.score, reference.score, rtol=1e-2, atol=0.2)
     assert (np.abs(np.log10(found.ridge / reference.ridge.astype(jnp.float32))) < 0.51).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e100])
+def test_rows_read_in_chunks_say_what_all_rows_say(rng, scale):
+    x = np.asarray(inputs(rng, 43)) * scale
+    chunks = [x[start : start + 2 * FOLDS] for start in range(0, len(x), 2 * FOLDS)]
+    condensed = condense((Task(chunk) for chunk in chunks), folds=FOLDS)
+    for found, wanted in zip(choose_ridge_in_chunks(condensed, chunks), choose_ridge(jnp.asarray(x)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-8)

@@ -10,7 +10,7 @@ from commands.network_runs import printed
 from data.feature_examples import WORDS, X, Y, write_csv, write_npy, write_npz
 
 from cimm_jax.commands import cli
-from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord
+from cimm_jax.runs.records import AttackRecord, DiagnoseRecord, ImmunizeRecord, LadderRecord
 from cimm_jax.runs.run_folder import read_record_of, write_record
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -187,3 +187,20 @@ def test_bad_files_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, comm
     assert told in message.replace(f"{tmp_path}/", "")
     assert len(message.splitlines()) == 1
     assert not Path("out").exists(), "nothing is computed"
+
+
+def test_features_that_are_too_many_to_be_held_are_diagnosed_alike(tmp_path, monkeypatch):
+    given = ["diagnose", *files(tmp_path), "--label", "kind", "--top-k", "2"]
+    held, condensed = tmp_path / "held", tmp_path / "condensed"
+    assert cli.main([*given, "--out", str(held)]) == 0
+    monkeypatch.setattr("cimm_jax.runs.feature_subject.MOST_ENTRIES", 0)
+    monkeypatch.setattr("cimm_jax.runs.feature_subject.FeatureSubject.pairs", None)
+    assert cli.main([*given, "--out", str(condensed)]) == 0
+    one, other = (read_record_of(folder, DiagnoseRecord) for folder in (held, condensed))
+    assert other.manifest.data_sha256 == one.manifest.data_sha256
+    assert (other.diagnosis.verdict, other.diagnosis.ridge) == (one.diagnosis.verdict, one.diagnosis.ridge)
+    for name in ("mu", "harmful_energy", "primary_energy", "undefended"):
+        np.testing.assert_allclose(getattr(other.diagnosis, name), getattr(one.diagnosis, name), rtol=1e-8)
+    np.testing.assert_allclose(other.diagnosis.limit.log_rir, one.diagnosis.limit.log_rir, rtol=1e-8)
+    for row, wanted in zip(other.diagnosis.budgets, one.diagnosis.budgets, strict=True):
+        np.testing.assert_allclose(row.heldout.rir, wanted.heldout.rir, rtol=1e-8)

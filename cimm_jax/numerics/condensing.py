@@ -1,0 +1,88 @@
+"""Many rows as few that have the same covariances: a task of any size, read once in chunks, fits on a small machine.
+
+With F^T F = [X Y]^T [X Y] and F as wide as it is high, the columns of F are inputs and targets of a task with d + c rows whose
+X^T X, X^T Y and Y^T Y are those of all rows. Whatever depends on these alone (condition numbers, limits, closed forms, gradient
+descent on the squared loss) is the same for both. F grows by chunks, F' = factor of [F; chunk], without a square that would
+halve the digits.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cimm_jax.errors import InputError
+from cimm_jax.numerics.decompositions import gram_factor
+from cimm_jax.tasks import Task
+
+__all__ = ["Condensed", "condense"]
+
+
+class Condensed(NamedTuple):
+    """A task in few rows.
+
+    Attributes:
+      task: inputs of shape (d + c, d) and targets of shape (d + c,) or (d + c, c); products summed over rows are those summed
+        over all rows.
+      folds: shape (folds, d, d): squared, the inputs' covariances over every fold-th row.
+      rows: how many there were.
+    """
+
+    task: Task
+    folds: jax.Array
+    rows: int
+
+
+def condense(chunks: Iterable[Task], *, folds: int = 1) -> Condensed:
+    """All rows in few, float64 where the chunks are.
+
+    Args:
+      chunks: inputs of shape (n, d) and targets of shape (n,), (n, c) or None, alike in all; n is the same multiple of
+        `folds` in all but the last, which may be shorter.
+      folds: rows are dealt to so many in turn.
+
+    Raises:
+      InputError: if there is no chunk, or one does not fit the first.
+    """
+    factors, count, inputs, single = None, 0, 0, False
+    size: int | None = None
+    for number, (x, y) in enumerate(chunks):
+        columns = [] if y is None else [np.reshape(y, (len(x), -1))]
+        both = np.concatenate([np.asarray(x), *columns], axis=1)
+        if size is None or factors is None:
+            size, inputs, single = -(-len(x) // folds) * folds, x.shape[1], np.ndim(y) == 1
+            factors = jnp.zeros((folds, both.shape[1], both.shape[1]), both.dtype)
+        if len(x) > size or both.shape[1] != factors.shape[2] or count % size:
+            raise InputError(
+                f"chunks[{number}]: has shape {both.shape}; give chunks like the first, only the last shorter"
+            )
+        padded = np.zeros((size, both.shape[1]), both.dtype)
+        padded[: len(both)] = both
+        # Before another chunk is read: chunks that wait to be worked on would fill the memory.
+        factors = _grown(factors, padded).block_until_ready()
+        count += len(x)
+    if factors is None or not count:
+        raise InputError("chunks: is empty; give at least one row")
+    whole = _whole(factors)
+    x, y = whole[:, :inputs], whole[:, inputs:]
+    targets = None if not y.shape[1] else y[:, 0] if single else y
+    return Condensed(Task(x, targets), _inputs_alone(factors[:, :, :inputs]), count)
+
+
+@jax.jit
+def _grown(factors: jax.Array, chunk: jax.Array) -> jax.Array:
+    """With the rows of a chunk, dealt in turn."""
+    dealt = chunk.reshape(-1, len(factors), chunk.shape[1]).swapaxes(0, 1)
+    return gram_factor(jnp.concatenate([factors, dealt], axis=1))
+
+
+@jax.jit
+def _whole(factors: jax.Array) -> jax.Array:
+    return gram_factor(factors.reshape(-1, factors.shape[2]))
+
+
+@jax.jit
+def _inputs_alone(factors: jax.Array) -> jax.Array:
+    return gram_factor(factors)
