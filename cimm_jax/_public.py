@@ -1,6 +1,9 @@
-"""What `import cimm_jax` shows; it is loaded when the first of these names is used."""
+"""What `import cimm_jax` shows, loaded when the first of these names is used; the front door when one of its own is."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from cimm_jax import attacks, methods
 from cimm_jax.attacks import relative_finetuning_deviation
@@ -27,11 +30,17 @@ from cimm_jax.numerics.spectra import (
 )
 from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
 
+if _TYPE_CHECKING:
+    from cimm_jax.front.estimator import Immunizer
+    from cimm_jax.front.protecting import Protected, protect
+
 __version__ = _version("cimm_jax")
 
 __all__ = [
     "Extraction",
+    "Immunizer",
     "InputError",
+    "Protected",
     "PseudoInverse",
     "ReleasedCode",
     "Ridge",
@@ -57,6 +66,7 @@ __all__ = [
     "one_hot",
     "pencil_limit",
     "probe_hessian",
+    "protect",
     "r_ill",
     "r_well",
     "relative_finetuning_deviation",
@@ -64,3 +74,16 @@ __all__ = [
     "stack_pairs",
     "streamed_covariance",
 ]
+
+_FRONT = {
+    "Immunizer": "cimm_jax.front.estimator",
+    "Protected": "cimm_jax.front.protecting",
+    "protect": "cimm_jax.front.protecting",
+}
+"""Where the names are that bring scikit-learn or the commands along."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _FRONT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    return getattr(_import_module(_FRONT[name]), name)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cimm_jax.errors import InputError, one_line
+from cimm_jax.errors import InputError, few, one_line
 
 __all__ = [
     "UnreadableError",
@@ -23,6 +24,7 @@ __all__ = [
     "reason_of",
     "write_json",
     "write_whole",
+    "written_folder",
 ]
 
 
@@ -133,6 +135,34 @@ def write_whole(path: Path, content: bytes | str, argument: str = "--out") -> Pa
     except OSError as error:
         raise UnwritableError(argument, path, reason_of(error)) from error
     return path
+
+
+@contextmanager
+def written_folder(path: Path, argument: str) -> Iterator[Path]:
+    """A folder to write into, which is renamed to `path` at the end: nobody sees it half full.
+
+    Raises:
+      InputError: if there is anything at `path` but an empty folder, or it cannot be written.
+    """
+    check_name(path, argument)
+    cure = "choose a new folder"
+    try:
+        if os.path.lexists(path) and not path.is_dir():
+            raise InputError(f"{argument}: {path} is a file; {cure}")
+        if path.is_dir() and (found := entries(path, argument, cure=cure)):
+            raise InputError(f"{argument}: {path} has other files, {few([place.name for place in found])}; {cure}")
+        target = path.absolute()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UnwritableError(argument, path, reason_of(error)) from error
 
 
 def write_json(path: Path, content: Any, argument: str = "--out") -> Path:

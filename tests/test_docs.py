@@ -1,12 +1,16 @@
 """The programs in the documents run as printed."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+from pages import undrawn
+from sample_records import immunize_record
 
 from cimm_jax import Task, TaskPair, condition_number, covariance, immunize, probe_hessian
+from cimm_jax.front import protecting
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +39,25 @@ def test_the_method_of_one_s_own_is_one():
         theta = immunize(easy(ridge=1e-9), TaskPair(*tasks)).theta
     assert condition_number(probe_hessian(theta, covariance(tasks[0].x))).kappa < 1.01
     assert easy() is easy(ridge=1e-6)
+
+
+def test_features_of_one_s_own_are_protected_in_python(tmp_path, monkeypatch, capsys, rng):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        protecting, "measured", lambda prepared, made: replace(immunize_record(), source=prepared.subject.source)
+    )
+    (tmp_path / "features").mkdir()
+    for name in ("primary", "harmful"):
+        np.savez(tmp_path / f"features/{name}.npz", x=rng.standard_normal((20, 3)), y=np.arange(20) % 2)
+    text = (ROOT / "docs/own_features.md").read_text()
+    names = {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), undrawn():
+        for program in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+            exec(compile(program, "docs/own_features.md", "exec"), names)
+    assert "By Definition 3.1" in capsys.readouterr().out
+    assert (tmp_path / "runs/own/primary.npz").exists()
+    (short,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert short in text
 
 
 def test_the_counterexample_to_proposition_3_2_holds():

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save
 
 from cimm_jax.closed_form.head_refit import is_singular, refit
 from cimm_jax.errors import InputError
@@ -106,10 +105,6 @@ class Head(NamedTuple):
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Shape (N, classes), float32."""
         return np.asarray(features, np.float32) @ np.asarray(self.kernel, np.float32) + self.bias
-
-    def to_bytes(self) -> bytes:
-        """A safetensors file with `kernel` and `bias`."""
-        return save({"kernel": np.ascontiguousarray(self.kernel), "bias": np.ascontiguousarray(self.bias)})
 
 
 class PrimaryKept(NamedTuple):

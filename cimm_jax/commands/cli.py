@@ -25,6 +25,7 @@ __all__ = ["POSITIONAL", "RESUMED", "Asked", "Command", "main"]
 Command = (
     Annotated[settings.Attack, tyro.conf.subcommand("attack")]
     | Annotated[settings.Diagnose, tyro.conf.subcommand("diagnose")]
+    | Annotated[settings.Export, tyro.conf.subcommand("export")]
     | Annotated[settings.Immunize, tyro.conf.subcommand("immunize")]
     | Annotated[settings.List, tyro.conf.subcommand("list")]
     | Annotated[settings.Report, tyro.conf.subcommand("report")]
@@ -32,7 +33,7 @@ Command = (
     | Annotated[settings.Sweep, tyro.conf.subcommand("sweep")]
 )
 
-POSITIONAL = ("runs", "what")
+POSITIONAL = ("run", "runs", "what")
 """Settings that have no flag."""
 
 RESUMED = "what was finished and saved is not done again when the same command is given again"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
@@ -14,21 +14,70 @@ from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_steps
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
-from cimm_jax.runs.records import History, Training
+from cimm_jax.runs.records import History, ImmunizeRecord, Training
 from cimm_jax.runs.subject import Subject, open_subject
 
 if TYPE_CHECKING:
     from cimm_jax.networks.training import TrainingSettings
 
-__all__ = ["run_immunize"]
+__all__ = ["Made", "Prepared", "defend", "measured", "prepare", "run_immunize"]
+
+
+class Prepared(NamedTuple):
+    """What is asked for, checked and loaded.
+
+    Attributes:
+      settings: with what kinds of run have by default filled in.
+      method: how to protect.
+      subject: what to protect.
+      steps: of a method that is no closed form.
+      training: how blocks are trained; None for a map.
+    """
+
+    settings: Immunize
+    method: Method
+    subject: Subject
+    steps: int
+    training: "TrainingSettings | None"
+
+
+class Made(NamedTuple):
+    """What a method made.
+
+    Attributes:
+      defence: the map, or the network.
+      history: the course, where it was recorded.
+      training: of blocks; None for a map.
+    """
+
+    defence: Defence
+    history: History | None
+    training: Training | None
 
 
 def run_immunize(settings: Immunize) -> None:
     """Immunizes, writes what is to be published first, then measures, writes and prints.
 
     Raises:
-      InputError: if a setting is unusable or one of another kind of run, before anything is computed.
+      InputError: as `prepare`.
       KeyboardInterrupt: with what happens when the command is repeated.
+    """
+    prepared = prepare(settings)
+    with only_one_in(settings.out) as folder:
+        made = defend(prepared, folder / "checkpoint")
+        published = made.defence.write(folder, prepared.subject)
+        deliver(folder, measured(prepared, made), json=settings.json, beside=published)
+
+
+def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
+    """Checks everything and computes nothing.
+
+    Args:
+      settings: what is asked for.
+      subject: what to protect; None opens what the settings name.
+
+    Raises:
+      InputError: if a setting is unusable or one of another kind of run.
     """
     refuse_foreign(settings, settings.kind)
     settings = _with_network_defaults(settings)
@@ -39,28 +88,27 @@ def run_immunize(settings: Immunize) -> None:
         check_resamples(settings.resamples)
     if settings.kind == BLOCKS:
         _check_trains(settings, method)
-    subject = _subject(settings)
+    subject = subject or _subject(settings)
     if subject.network_data is not None:  # whose features take long; those of data are here
         check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)
     subject.check_batch_size(settings.batch_size)
     subject.check_method(method)
     training = _training_settings(settings, method, subject) if settings.kind == BLOCKS else None
-    with only_one_in(settings.out) as folder:
-        _immunize_in(folder, settings, method, subject, steps, training)
+    return Prepared(settings, method, subject, steps, training)
 
 
-def _immunize_in(
-    folder: Path,
-    settings: Immunize,
-    method: Method,
-    subject: Subject,
-    steps: int,
-    training: "TrainingSettings | None",
-) -> None:
-    manifest = manifest_of(settings, subject.checksums())
-    defence: Defence
-    history: History | None
-    trained: Training | None = None
+def defend(prepared: Prepared, checkpoint: Path) -> Made:
+    """Makes the defence, with progress bars.
+
+    Args:
+      prepared: what is asked for.
+      checkpoint: folder where the training of blocks goes on if it is interrupted.
+
+    Raises:
+      InputError: if training made the features useless.
+      KeyboardInterrupt: with what happens when the same is asked for again.
+    """
+    settings, method, subject, steps, training = prepared
     if training is None:
         defence, history = make_map(
             subject,
@@ -71,24 +119,25 @@ def _immunize_in(
             batch_size=settings.batch_size,
             with_history=settings.kind == DATA,
         )
-    else:
-        from cimm_jax.runs.network_subject import NetworkSubject
+        return Made(defence, history, None)
+    from cimm_jax.runs.network_subject import NetworkSubject
 
-        assert isinstance(subject, NetworkSubject)  # only networks have blocks
-        defence, history, trained = train_blocks(
-            subject, method, training, name=settings.method, folder=folder / "checkpoint"
-        )
-    published = defence.write(folder, subject)
-    record = immunize_record(
-        manifest,
+    assert isinstance(subject, NetworkSubject)  # only networks have blocks
+    return Made(*train_blocks(subject, method, training, name=settings.method, folder=checkpoint))
+
+
+def measured(prepared: Prepared, made: Made) -> ImmunizeRecord:
+    """What was made, measured."""
+    settings, subject = prepared.settings, prepared.subject
+    return immunize_record(
+        manifest_of(settings, subject.checksums()),
         subject,
-        defence,
+        made.defence,
         seed=settings.seed,
         resamples=settings.resamples,
-        history=history,
-        training=trained,
+        history=made.history,
+        training=made.training,
     )
-    deliver(folder, record, json=settings.json, beside=published)
 
 
 def _with_network_defaults(settings: Immunize) -> Immunize:

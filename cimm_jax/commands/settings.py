@@ -66,6 +66,7 @@ __all__ = [
     "DataName",
     "Diagnose",
     "EraseSettings",
+    "Export",
     "FeatureSettings",
     "Flag",
     "Immunize",
@@ -558,6 +559,21 @@ class List:
     """What to list; all if left out."""
     json: Flag = False
     """Print JSON: what each is, by kind and name."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Make a folder of a run of cimm immunize that a model hub takes: weights, their settings, and a model card."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """Folder of cimm immunize."""
+    to: Path | None = None
+    """The folder, which must be new or empty."""
+    head: Path | None = None
+    """Own features: your primary head, a safetensors file with one weight (outputs, features) and perhaps its bias, such as
+    fc.weight and fc.bias; it absorbs the map, so that its outputs stay what they were."""
+    attacks: tuple[Path, ...] = ()
+    """Folders of cimm attack, with or without --ladder, on this run, which the model card then shows too."""
 
 
 @dataclass(frozen=True)

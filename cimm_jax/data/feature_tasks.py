@@ -1,13 +1,13 @@
 """Somebody's own features as a task: classes numbered or amounts scaled, in a training part and a held-out one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from cimm_jax.data.feature_files import read_features
-from cimm_jax.data.feature_table import FeatureTable, check_same_features
+from cimm_jax.data.feature_table import FeatureParts, FeatureTable, check_same_features
 from cimm_jax.data.reserved import heldout_rows, reserved_rows
 from cimm_jax.data.row_view import LazyRows
 from cimm_jax.errors import InputError, few
@@ -57,20 +57,20 @@ class FeatureTask(NamedTuple):
 
 
 def load_feature_tasks(
-    paths: dict[str, Path],
+    given: Mapping[str, Path | FeatureParts],
     *,
     label: str | None = None,
     target: str = "classes",
     heldout_share: float | None = None,
     heldout_seed: int = 0,
 ) -> dict[str, FeatureTask]:
-    """Tasks of files or folders (`read_features`), of the same features.
+    """Tasks of files or folders (`read_features`), or of what was read of them, of the same features.
 
     Amounts are standardised by the mean and deviation of the training rows: a probe that says nothing is then as good as the
     mean. Features stay as they are.
 
     Args:
-      paths: by the name of the task, which messages use.
+      given: paths or features by the name of the task, which messages use.
       label: the column or array of the labels; None is y or label, if it is there.
       target: what labels are, one of `TARGETS`.
       heldout_share: of the rows of files that have no held-out part, in (0, 1), of each class alike; None is `HELDOUT_SHARE`.
@@ -86,7 +86,7 @@ def load_feature_tasks(
         raise InputError(f"heldout_share: needs a share above 0 and below 1, got {heldout_share}")
     if heldout_seed < 0:
         raise InputError(f"heldout_seed: needs a whole number from 0, got {heldout_seed}")
-    read = {task: read_features(path, task, label) for task, path in paths.items()}
+    read = {task: of if isinstance(of, FeatureParts) else read_features(of, task, label) for task, of in given.items()}
     first, *others = (parts.train for parts in read.values())
     for other in others:
         check_same_features(first, other)

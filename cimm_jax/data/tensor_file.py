@@ -8,13 +8,14 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save
 
 from cimm_jax.errors import InputError
 from cimm_jax.files import open_regular
@@ -28,6 +29,7 @@ __all__ = [
     "Described",
     "TensorFile",
     "open_tensors",
+    "tensors_to_bytes",
 ]
 
 MOST_WEIGHTS_BYTES = 1 << 32
@@ -78,12 +80,13 @@ class TensorFile:
 
     Attributes:
       tensors: what is in it, by name.
+      metadata: texts that its writer added, by name; anybody's.
     """
 
     def __init__(self, file: io.BufferedReader):
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._file, self.tensors, self._data = file, *_header(file, size)
+        self._file, self.tensors, self.metadata, self._data = file, *_header(file, size)
 
     def array(self, name: str) -> np.ndarray:
         """A tensor of one of the dtypes in `NUMBERS`."""
@@ -116,12 +119,26 @@ def open_tensors(path: Path, argument: str, *, most: int, cure: str) -> Iterator
         yield opened
 
 
+def tensors_to_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file, the same for the same content: the library writes metadata in another order each time.
+
+    Args:
+      tensors: contiguous arrays by name.
+      metadata: texts by name; PyTorch's libraries want "format" to be "pt".
+    """
+    content = save(dict(tensors))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps({_METADATA: dict(sorted(metadata.items())), **json.loads(content[8:end])}).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight bytes
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(content)[end:]))
+
+
 class _DamagedError(Exception):
     """The file is none; the text says why."""
 
 
-def _header(file: io.BufferedReader, size: int) -> tuple[dict[str, Described], int]:
-    """What the header says, and where it ends."""
+def _header(file: io.BufferedReader, size: int) -> tuple[dict[str, Described], dict[str, str], int]:
+    """What the header says of tensors and besides, and where it ends."""
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
         raise _DamagedError(f"{size} bytes are too few for its header")
@@ -133,7 +150,10 @@ def _header(file: io.BufferedReader, size: int) -> tuple[dict[str, Described], i
         raise _DamagedError(f"its header is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise _DamagedError("its header names no tensors")
-    found = {name: _described(name, of) for name, of in content.items() if name != _METADATA}
+    metadata = content.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise _DamagedError("its metadata are no texts by name")
+    found = {name: _described(name, of) for name, of in content.items()}
     end = 0
     for name, of in sorted(found.items(), key=lambda item: item[1].start):
         if of.start != end:
@@ -141,7 +161,7 @@ def _header(file: io.BufferedReader, size: int) -> tuple[dict[str, Described], i
         end = of.stop
     if 8 + length + end != size:
         raise _DamagedError(f"it has {size:,} bytes, and its header tells of {8 + length + end:,}")
-    return found, 8 + length
+    return found, metadata, 8 + length
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,24 +4,34 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors.numpy import save
 
-from cimm_jax.data.tensor_file import FLOATS, MOST_WEIGHTS_BYTES, Described, TensorFile, open_tensors
+from cimm_jax.data.tensor_file import (
+    FLOATS,
+    MOST_WEIGHTS_BYTES,
+    Described,
+    TensorFile,
+    open_tensors,
+    tensors_to_bytes,
+)
 from cimm_jax.errors import InputError, few
 from cimm_jax.files import UnwritableError, write_whole
 from cimm_jax.networks import key_maps
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.key_maps import Entry, KeyMap
 
-__all__ = ["IGNORED", "export_weights", "load_weights"]
+__all__ = ["HEAD", "IGNORED", "export_weights", "head_name", "load_weights", "named_tensors"]
 
 IGNORED = ".num_batches_tracked"
 """PyTorch counts batches there, for a kind of momentum that none of these networks uses."""
+
+HEAD: tuple[key_maps.Path, key_maps.Path] = (("head", "kernel"), ("head", "bias"))
+"""Where every network has its head."""
 
 
 def load_weights(config: Config, path: str | os.PathLike[str], *, names: str | None = None) -> Backbone:
@@ -80,17 +90,43 @@ def export_weights(model: Backbone, path: str | os.PathLike[str]) -> Path:
     Raises:
       InputError: if the architecture has no key map of that name, or the file cannot be written.
     """
-    variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(nnx.state(model))))
-    tensors = {}
-    for entry in _named(model.config, model.config.names).entries(model.config):
-        arrays = [entry.layout.write(np.asarray(variables[target][...])) for target in entry.paths]
-        tensors[entry.key] = np.ascontiguousarray(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
+    tensors = named_tensors(model)
     try:
-        return write_whole(Path(path), save(tensors, {"format": "pt"}))  # without it transformers refuses the file
+        return write_whole(
+            Path(path), tensors_to_bytes(tensors, {"format": "pt"})
+        )  # without it transformers refuses the file
     except UnwritableError as error:
         raise InputError(
             f"path: cannot write {path} ({error.reason}); choose a folder that exists and is yours"
         ) from error
+
+
+def named_tensors(
+    model: Backbone, instead: Mapping[key_maps.Path, np.ndarray] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """The model's weights as `export_weights` writes them: contiguous arrays by the publisher's keys.
+
+    Args:
+      model: a network.
+      instead: arrays by their path in the model, in its layout, that are taken instead of its own, such as those of `HEAD`.
+
+    Raises:
+      InputError: if the architecture has no key map `model.config.names`.
+    """
+    variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(nnx.state(model))))
+    arrays = {path: np.asarray(variable[...]) for path, variable in variables.items() if path not in instead}
+    arrays |= instead
+    tensors = {}
+    for entry in _named(model.config, model.config.names).entries(model.config):
+        parts = [entry.layout.write(arrays[path]) for path in entry.paths]
+        tensors[entry.key] = np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
+    return tensors
+
+
+def head_name(config: Config) -> str:
+    """What the publisher calls the head, such as "fc"; raises `InputError` as `named_tensors`."""
+    entries = _named(config, config.names).entries(config)
+    return next(entry.key for entry in entries if entry.paths == HEAD[:1]).removesuffix(".weight")
 
 
 def _choose(config: Config, tensors: Mapping[str, Described], file: Path, names: str | None) -> KeyMap:

@@ -19,12 +19,14 @@ from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
 from cimm_jax.numerics import losses
 from cimm_jax.runs.published import Published
+from cimm_jax.runs.published_file import MODEL_FILE, write_published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
-__all__ = ["HEAD_FILE", "MODEL_FILE", "MOST_BYTES", "THETA_FILE", "Defence", "MapDefence", "undefended"]
+__all__ = ["MOST_BYTES", "THETA_FILE", "Defence", "MapDefence", "undefended"]
 
-THETA_FILE, HEAD_FILE, MODEL_FILE = "theta.safetensors", "head.safetensors", "model.safetensors"
+THETA_FILE = "theta.safetensors"
+"""In a run folder: the map in the precision that it was made in, which attackers are given."""
 
 MOST_BYTES = 1 << 31
 """Of a file with a map: one of 16,384 features in float64."""
@@ -137,13 +139,12 @@ class MapDefence:
         return Published(subject.network, theta.astype(np.float32), self._head(subject.head, subject))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
-        """The map and, for a network, the head behind it."""
-        theta, written = np.asarray(self.theta), [THETA_FILE]
-        if (head := subject.head) is not None:
-            write_whole(folder / HEAD_FILE, self._head(head, subject).to_bytes())
-            written.append(HEAD_FILE)
-        write_whole(folder / THETA_FILE, save({"theta": theta}))
-        return tuple(written)
+        """The map; of a network it is inside the one file that is published, with the head behind it."""
+        write_whole(folder / THETA_FILE, save({"theta": np.asarray(self.theta)}))
+        if (published := self.published(subject)) is None:
+            return (THETA_FILE,)
+        write_published(folder / MODEL_FILE, published, subject, self)
+        return (MODEL_FILE,)
 
     def _head(self, head: Head, subject: Subject) -> Head:
         if self._behind is None:

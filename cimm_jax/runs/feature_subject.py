@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from cimm_jax.attacks import class_task
 from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.data import TaskNames, checksums
+from cimm_jax.data.feature_table import FeatureParts
 from cimm_jax.data.feature_tasks import HELDOUT_SHARE, FeatureTask, Rows, load_feature_tasks
 from cimm_jax.data.reserved import reserved_rows
 from cimm_jax.errors import InputError
@@ -41,6 +43,10 @@ class FeatureSubject:
       own_images: whether attackers have rows that no defence sees.
       is_large: whether there are more than `MOST_ENTRIES` numbers, which had better be read in chunks (`condensed`).
 
+    Args:
+      source: which files, and how they are read.
+      features: by the name of the task, instead of what its file has; the source only says what that is called.
+
     Raises:
       InputError: as `data.feature_tasks.load_feature_tasks` and `data.reserved.reserved_rows`, and for features that are all
         zero, unless they are many.
@@ -50,10 +56,10 @@ class FeatureSubject:
     network = None
     head = None
 
-    def __init__(self, source: FeatureSource):
+    def __init__(self, source: FeatureSource, features: Mapping[str, FeatureParts] = MappingProxyType({})):
         paths = {name: getattr(source, name) for name in ("primary", "harmful", "benign")}
         self._tasks = load_feature_tasks(
-            {name: path for name, path in paths.items() if path is not None},
+            {name: path for name, path in paths.items() if path is not None} | dict(features),
             label=source.label,
             target=source.target,
             heldout_share=source.heldout_share,

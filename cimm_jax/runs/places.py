@@ -6,15 +6,16 @@ from, by their checksums; nothing is written to a place that a record names.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cimm_jax.data.image_tfds import FOLDER_MARK, is_tfds
 from cimm_jax.errors import InputError, few
 from cimm_jax.runs.records import ImmunizeRecord
-from cimm_jax.runs.source import DataSource, NetworkSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject
 
-__all__ = ["check_made_from", "moved"]
+__all__ = ["check_made_from", "moved", "named_only"]
 
 
 def moved(source: Source, places: Mapping[str, Any]) -> Source:
@@ -38,6 +39,20 @@ def moved(source: Source, places: Mapping[str, Any]) -> Source:
             if places.get(task) is None and is_tfds(images) and FOLDER_MARK in images:
                 raise InputError(f"{task}: the record names {images}; give it again if that folder is to be trusted")
     return replace(source, **{name: place for name, place in places.items() if place is not None})
+
+
+def named_only(source: Source) -> Source:
+    """A source with the names of its files and without their folders, which are nobody's business where it is published."""
+    if isinstance(source, DataSource):
+        return replace(source, data_dir=None)
+    if isinstance(source, FeatureSource):
+        benign = None if source.benign is None else Path(source.benign.name)
+        return replace(source, primary=Path(source.primary.name), harmful=Path(source.harmful.name), benign=benign)
+    images = [
+        text.partition(FOLDER_MARK)[0] if is_tfds(text) else Path(text).name
+        for text in (source.primary, source.harmful)
+    ]
+    return replace(source, weights=Path(source.weights.name), primary=images[0], harmful=images[1])
 
 
 def check_made_from(subject: Subject, runs: Mapping[str, ImmunizeRecord]) -> None:

@@ -11,11 +11,11 @@ from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import DeepFeatures
 from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tails import features_behind
-from cimm_jax.networks.weights import export_weights, load_weights
+from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
-from cimm_jax.runs.defence import MODEL_FILE
 from cimm_jax.runs.network_subject import NetworkSubject, attacked_task, pairs_of
 from cimm_jax.runs.published import Published
+from cimm_jax.runs.published_file import MODEL_FILE, write_published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
@@ -75,8 +75,7 @@ class TrainedDefence:
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
         """All weights, under the publisher's names."""
-        del subject
-        export_weights(self.network, folder / MODEL_FILE)
+        write_published(folder / MODEL_FILE, self.published(subject), _network(subject), self)
         return (MODEL_FILE,)
 
     def _features(self, subject: Subject) -> DeepFeatures:

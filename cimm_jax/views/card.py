@@ -12,9 +12,16 @@ __all__ = ["TAGS", "model_card"]
 TAGS = ("model-immunization", "cimm_jax")
 
 
-def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part]) -> str:
-    """Front matter, what all runs say together, and then each of them."""
-    body = [to_markdown(summary, level=1), *(to_markdown(part) for part in parts)]
+def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part], loading: str = "") -> str:
+    """Front matter, what all runs say together, how the weights are loaded, and then each run.
+
+    Args:
+      records: of the runs.
+      summary: of them all.
+      parts: what each run shows.
+      loading: Markdown (`loading`) for a card beside weights.
+    """
+    body = [to_markdown(summary, level=1), *([loading] if loading else []), *(to_markdown(part) for part in parts)]
     return "\n".join(_front_matter(records)) + "\n\n" + "\n\n".join(body) + "\n"
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import prescribed
 import pytest
 from pairs import D, make_pair
-from safetensors.numpy import load
 
 from cimm_jax import InputError, methods
 from cimm_jax.closed_form.heads import UNCHANGED, Head, absorb, primary_kept
@@ -106,15 +105,6 @@ def test_an_absorbed_head_is_solved_in_float64(rng, head):
     head.absorbed(theta)
     with pytest.raises(InputError, match="invertible"):
         head.absorbed(theta[:, :2])
-
-
-def test_a_head_s_file_holds_its_two_arrays(head):
-    found = load(head.to_bytes())
-    assert found.keys() == {"kernel", "bias"}
-    np.testing.assert_array_equal(found["kernel"], head.kernel)
-    np.testing.assert_array_equal(found["bias"], head.bias)
-    transposed = head._replace(kernel=head.kernel.T)
-    np.testing.assert_array_equal(load(transposed.to_bytes())["kernel"], head.kernel.T)
 
 
 def test_what_the_primary_task_lost():

@@ -63,7 +63,7 @@ def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
         "36 images of 3 classes",
     ):
         assert expected in shown
-    assert f"To be published: {run / 'theta.safetensors'}, {run / 'head.safetensors'}" in shown
+    assert f"To be published: {run / 'model.safetensors'}\n" in shown
     record = read_record_of(run, ImmunizeRecord)
     settings = record.manifest.settings
     assert (settings["objective"], settings["ridge"]) == ("signal", 1e-6), "defaults for networks"
@@ -78,10 +78,11 @@ def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
     assert (record.network.features, record.network.harmful["train"].classes) == (FEATURES, CLASSES)
     assert record.manifest.data_sha256 == record.network.checksums()
     assert (record.history, record.training) == (None, None)
-    theta, head = load_file(run / "theta.safetensors")["theta"], load_file(run / "head.safetensors")
+    theta, published = load_file(run / "theta.safetensors")["theta"], load_file(run / "model.safetensors")
     original = load_weights(NETWORK, inputs / "small.safetensors").head
-    np.testing.assert_allclose(theta @ head["kernel"], original.kernel[...], atol=1e-4)
-    np.testing.assert_array_equal(head["bias"], original.bias[...])
+    np.testing.assert_allclose(theta @ published["linear.weight"].T, original.kernel[...], atol=1e-4)
+    np.testing.assert_array_equal(published["linear.bias"], original.bias[...])
+    np.testing.assert_array_equal(published["immunization.weight"], theta.T.astype(np.float32))
     assert (run / "immunize.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -128,14 +129,15 @@ def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
 
 def test_behind_an_eraser_the_head_is_refitted_and_the_normal_equations_find_nothing(inputs, erased, tmp_path):
     kept = read_record_of(erased, ImmunizeRecord).kept
-    theta, head = load_file(erased / "theta.safetensors")["theta"], load_file(erased / "head.safetensors")
+    theta, published = load_file(erased / "theta.safetensors")["theta"], load_file(erased / "model.safetensors")
     assert np.linalg.matrix_rank(theta) == CLASSES, "one direction less than classes, and one for the constant"
     subject = NetworkSubject(
         NetworkSource("small", inputs / "small.safetensors", *(str(inputs / task) for task in ("primary", "harmful"))),
         inputs / "cache",
     )
     for part, labelled in subject.published_primary().items():
-        logits = labelled.x @ theta.astype(np.float32) @ head["kernel"] + head["bias"]
+        behind = labelled.x @ published["immunization.weight"].T
+        logits = behind @ published["linear.weight"].T + published["linear.bias"]
         assert kept[part].accuracy_after == pytest.approx(np.mean(logits.argmax(1) == labelled.labels))
         assert 1e-3 < kept[part].largest_change < 0.2, "near, but not the same"
         assert not kept[part].unchanged

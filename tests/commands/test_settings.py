@@ -20,6 +20,7 @@ from cimm_jax.commands.delivery import command_line, manifest_of
 from cimm_jax.commands.settings import (
     Attack,
     Diagnose,
+    Export,
     Immunize,
     List,
     Report,
@@ -233,7 +234,7 @@ def test_a_report_does_not_go_where_runs_go_and_defaults_are_the_documented_ones
 
 FLAGS = {"--help", "--version", "--quiet", "--verbose", "--tyro-print-completion"} | {
     f"--{field.name.replace('_', '-')}"
-    for kind in (Attack, Diagnose, Immunize, List, Report, Reproduce, Sweep)
+    for kind in (Attack, Diagnose, Export, Immunize, List, Report, Reproduce, Sweep)
     for field in fields(kind)
 }
 ROOT = Path(cimm_jax.__file__).parents[1]
