@@ -49,10 +49,10 @@ def condense(chunks: Iterable[Task], *, folds: int = 1) -> Condensed:
     factors, count, inputs, single = None, 0, 0, False
     size: int | None = None
     for number, (x, y) in enumerate(chunks):
-        columns = [] if y is None else [np.reshape(y, (len(x), -1))]
-        both = np.concatenate([np.asarray(x), *columns], axis=1)
+        columns = [] if y is None else [np.asarray(y)]
+        both = np.concatenate([np.asarray(x), *(of.reshape(len(x), -1) for of in columns)], axis=1)
         if size is None or factors is None:
-            size, inputs, single = -(-len(x) // folds) * folds, x.shape[1], np.ndim(y) == 1
+            size, inputs, single = -(-len(x) // folds) * folds, x.shape[1], bool(columns) and columns[0].ndim == 1
             factors = jnp.zeros((folds, both.shape[1], both.shape[1]), both.dtype)
         if len(x) > size or both.shape[1] != factors.shape[2] or count % size:
             raise InputError(

@@ -28,8 +28,10 @@ def separable_layers(subject: Subject, seed: int = 0) -> dict[str, Separable]:
       seed: draws them.
     """
     if not isinstance(subject, NetworkSubject):
-        is_large = isinstance(subject, FeatureSubject) and subject.is_large
-        pair = subject.some_rows(2 * MOST_ROWS, seed) if is_large else subject.pairs()["train"]
+        if isinstance(subject, FeatureSubject) and subject.is_large:
+            pair = subject.some_rows(2 * MOST_ROWS, seed)
+        else:
+            pair = subject.pairs()["train"]
         return {FEATURES: separability(pair, seed)} if all(map(_is_told_apart, pair)) else {}
     weights = checksum(functional.split(subject.network))
     seen: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
