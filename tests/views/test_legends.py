@@ -83,7 +83,7 @@ def test_no_legend_of_an_experiment_or_a_benchmark_hides_anything(drawings):
     curves = {"harmful": dict.fromkeys(figure3.FOLLOWERS, methods) | {figure3.BEST: methods}, "primary": {}}
     figure3._picture({"resnet20": {"records": range(1, 7), "curves": curves}})
     _pictures.growth({"a": ([1, 2], [0.1, 0.2], 1.0), "b": ([1, 2], [0.1, 0.4], 2.0)}, x="rows", title="Growth")
-    assert [len(drawing.legends) for drawing in drawings] == [1, 1, 1, 1]
+    assert [[len(legend.texts) for legend in drawing.legends] for drawing in drawings] == [[3], [2], [3], [2]]
     for drawing in drawings:
         check(drawing)
 

@@ -38,7 +38,7 @@ def draw_left_map(
     from matplotlib.colors import BoundaryNorm
 
     colours = scheme.colormap("sequential").resampled(len(LEVELS) - 1)
-    image = axes.imshow(np.clip(values, 0, 1), cmap=colours, norm=BoundaryNorm(LEVELS, colours.N), aspect="auto")
+    image = axes.imshow(values, cmap=colours, norm=BoundaryNorm(LEVELS, colours.N), aspect="auto")
     axes.set_xticks(
         range(len(extractors)), map(drawn_name, extractors), rotation=60, ha="right", rotation_mode="anchor"
     )
