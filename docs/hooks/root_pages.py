@@ -18,6 +18,13 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links of pages in the folder docs to the root lead to the site's pages."""
+    for name, page in PAGES.items():
+        markdown = markdown.replace(f"](../{name}", f"]({page}")
+    return markdown
+
+
 def with_moved_links(text: str) -> str:
     """A page of the root whose relative links are those of the folder docs.
 
