@@ -36,8 +36,9 @@ lint: .venv-dev/.stamp
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
 
+# Without --quiet, with which strict sees no warning.
 docs: .venv-docs/.stamp
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "build/site/index.html"
 
 # Runs the notebooks and keeps what they print and draw in them; tests compare.
