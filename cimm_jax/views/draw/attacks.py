@@ -49,7 +49,9 @@ def draw_left_map(
         label.set(fontsize=6.3 if "\n" in label.get_text() else 7.5, linespacing=0.9)
     for row, column in np.ndindex(values.shape):
         ink = readable(image.to_rgba(np.asarray(image.get_array())[row, column]))
-        axes.text(column, row, short_number(float(values[row, column])), ha="center", va="center", fontsize=7.5, color=ink)
+        axes.text(
+            column, row, short_number(float(values[row, column])), ha="center", va="center", fontsize=7.5, color=ink
+        )
     axes.axhline(line_at - 0.5, color=scheme.tasks["harmful"], linewidth=1.2)
     bar = axes.figure.colorbar(image, ax=axes, location="bottom", spacing="uniform", aspect=30, pad=0.02)
     bar.set_ticks(LEVELS, labels=[short_number(level) for level in LEVELS], fontsize=7)
