@@ -102,9 +102,13 @@ def _beside_examples() -> Iterator[Path]:
 def _executed(text: str, names: dict[str, Any]) -> Any:
     """The value of the last line, if it is an expression."""
     tree = ast.parse(re.sub(r"^!(.*)$", lambda line: f"_shell({line[1]!r})", text, flags=re.MULTILINE))
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, "cell", "exec"), names)
+        return None
+    tree.body.pop()
     exec(compile(tree, "cell", "exec"), names)
-    return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last is not None else None
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), names)
 
 
 def _shell(line: str) -> None:
