@@ -4,12 +4,13 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 DEMO_OUT ?= runs/demo
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint docs notebooks bench clean
 
 help:
 	@echo "make demo   immunize all 90 pairs of digits, defend a small network, attack both, and show it on a page"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and pyright"
+	@echo "make docs   make the site of all documents, build/site/index.html"
 	@echo "make bench  run the benchmarks"
 	@echo "make clean  remove the virtual environments and caches"
 
@@ -35,12 +36,21 @@ lint: .venv-dev/.stamp
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
 
+# Without --quiet, with which strict sees no warning.
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "build/site/index.html"
+
+# Runs the notebooks and keeps what they print and draw in them; tests compare.
+notebooks: .venv-dev/.stamp
+	.venv-dev/bin/python docs/hooks/run_notebooks.py docs/notebooks/*.ipynb
+
 bench: .venv-bench/.stamp
 	@for file in benchmarks/[a-z]*.py; do \
 	  name=$$(basename $$file .py); echo "== $$name"; .venv-bench/bin/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv-demo .venv-dev .venv-bench .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv-demo .venv-dev .venv-docs .venv-bench .pytest_cache .ruff_cache build *.egg-info
 
 .venv-demo/.stamp: EXTRAS :=
 .venv-dev/.stamp: EXTRAS := [dev]
@@ -48,6 +58,14 @@ clean:
 BENCH_EXTRAS ?= [bench]
 .venv-bench/.stamp: EXTRAS = $(BENCH_EXTRAS)
 .venv-bench/.stamp: PIP_FLAGS += --extra-index-url https://download.pytorch.org/whl/cpu
+
+# The site is made from the sources as they are: its tools are enough, and JAX and all else stay out.
+.venv-docs/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install $(PIP_FLAGS) -r .venv-docs/requirements.txt
+	touch $@
 
 .venv-%/.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

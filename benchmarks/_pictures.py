@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks._timing import Row
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.picture import legend_below, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def growth(curves: Mapping[str, tuple[Sequence[float], Sequence[float], float]],
         for name, (sizes, times, exponent) in curves.items():
             axes.plot(sizes, np.asarray(times) * 1e3, "o-", label=f"{name}: exponent {exponent:.2f}")
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel="milliseconds, fastest", title=title)
-        axes.legend()
+        legend_below(axes.figure, columns=2)
 
     return _png(draw, (8, 5.5))
 

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks._rates import INVERSE_SMOOTHNESS, LINE_SEARCH, OPTIMAL_CONSTANT
 from cimm_jax.views.draw.scheme import LIGHT
 from cimm_jax.views.numbers import format_number
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 
 NAN = float("nan")
@@ -212,7 +212,7 @@ def picture(rows: Sequence[Row], data: str) -> bytes:
         axes.set(xscale="log", yscale="log", xlabel="1 - rate, bound", title=rule)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("1 - rate, measured")
+    legend_below(figure, columns=3)
     figure.suptitle(f"{data}: contraction a step, measured against the bound")
     return png_bytes(figure)

@@ -35,7 +35,7 @@ from cimm_jax.measures.diagnosis import alignment
 from cimm_jax.progress import phase
 from cimm_jax.resuming import MadeBy
 from cimm_jax.tasks import SplitPair, TaskPair, stack_pairs
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 
 RESAMPLES = 2000
@@ -180,7 +180,7 @@ def _picture(known: dict, achieved: dict) -> bytes:
         axes.set_title(name)
     for row in grid:
         row[0].set_ylabel("log RIR achieved")
-    grid[0][0].legend(frameon=False)
+    legend_below(figure, columns=2)
     return png_bytes(figure)
 
 

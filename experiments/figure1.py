@@ -33,7 +33,7 @@ from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.methods import HessianFrom
 from cimm_jax.progress import phase
 from cimm_jax.tasks import SplitPair, SplitTask
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import every_method, extractors, parser
 
@@ -150,7 +150,7 @@ def _picture(curves: dict[str, Any], records: Sequence[int]) -> bytes:
             axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("steps")
-    grid[0, 0].legend(frameon=False, fontsize=8)
+    legend_below(figure, columns=8)
     return png_bytes(figure)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from cimm_jax.attacks import UNDEFENDED, log_spaced_steps
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
-from cimm_jax.views.render.picture import png_bytes
+from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import drawing_parser
 from experiments.measure import mean_and_spread
@@ -31,7 +31,6 @@ from experiments.probes import FOLLOWERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 BEST = "the best"
 """Of the followers, at every number of steps."""
@@ -115,32 +114,27 @@ def _picture(drawn: dict[str, dict[str, Any]]) -> bytes:
     labels = [label for of in drawn.values() for label in of["curves"]["harmful"].get(BEST, {})]
     methods = list(dict.fromkeys(_method(label) for label in labels if label != UNDEFENDED))
     colours = {UNDEFENDED: "black", **{method: f"C{place}" for place, method in enumerate(methods)}}
-    handles = {}
     for row, (name, of) in zip(grid, drawn.items(), strict=True):
         for axes, (task, attacker) in zip(row, panels, strict=True):
-            handles |= _panel(axes, of["records"], of["curves"][task].get(attacker, {}), colours)
+            _panel(axes, of["records"], of["curves"][task].get(attacker, {}), colours)
             axes.set_title(f"{task}, {attacker}")
         row[0].set_ylabel(f"{name}\nheld-out accuracy")
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    legend_below(figure, columns=7)
     return png_bytes(figure)
 
 
-def _panel(
-    axes: "Axes", records: Sequence[int], by_method: dict[str, np.ndarray], colours: dict[str, str]
-) -> dict[str, "Line2D"]:
+def _panel(axes: "Axes", records: Sequence[int], by_method: dict[str, np.ndarray], colours: dict[str, str]) -> None:
     """A curve a method, the mean over seeds with their range; a greater strength of a method is dotted in its colour."""
-    lines = {}
     for label, accuracy in by_method.items():
         colour = colours[_method(label)]
         style = "--" if label == UNDEFENDED else "-" if label == _method(label) else ":"
-        lines[label] = axes.plot(records, accuracy.mean(0), style, color=colour, linewidth=1.5)[0]
+        axes.plot(records, accuracy.mean(0), style, color=colour, label=label, linewidth=1.5)
         axes.fill_between(records, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.15, linewidth=0)
     if not by_method:
         axes.text(0.5, 0.5, "not tried", ha="center", transform=axes.transAxes)
     axes.set(xscale="log", ylim=(0, 1), xlabel="steps")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    return lines
 
 
 def _method(label: str) -> str:

@@ -32,7 +32,7 @@ def test_the_readme_s_example_runs_and_prints_a_verdict(capsys):
 
 
 def test_the_method_of_one_s_own_is_one():
-    easy = run_the_program_of("docs/command_line.md")["easy"]
+    easy = run_the_program_of("docs/own_methods.md")["easy"]
     rng = np.random.default_rng(0)
     tasks = [Task(rng.standard_normal((20, 3)) * [1, 10, 100], None) for _ in range(2)]
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

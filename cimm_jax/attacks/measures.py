@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cimm_jax.errors import InputError
 
@@ -27,7 +28,7 @@ class Deviation(NamedTuple):
     absolute_final: float
 
 
-def relative_finetuning_deviation(base, immunized) -> Deviation:
+def relative_finetuning_deviation(base: ArrayLike, immunized: ArrayLike) -> Deviation:
     """RFD of two courses of harmful accuracy.
 
     Args:
@@ -48,13 +49,13 @@ def relative_finetuning_deviation(base, immunized) -> Deviation:
     return Deviation(*means, float(signed[-1]), float(abs(signed[-1])))
 
 
-def slow_down_gap(base, immunized) -> np.ndarray:
+def slow_down_gap(base: ArrayLike, immunized: ArrayLike) -> np.ndarray:
     """SGR_e = (M_base(e) - M_imm(e)) / M_base(e) at each record, shape (records,); arguments as above."""
     base, immunized = _courses(base, immunized)
     return (base - immunized) / np.where(base == 0, np.nan, base)
 
 
-def steps_to_reach(records, left, share: float) -> float:
+def steps_to_reach(records: ArrayLike, left: ArrayLike, share: float) -> float:
     """Steps until at most 1 - share of the excess loss is left; infinity if it never is.
 
     Args:
@@ -68,7 +69,7 @@ def steps_to_reach(records, left, share: float) -> float:
     return float(np.asarray(records)[reached.argmax()]) if reached.any() else float("inf")
 
 
-def _courses(base, immunized) -> tuple[np.ndarray, np.ndarray]:
+def _courses(base: ArrayLike, immunized: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     base, immunized = np.asarray(base, float), np.asarray(immunized, float)
     if base.shape != immunized.shape or base.ndim != 1 or not base.size:
         raise InputError(f"immunized: needs the shape of base, (records,), got {immunized.shape} and {base.shape}")

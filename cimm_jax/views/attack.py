@@ -242,9 +242,9 @@ def _left_map(record: AttackRecord) -> Figure:
         lambda axes, scheme: draw_left_map(axes, scheme, names, list(harmful), values, line_at),
         alt=f"Heat map of the excess harmful loss that {len(names)} attackers leave of {', '.join(harmful)}; "
         "every value is in the table below.",
-        caption="Excess harmful loss that each attacker leaves: 1, nothing learned. Above the line, gradient followers; below, "
-        "adaptive attackers.",
-        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), 0.2 + slanted + ROW_HEIGHT * len(names)),
+        caption="Excess harmful loss that each attacker leaves: 1, nothing learned; 0, all. Above the line, gradient "
+        "followers; below, adaptive attackers.",
+        size=(max(NARROW, 1.4 + 0.31 * len(harmful)), 0.7 + slanted + ROW_HEIGHT * len(names)),
         legend=False,
     )
 

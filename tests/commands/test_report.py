@@ -218,6 +218,12 @@ PROBE = """<script>addEventListener("load", () => {
   const cell = document.querySelector("tbody th[scope=row]"), left = () => cell.getBoundingClientRect().left, before = left();
   cell.closest(".scroll").scrollLeft = 50;
   root.dataset.moved = Math.abs(left() - before);
+  document.querySelectorAll("details").forEach(folded => { folded.open = true; });
+  root.dataset.cut = Math.max(0, ...[...document.querySelectorAll("table")].map(table => {
+    const box = table.closest(".scroll"), edge = box.getBoundingClientRect().right;
+    box.scrollLeft = box.scrollWidth;
+    return Math.max(...[...table.rows].map(row => row.lastElementChild.getBoundingClientRect().right)) - edge;
+  }));
   console.error("probe");
 });</script>"""
 
@@ -245,6 +251,7 @@ def test_in_a_browser(written, tmp_path, scheme, setting):
     assert found["overflow"] == 0, "the page itself does not scroll sideways"
     assert found["scrolling"] > 0, "wide tables do"
     assert found["moved"] < 1, "and their first column stays"
+    assert found["cut"] == 0, "to their last column"
     assert found["drawn"] == pictures
     assert found["dark"] == (pictures if scheme == "dark" else 0)
     shown = Page(re.sub(r"<script>.*?</script>", "", dom, flags=re.DOTALL))

@@ -118,6 +118,16 @@ def test_tables_have_captions_scoped_headers_and_full_rows(html):
             spans -= 0 if "<th" in row else 1
 
 
+def test_every_table_is_in_a_box_that_scrolls_and_prints_whole(html):
+    boxes = re.findall(r'<div class="scroll" role="region" aria-label="[^"]+" tabindex="0">\s*<table>', html)
+    assert len(boxes) == html.count("<table>") > 5
+    css = (files("cimm_jax.views.render") / "templates" / "page.css").read_text()
+    screen, paper = css.split("@media print")
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", screen)
+    assert re.search(r"\.scroll \{[^}]*overflow: visible", paper)
+    assert re.search(r"th, td \{[^}]*white-space: normal", paper), "lines break where nobody can scroll"
+
+
 def test_nothing_is_fetched(drawn):
     page = Page(drawn)
     for attribute in ("src", "srcset"):

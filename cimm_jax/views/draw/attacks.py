@@ -14,27 +14,59 @@ from cimm_jax.views.draw.scheme import Scheme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LABEL_WIDTH", "draw_gains", "draw_left_map", "draw_trials"]
+__all__ = ["LABEL_WIDTH", "LEVELS", "draw_gains", "draw_left_map", "draw_trials", "short_number"]
 
 LABEL_WIDTH = 19
 """Characters in a line of an attacker's name."""
+LEVELS = (0, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 1)
+"""Between which excess loss left has one colour: decades where nearly all is learned, fifths above."""
 
 
 def draw_left_map(
     axes: "Axes", scheme: Scheme, attackers: Sequence[str], extractors: Sequence[str], values: np.ndarray, line_at: int
 ) -> None:
-    """Heat map of the excess loss that each attacker (rows) leaves of each extractor, a line below gradient followers."""
-    image = axes.imshow(values, cmap=scheme.colormap("sequential"), vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(extractors)), map(drawn_name, extractors), rotation=60, ha="right")
+    """Heat map of the excess loss that each attacker (rows) leaves of each extractor, a line below gradient followers.
+
+    Args:
+      axes: to draw on.
+      scheme: of colours.
+      attackers: names, those who follow gradients first.
+      extractors: names.
+      values: excess loss left, shape (attackers, extractors), from 0 to 1; what is outside has the colour of the nearest end.
+      line_at: how many follow gradients.
+    """
+    from matplotlib.colors import BoundaryNorm
+
+    colours = scheme.colormap("sequential").resampled(len(LEVELS) - 1)
+    image = axes.imshow(values, cmap=colours, norm=BoundaryNorm(LEVELS, colours.N), aspect="auto")
+    axes.set_xticks(
+        range(len(extractors)), map(drawn_name, extractors), rotation=60, ha="right", rotation_mode="anchor"
+    )
     labels = [textwrap.fill(drawn_name(name), LABEL_WIDTH) for name in attackers]
     axes.set_yticks(range(len(attackers)), labels)
     axes.tick_params(length=0, labelsize=7.5)
     for label in axes.get_yticklabels():
         label.set(fontsize=6.3 if "\n" in label.get_text() else 7.5, linespacing=0.9)
     for row, column in np.ndindex(values.shape):
-        ink = readable(image.to_rgba(np.asarray(values[row, column])))
-        axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+        ink = readable(image.to_rgba(np.asarray(image.get_array())[row, column]))
+        axes.text(
+            column, row, short_number(float(values[row, column])), ha="center", va="center", fontsize=7.5, color=ink
+        )
     axes.axhline(line_at - 0.5, color=scheme.tasks["harmful"], linewidth=1.2)
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", spacing="uniform", aspect=30, pad=0.02)
+    bar.set_ticks(LEVELS, labels=[short_number(level) for level in LEVELS], fontsize=7)
+    bar.set_label("excess loss left", fontsize=7.5)
+
+
+def short_number(value: float) -> str:
+    """Of a share, in four characters: two decimals from 0.01 up, one digit below, 0 where pictures of curves end.
+
+    >>> [short_number(value) for value in (1.0, 0.034, 0.00042, 1e-9)]
+    ['1.00', '0.03', '4e-4', '0']
+    """
+    if value < LEAST_SHOWN:
+        return "0"
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def draw_trials(axes: "Axes", best: Mapping[str, np.ndarray], undefended: str) -> None:

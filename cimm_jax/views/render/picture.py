@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cimm_jax.views.blocks import Figure
 from cimm_jax.views.draw.scheme import DARK, LIGHT, Scheme
@@ -11,7 +11,7 @@ from cimm_jax.views.draw.scheme import DARK, LIGHT, Scheme
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["PANEL_HEIGHT", "WIDEST", "data_uris", "legend_columns", "png_bytes", "png_of"]
+__all__ = ["PANEL_HEIGHT", "WIDEST", "data_uris", "legend_below", "legend_columns", "png_bytes", "png_of"]
 
 PANEL_HEIGHT, WIDEST = 4.2, 4
 """Inches of a panel, and how many stand side by side."""
@@ -43,7 +43,7 @@ def png_of(figures: Sequence[Figure], *, title: str) -> bytes:
             figure.draw(axes, LIGHT)
             panel.suptitle(_wrapped(figure.caption, round(14 * width)), fontsize=8.5, x=0.02, ha="left")
             if figure.legend:
-                _legend_below(panel)
+                _legend_of_phone(panel)
         drawing.suptitle(title, fontsize=11)
         return png_bytes(drawing)
 
@@ -52,6 +52,17 @@ def data_uris(figure: Figure) -> tuple[str, str]:
     """The figure for a light and for a dark page."""
     light, dark = (_uri(_svg(figure, scheme)) for scheme in (LIGHT, DARK))
     return light, dark
+
+
+def legend_below(drawing: Any, *, columns: int, side: Literal["left", "center"] = "center", fontsize: int = 9) -> None:
+    """One legend of all axes of a figure with constrained layout, below them, so that it hides nothing; each label once."""
+    found: dict[str, Any] = {}
+    for axes in drawing.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    drawing.legend(
+        list(found.values()), list(found), loc=f"outside lower {side}", ncols=columns, frameon=False, fontsize=fontsize
+    )
 
 
 def legend_columns(labels: Sequence[str], widest_of_two: int = 18) -> int:
@@ -67,26 +78,15 @@ def _svg(figure: Figure, scheme: Scheme) -> bytes:
         drawing = Drawing(figsize=figure.size, layout="constrained")
         figure.draw(drawing.subplots(), scheme)
         if figure.legend:
-            _legend_below(drawing)
+            _legend_of_phone(drawing)
         content = io.BytesIO()
         drawing.savefig(content, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return content.getvalue()
 
 
-def _legend_below(drawing: Any) -> None:
-    """One legend of all axes, below them."""
-    handles, labels = _entries(drawing.axes)
-    columns = legend_columns(labels)
-    drawing.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
-
-
-def _entries(every: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """Handles and labels of a legend of several axes."""
-    handles, labels = [], []
-    for axes in every:
-        for found, into in zip(axes.get_legend_handles_labels(), (handles, labels), strict=True):
-            into.extend(found)
-    return handles, labels
+def _legend_of_phone(drawing: Any) -> None:
+    labels = [label for axes in drawing.axes for label in axes.get_legend_handles_labels()[1]]
+    legend_below(drawing, columns=legend_columns(labels), side="left", fontsize=8)
 
 
 def _wrapped(text: str, width: int) -> str:
