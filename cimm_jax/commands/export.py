@@ -14,7 +14,7 @@ from cimm_jax.errors import InputError, naming, printable
 from cimm_jax.files import read_regular, write_json, write_whole, written_folder
 from cimm_jax.runs.defence import MapDefence
 from cimm_jax.runs.places import named_only
-from cimm_jax.runs.published_file import MAP_KEY, MODEL_FILE, map_metadata, read_told
+from cimm_jax.runs.published_file import MAP_KEY, MODEL_FILE, NAME, map_metadata, read_told
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord
 from cimm_jax.runs.run_folder import read_record, read_record_of
 from cimm_jax.verbosity import Level, level
@@ -114,7 +114,8 @@ def _read_head(path: Path, features: int) -> tuple[str, Head, bool]:
         prefix = keys[0].removesuffix("weight") if len(keys) == 1 else ""
         surplus = set(file.tensors) - {f"{prefix}weight", f"{prefix}bias"}
         described = {key: file.tensors[key] for key in file.tensors if key not in surplus}
-        if len(keys) != 1 or surplus or any(of.dtype not in FLOATS for of in described.values()):
+        named = len(keys) == 1 and not surplus and NAME.fullmatch(keys[0])
+        if not named or any(of.dtype not in FLOATS for of in described.values()):
             raise InputError(
                 f"head: {path} needs one weight and at most its bias, floats, such as fc.weight and fc.bias"
             )

@@ -5,6 +5,7 @@ publisher's head, and everything else is as the publisher has it.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cimm_jax.runs.defence import Defence
     from cimm_jax.runs.subject import Subject
 
-__all__ = ["LAYOUT", "MAP_KEY", "MODEL_FILE", "Told", "map_metadata", "read_told", "write_published"]
+__all__ = ["LAYOUT", "MAP_KEY", "MODEL_FILE", "NAME", "Told", "map_metadata", "read_told", "write_published"]
 
 MODEL_FILE = "model.safetensors"
 """As model hubs call it."""
@@ -30,6 +31,9 @@ MAP_KEY = "immunization.weight"
 
 LAYOUT = f"as PyTorch: linear (outputs, inputs), convolutions (outputs, inputs, height, width); the head takes x @ {MAP_KEY}.T"
 """Said in the header."""
+
+NAME = re.compile(r"[\w.-]+", re.ASCII)
+"""Of a head: what a model card can print as it is."""
 
 _CURE = "immunize again"
 
@@ -110,6 +114,6 @@ def read_told(path: Path) -> Told:
         config, preprocessor = (json.loads(found[f"cimm_jax.{name}"]) for name in ("config", "preprocessor_config"))
     except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"run: {path} does not say how it was made, or an older version wrote it; {_CURE}") from error
-    if not isinstance(config, dict) or not isinstance(preprocessor, dict):
-        raise InputError(f"run: {path} has no settings by name in its header; {_CURE}")
+    if not isinstance(config, dict) or not isinstance(preprocessor, dict) or not NAME.fullmatch(head):
+        raise InputError(f"run: {path} has another header than we write; {_CURE}")
     return Told(method, head, base, has_map, config, preprocessor)

@@ -162,6 +162,7 @@ def test_without_a_head_there_is_the_map_alone(runs, theta, tmp_path):
         (["attack", "--to", "new"], "run: attack is a run of cimm attack; give folders of cimm immunize"),
         (["old", "--to", "new"], "run: old/model.safetensors cannot be read"),
         (["plain", "--to", "new"], "run: plain/model.safetensors does not say how it was made"),
+        (["other", "--to", "new"], "run: other/model.safetensors has another header than we write"),
         (["mixed", "--to", "new"], "run: mixed/model.safetensors is not what the run beside it made"),
         (
             ["map", "--to", "map"],
@@ -185,11 +186,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(runs, tmp_path, monkeypatch, c
     for name, record in (("attack", attack_record()), ("old", network_map_record()), ("plain", network_map_record())):
         Path(name).mkdir(exist_ok=True)
         write_record(Path(name), record)
-    for name in ("mixed", "singular"):
+    for name in ("mixed", "other", "singular"):
         Path(name).mkdir(exist_ok=True)
-        write_record(Path(name), network_map_record() if name == "mixed" else immunize_record())
+        write_record(Path(name), immunize_record() if name == "singular" else network_map_record())
     Path("mixed/model.safetensors").write_bytes(Path("map/model.safetensors").read_bytes())
     save_file({"immunization.weight": np.eye(D)}, "plain/model.safetensors")
+    told = dict.fromkeys(("method", "head", "base_sha256", "config", "preprocessor_config"), "[]")
+    save_file({"x": np.eye(D)}, "other/model.safetensors", {f"cimm_jax.{name}": text for name, text in told.items()})
     save_file({"theta": np.diag(np.arange(float(D)))}, "singular/theta.safetensors")
     save_file({"fc.weight": np.ones((3, D))}, "head.safetensors")
     save_file({"fc.weight": np.ones((3, 5))}, "narrow.safetensors")

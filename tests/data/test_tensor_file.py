@@ -7,9 +7,10 @@ import struct
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save
+from safetensors import safe_open
+from safetensors.numpy import load, save
 
-from cimm_jax.data.tensor_file import MOST_HEADER_BYTES, open_tensors
+from cimm_jax.data.tensor_file import MOST_HEADER_BYTES, open_tensors, tensors_to_bytes
 from cimm_jax.errors import InputError
 from cimm_jax.runs.defence import MapDefence
 
@@ -41,6 +42,22 @@ def test_what_the_library_writes_is_read(tmp_path, dtype):
         np.testing.assert_array_equal(found[name], array)
 
 
+def test_a_file_with_metadata_is_the_same_each_time_and_read_by_the_library(tmp_path):
+    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in TENSORS.items()}
+    metadata = {"format": "pt", **{f"name {number}": f"text {number} é" for number in range(9)}}
+    content = tensors_to_bytes(tensors, metadata)
+    assert content == tensors_to_bytes(tensors, dict(reversed(metadata.items())))
+    (tmp_path / "w").write_bytes(content)
+    with safe_open(tmp_path / "w", "np") as file:
+        assert file.metadata() == metadata
+    for found in (load(content), read(tmp_path / "w")):
+        assert found.keys() == tensors.keys()
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(found[name], array)
+    with open_tensors(tmp_path / "w", "weights", most=1 << 20, cure="download it again") as file:
+        assert file.metadata == metadata
+
+
 NO_FILE = {
     "empty": (b"", "0 bytes are too few"),
     "seven bytes": (b"\0" * 7, "7 bytes are too few"),
@@ -51,6 +68,8 @@ NO_FILE = {
     "no JSON": (raw(b"{"), "is no JSON"),
     "deep": (raw(b"[" * 50_000), "is no JSON"),
     "a list": (raw([]), "names no tensors"),
+    "metadata that are no texts": (raw({"__metadata__": {"a": 3}}), "its metadata are no texts"),
+    "metadata that are a list": (raw({"__metadata__": []}), "its metadata are no texts"),
     "a number": (raw(3), "names no tensors"),
     "a number too long": (raw(b'{"a":' + b"9" * 5000 + b"}"), "is no JSON"),
     "twice": (raw(b'{"a":%b,"a":%b}' % ((json.dumps(one()["a"]).encode(),) * 2), bytes(8)), "names a twice"),

@@ -36,9 +36,11 @@ from cimm_jax.data.feature_files import read_features
 from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.mnist import FILES, load_mnist
+from cimm_jax.data.tensor_file import tensors_to_bytes
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import MapDefence
+from cimm_jax.runs.published_file import read_told
 from cimm_jax.runs.records import ReportRecord
 from cimm_jax.runs.run_folder import RESULTS_FILE, command_of, read_record, write_record
 from cimm_jax.views.registry import claims_of, refusing_contradictions
@@ -195,6 +197,20 @@ def theta(folder: Path) -> Loader:
     return Loader(folder / "theta.safetensors", whole, lambda: MapDefence.read("run", folder), check, damages)
 
 
+def published(folder: Path) -> Loader:
+    told = {"config": "{}", "preprocessor_config": '{"size": 3}'}
+    told |= dict.fromkeys(("method", "head", "base_sha256"), "fc")
+    whole = tensors_to_bytes({"fc.weight": np.eye(4)}, {f"cimm_jax.{name}": text for name, text in told.items()})
+
+    def check(found: Any, _: Any) -> None:
+        assert all(isinstance(text, str) for text in (found.method, found.head, found.base_sha256))
+        assert isinstance(found.config, dict)
+        assert isinstance(found.preprocessor, dict)
+
+    path = folder / "model.safetensors"
+    return Loader(path, whole, lambda: read_told(path), check, (*ANYWHERE, *[with_other_header] * 5))
+
+
 def classes(folder: Path) -> Loader:
     path = folder / "names.txt"
 
@@ -255,6 +271,7 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     "weights_resnet": lambda folder: weights(folder, "resnet"),
     "weights_linear": lambda folder: weights(folder, "linear"),
     "theta": theta,
+    "published": published,
     "classes": classes,
     **{f"results_{number}": lambda folder, number=number: records(folder, number) for number in range(10)},
 }
