@@ -9,9 +9,7 @@ from sample_records import (
     attack_record,
     changed,
     diagnose_record,
-    immunize_record,
     ladder_record,
-    sweep_record,
 )
 
 from benchmarks import _pictures
@@ -24,7 +22,7 @@ from cimm_jax.views.render import picture
 from experiments import alignment, figure1, figure3
 
 TASKS = ("harmful", "primary")
-RECORDS = (attack_record(), diagnose_record(), immunize_record(), ladder_record(), sweep_record())
+RECORDS = (attack_record(), diagnose_record(), ladder_record())
 
 
 @pytest.fixture
@@ -66,11 +64,17 @@ def check(drawing):
 def test_no_legend_of_a_run_hides_anything(drawings, record):
     part = part_of(record)
     picture.png_of(part.figures, title=part.title)
-    picture.data_uris(part.figures[0])
     for drawing in drawings:
         check(drawing)
     shown = [figure.legend for figure in part.figures]
     assert sum(1 for _ in legends(drawings[0])) == sum(shown)
+
+
+def test_nor_on_a_page(drawings):
+    picture.data_uris(part_of(diagnose_record()).figures[0])
+    assert len(drawings) == 2
+    for drawing in drawings:
+        check(drawing)
 
 
 def test_no_legend_of_an_experiment_or_a_benchmark_hides_anything(drawings):
