@@ -19,7 +19,7 @@ from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
 from cimm_jax.networks import activation_cache, functional
-from cimm_jax.networks.activation_cache import Entry, cached_outputs, weights_checksum
+from cimm_jax.networks.activation_cache import Entry, cached_outputs
 
 MAPS = Path("/proc/self/maps")
 
