@@ -72,8 +72,8 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
             left_out.append(
                 f"{attacker.name}: images of {model.config.preprocess.size} pixels go through the last blocks only"
             )
-        elif attacker.head == "kept" and model.config.classes < classes:
-            left_out.append(f"{attacker.name}: it has {model.config.classes} outputs for {classes} classes")
+        elif attacker.head == "kept" and model.head.out_features < classes:
+            left_out.append(f"{attacker.name}: it has {model.head.out_features} outputs for {classes} classes")
         else:
             possible.append(attacker)
     return FineTuners(tuple(possible), tuple(left_out))

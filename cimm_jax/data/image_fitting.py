@@ -50,9 +50,10 @@ class Fitting:
         from PIL import Image
 
         image = Image.fromarray(pixels)
-        short, sides = min(image.size), (self.side, self.side)
-        if not self.square:
-            sides = tuple(self.side if side == short else int(self.side * side / short) for side in image.size)
-        resized = image.resize(sides, Image.Resampling(INTERPOLATIONS.index(self.interpolation)))
-        left, top = ((side - size) // 2 for side in sides)
+        short = min(image.size)
+        width, height = (
+            self.side if self.square or side == short else int(self.side * side / short) for side in image.size
+        )
+        resized = image.resize((width, height), Image.Resampling(INTERPOLATIONS.index(self.interpolation)))
+        left, top = (width - size) // 2, (height - size) // 2
         return np.asarray(resized.crop((left, top, left + size, top + size)))

@@ -24,7 +24,7 @@ from cimm_jax.networks.key_maps import (
     conv_norm_entries,
     linear_entries,
 )
-from cimm_jax.networks.layers import ACTIVATIONS, ConvNorm, DepthwiseNorm, GlobalMean, NormSettings
+from cimm_jax.networks.layers import ACTIVATIONS, ConvNorm, DepthwiseNorm, GlobalMean, NormSettings, linear_head
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tensor_names import outputs_of, prefix_of
 from cimm_jax.numerics.products import product
@@ -112,7 +112,7 @@ class EfficientNetBConfig:
         last = self.shapes[-1].outputs if self.shapes else self.stem
         parts["top"] = Unit(last, self.top, 1, self, rngs=rngs)
         parts["pool"] = GlobalMean()
-        return Backbone(self, parts, nnx.Linear(self.top, self.classes, rngs=rngs))
+        return Backbone(self, parts, linear_head(self.top, self.classes, rngs=rngs))
 
 
 def efficientnet_b(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> EfficientNetBConfig:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from cimm_jax.networks.convolution import SAME, Convolution, Padding, pads_of
 
-__all__ = ["ACTIVATIONS", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings"]
+__all__ = ["ACTIVATIONS", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "linear_head"]
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     # The usual tanh approximation of the first is off by up to 5e-4.
@@ -146,3 +146,10 @@ class GlobalMean(nnx.Module):
         """The features of the maps; the same in training."""
         del training
         return jnp.mean(x, axis=(1, 2))
+
+
+def linear_head(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """A head with the usual fresh parameters; without classes, an empty one."""
+    if not classes:
+        return nnx.Linear(features, 0, kernel_init=nnx.initializers.zeros_init(), rngs=rngs)
+    return nnx.Linear(features, classes, rngs=rngs)

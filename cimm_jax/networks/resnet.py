@@ -11,7 +11,7 @@ from cimm_jax.data.tensor_file import Described
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.json_fields import Fields
 from cimm_jax.networks.key_maps import Entry, KeyMap, Path, conv_norm_entries, linear_entries
-from cimm_jax.networks.layers import ConvNorm, GlobalMean, NormSettings
+from cimm_jax.networks.layers import ConvNorm, GlobalMean, NormSettings, linear_head
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tensor_names import outputs_of, prefix_of
 
@@ -95,7 +95,7 @@ class ResNetConfig:
                 else BasicBlock(inputs, width, stride, cifar=self.cifar, rngs=rngs)
             )
         parts["pool"] = GlobalMean()
-        return Backbone(self, parts, nnx.Linear(self.widths[-1], self.classes, rngs=rngs))
+        return Backbone(self, parts, linear_head(self.widths[-1], self.classes, rngs=rngs))
 
     @property
     def first_width(self) -> int:

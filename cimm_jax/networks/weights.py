@@ -93,7 +93,7 @@ def export_weights(
     """
     variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(nnx.state(model))))
     key_map = _named(model.config, model.config.names)
-    tensors = {} if others_from is None else _others(Path(others_from), key_map)
+    tensors = _others(Path(others_from), key_map) if others_from is not None and key_map.others else {}
     for entry in key_map.entries(model.config):
         tensors[entry.key] = entry.written([np.asarray(variables[target][...]) for target in entry.paths])
     try:
@@ -113,7 +113,7 @@ def _choose(config: Config, tensors: Mapping[str, Described], file: Path, names:
     # Names such as "head.weight" are common to many architectures, so a few of them prove nothing.
     if 2 * len(known[best.name] & tensors.keys()) < len(known[best.name]):
         for wrapper, cure in WRAPPERS.items():
-            if known[best.name] & {key.removeprefix(wrapper) for key in tensors if key.startswith(wrapper)}:
+            if tensors and all(key.startswith(wrapper) for key in tensors):
                 raise InputError(f"weights: the keys of {file} begin with {wrapper!r}: {cure} instead")
         examples = "; ".join(f"{key_map.name}: {min(known[key_map.name])}" for key_map in maps)
         raise InputError(

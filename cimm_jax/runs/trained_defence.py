@@ -5,15 +5,16 @@ from pathlib import Path
 from cimm_jax.attacks import Target
 from cimm_jax.closed_form.heads import PrimaryKept, primary_kept
 from cimm_jax.errors import InputError, naming
+from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import DeepFeatures
-from cimm_jax.networks.head import head_of
+from cimm_jax.networks.head import head_of, read_head, with_head
 from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.numerics import losses
-from cimm_jax.runs.defence import MODEL_FILE
+from cimm_jax.runs.defence import HEAD_FILE, MODEL_FILE
 from cimm_jax.runs.network_subject import NetworkSubject, attacked_task, pairs_of
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.subject import Subject
@@ -36,9 +37,13 @@ class TrainedDefence:
 
     @classmethod
     def read(cls, name: str, folder: Path, subject: NetworkSubject, trained_from: str) -> "TrainedDefence":
-        """The network in a run folder; raises `InputError` as `load_weights`."""
+        """The network in a run folder; raises `InputError` as `load_weights` and `read_head`."""
+        config = subject.network.config
         with naming("runs", "weights"):
-            return cls(name, load_weights(subject.network.config, folder / MODEL_FILE), trained_from)
+            network = load_weights(config, folder / MODEL_FILE)
+            if not config.classes:
+                network = with_head(network, read_head(folder / HEAD_FILE, subject.features))
+            return cls(name, network, trained_from)
 
     def check(self, subject: Subject) -> None:
         """Raises `InputError` unless the subject is a network that is cut where the blocks were trained from."""
@@ -74,10 +79,12 @@ class TrainedDefence:
         return Published(self.network, None, head_of(self.network))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
-        """All weights, under the publisher's names."""
-        del subject
-        export_weights(self.network, folder / MODEL_FILE)
-        return (MODEL_FILE,)
+        """All weights, under the publisher's names; a head that these have no names for is a file of its own."""
+        export_weights(self.network, folder / MODEL_FILE, others_from=_network(subject).source.weights)
+        if self.network.config.classes:
+            return (MODEL_FILE,)
+        write_whole(folder / HEAD_FILE, head_of(self.network).to_bytes())
+        return (MODEL_FILE, HEAD_FILE)
 
     def _features(self, subject: Subject) -> DeepFeatures:
         if self._computed is None:

@@ -5,7 +5,7 @@
 Run by hand, with torch and transformers installed, when a family is added; the tests only read the files. A folder has what
 `save_pretrained` writes, and golden.safetensors with
 
-    image (uint8, HWC)   pixels: what the processor makes of it (HWC)
+    image (uint8, HWC)   pixels: what the processor makes of it (HWC); of large ones, some rows and columns, evenly spaced
     input (NHWC)   output/<cut>: activations that enter the tail of that cut   logits, if there is a head
 """
 
@@ -41,6 +41,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 GOLDEN = Path(__file__).parent / "golden" / "hub"
 MEAN, DEVIATION = [0.48, 0.46, 0.41], [0.23, 0.22, 0.21]
 HEIGHT, WIDTH = 27, 39
+LARGE = 16
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 4}
 
 
@@ -60,7 +61,8 @@ def write(name, model, modules, processes, size, generator, features=lambda x: x
     outputs, logits = recorded(lambda x: _headed(tower(x)), modules, x)
     outputs["features"] = features(outputs["features"])
     pixels = torch.tensor(processes(image.numpy()).pixel_values[0]).permute(1, 2, 0).contiguous()
-    tensors = {"image": image, "pixels": pixels.float(), "input": x.permute(0, 2, 3, 1)}
+    step = max(1, len(pixels) // LARGE)
+    tensors = {"image": image, "pixels": pixels[::step, ::step].float(), "input": x.permute(0, 2, 3, 1)}
     tensors |= {f"output/{cut}": value for cut, value in outputs.items()}
     if logits is not None:
         tensors["logits"] = logits
@@ -86,9 +88,7 @@ def resnet_modules(model):
 
 
 def resnet_bottleneck(generator):
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[16, 24], depths=[2, 1], layer_type="bottleneck", num_labels=3
-    )
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 24], depths=[2, 1], layer_type="bottleneck", num_labels=3)
     model = ResNetForImageClassification(config)
     processes = processor(ConvNextImageProcessorPil, size={"shortest_edge": 30}, crop_pct=0.9, resample=2)
     write("resnet", model, resnet_modules(model.resnet), processes, 30, generator, lambda x: x.flatten(1))
@@ -110,9 +110,7 @@ def resnet_early(generator):
 
 def vit(generator):
     """A tower by itself, with the pooler that nobody needs."""
-    model = ViTModel(
-        ViTConfig(**TRANSFORMER, intermediate_size=24, image_size=16, layer_norm_eps=1e-3, qkv_bias=False)
-    )
+    model = ViTModel(ViTConfig(**TRANSFORMER, intermediate_size=24, image_size=16, layer_norm_eps=1e-3, qkv_bias=False))
     modules = {"embed": model.embeddings} | _blocks(model.layers) | {"norm": model.layernorm}
     processes = processor(ViTImageProcessorPil, size={"height": 16, "width": 16})
     write("vit", model, modules, processes, 16, generator, lambda x: x[:, 0])
@@ -125,7 +123,9 @@ def deit(generator):
     tower = model.deit
     modules = {"embed": tower.embeddings} | _blocks(tower.layers) | {"norm": tower.layernorm}
     sizes = {"size": {"height": 19, "width": 19}, "crop_size": {"height": 16, "width": 16}}
-    write("deit", model, modules, processor(DeiTImageProcessorPil, **sizes), 16, generator, lambda x: x[:, :2].flatten(1))
+    write(
+        "deit", model, modules, processor(DeiTImageProcessorPil, **sizes), 16, generator, lambda x: x[:, :2].flatten(1)
+    )
 
 
 def dinov2(generator):

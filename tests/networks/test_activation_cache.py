@@ -330,10 +330,3 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, model, images):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cache"):
         cached(tmp_path / "file" / "cache", model, images)
-
-
-def test_checksum_of_weights(tmp_path):
-    (tmp_path / "w").write_bytes(b"abc")
-    assert weights_checksum(tmp_path / "w").startswith("ba7816bf")
-    with pytest.raises(InputError, match="weights"):
-        weights_checksum(tmp_path / "missing")
