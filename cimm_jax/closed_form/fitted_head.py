@@ -5,7 +5,8 @@ On standardised features, with indicators y of the classes (1 at the class, 0 el
     scores = y_mean + (x - x_mean) W,     W = (X^T X + ridge)^{-1} X^T Y,     logits = temperature scores.
 
 The ridge has the least leave-one-out error (`label_ridge`). The temperature makes the mean cross-entropy least, of scores of
-rows that W was not fitted to.
+rows that W was not fitted to, with targets (N y + 1) / (N + C) of N rows and C classes (Laplace's rule of succession): where
+all rows are told apart, the head would be infinitely sure otherwise.
 """
 
 import jax
@@ -48,18 +49,17 @@ def fit_head(x: np.ndarray, labels: np.ndarray, classes: int) -> Head:
     mean, deviation = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
     # Each class about as often in either fold, whatever the order of the rows.
-    order = np.argsort(labels, kind="stable")
-    chosen = order[::every]
-    standard = jnp.asarray((x[chosen] - mean) * scale, jnp.float64)
-    targets = jnp.asarray(np.eye(classes)[labels[chosen]])
-    ridge = choose_label_ridge(standard, targets - targets.mean(0, keepdims=True))
-    temperature = _temperature(standard, targets, ridge)
-    whole, y = jnp.asarray((x - mean) * scale, jnp.float64), np.eye(classes)[labels]
-    kernel = temperature * scale[:, None] * np.asarray(_fitted(whole, jnp.asarray(y - y.mean(0)), ridge))
-    bias = temperature * y.mean(0) - mean @ kernel
+    chosen = np.argsort(labels, kind="stable")[::every]
+    indicators = np.eye(classes)[labels]
+    ridge, temperature = _chosen(jnp.asarray((x[chosen] - mean) * scale), jnp.asarray(indicators[chosen]))
+    shares = indicators.mean(0)
+    weights = _fitted(jnp.asarray((x - mean) * scale), jnp.asarray(indicators - shares), ridge)
+    kernel = float(temperature) * scale[:, None] * np.asarray(weights)
+    bias = float(temperature) * shares - mean @ kernel
     return Head(kernel.astype(np.float32), bias.astype(np.float32))
 
 
+@jax.jit
 def _fitted(x: jax.Array, y: jax.Array, ridge: jax.Array) -> jax.Array:
     """Weights, shape (d, C); the ridge is relative to the mean eigenvalue."""
     values, vectors = eigh(product(x.T, x))
@@ -68,13 +68,22 @@ def _fitted(x: jax.Array, y: jax.Array, ridge: jax.Array) -> jax.Array:
     return product(vectors, inverse[:, None] * product(vectors.T, product(x.T, y)))
 
 
-def _temperature(x: jax.Array, targets: jax.Array, ridge: jax.Array) -> float:
-    scores = jnp.zeros_like(targets)
-    for fold in range(_FOLDS):
-        fitted = jnp.arange(len(x)) % _FOLDS != fold
-        mean = targets[fitted].mean(0, keepdims=True)
-        centre = x[fitted].mean(0, keepdims=True)
-        weights = _fitted(x[fitted] - centre, targets[fitted] - mean, ridge)
-        scores = scores.at[~fitted].set(mean + product(x[~fitted] - centre, weights))
-    losses = [-(targets * jax.nn.log_softmax(of * scores)).sum(1).mean() for of in TEMPERATURES]
-    return TEMPERATURES[int(np.argmin(losses))]
+@jax.jit
+def _chosen(x: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The ridge and the temperature, of centred features and indicators."""
+    ridge = choose_label_ridge(x, targets - targets.mean(0, keepdims=True))
+    folds = [slice(fold, None, _FOLDS) for fold in range(_FOLDS)]
+    scores = jnp.concatenate([_scores(x, targets, fold, ridge) for fold in folds])
+    rows, classes = targets.shape
+    smoothed = (rows * jnp.concatenate([targets[fold] for fold in folds]) + 1) / (rows + classes)
+    temperatures = jnp.asarray(TEMPERATURES, x.dtype)
+    losses = jax.lax.map(lambda of: -(smoothed * jax.nn.log_softmax(of * scores)).sum(1).mean(), temperatures)
+    return ridge, temperatures[jnp.argmin(losses)]
+
+
+def _scores(x: jax.Array, targets: jax.Array, held: slice, ridge: jax.Array) -> jax.Array:
+    """Of the rows of one fold, by what is fitted to the others."""
+    others = np.setdiff1d(np.arange(len(x)), np.arange(len(x))[held])
+    mean, centre = targets[others].mean(0, keepdims=True), x[others].mean(0, keepdims=True)
+    weights = _fitted(x[others] - centre, targets[others] - mean, ridge)
+    return mean + product(x[held] - centre, weights)

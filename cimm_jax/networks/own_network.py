@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -35,7 +36,7 @@ PREPROCESS = "preprocess"
 """The attribute that says what images go through first."""
 
 _KINDS = "a configuration of a network, NAME(rngs) that makes an NNX module, or features(params, x)"
-_FUNCTION = "features"
+_FUNCTION = "function"
 """The one part of a network that is a function."""
 
 Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
@@ -117,20 +118,18 @@ def own_config(group: str, name: str, tensors: Mapping[str, Described]) -> Confi
     if not callable(found):
         raise InputError(f"model: {name} needs to be {_KINDS}, and is {type(found).__name__}")
     arguments = _arguments(name, found)
-    preprocess = _preprocess(name, found)
-    version = plugins.loaded().get(name, "")
-    draft = OwnConfig(name, group, version, None, 0, 0, preprocess)
-    if arguments == ["rngs"]:
-        return _of_module(draft, found)
-    if len(arguments) == 2:
-        return _of_function(draft, found, tensors)
-    raise InputError(f"model: {name} has the arguments {few(arguments)}; it needs to be {_KINDS}")
+    if arguments != ["rngs"] and len(arguments) != 2:
+        raise InputError(f"model: {name} has the arguments {few(arguments)}; it needs to be {_KINDS}")
+    draft = OwnConfig(name, group, plugins.loaded().get(name, ""), None, 0, 0, _preprocess(name, found))
+    return _of_module(draft, found) if arguments == ["rngs"] else _of_function(draft, found, tensors)
 
 
 def _arguments(name: str, found: Any) -> list[str]:
     """Those without a default."""
     try:
-        parameters = inspect.signature(found).parameters.values()
+        # NNX's classes of classes hide the arguments of their constructors.
+        called = partial(found.__init__, None) if isinstance(found, type) else found
+        parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError) as error:
         raise InputError(f"model: {name} needs to be {_KINDS}, and is {type(found).__name__}") from error
     return [

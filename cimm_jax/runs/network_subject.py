@@ -83,7 +83,7 @@ class NetworkSubject:
         classes = len(images["primary"].train.classes)
         if config.classes not in (0, classes):
             raise InputError(
-                f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
+                f"primary: {source.primary} has {classes} classes and the head of {source.title} {config.classes}; give the "
                 "images that it was trained for"
             )
         for task, split in images.items():

@@ -63,6 +63,9 @@ def test_every_layer_the_logits_and_the_pixels_are_those_of_the_original(name):
     assert {cut: distance(got[cut], of) for cut, of in expected.items()} == dict.fromkeys(
         expected, pytest.approx(0, abs=TOLERANCE)
     )
+    pooled = jax.eval_shape(functional.pooled, functional.split(model), golden["input"])
+    assert pooled.keys() == {*model.cuts[:-1]}, "what the ladder puts heads on"
+    assert all(of.shape[:-1] == (2,) for of in pooled.values())
     of = model.config.preprocess
     step = max(1, of.size // 16)
     pixels = of(of.fit(golden["image"], of.size)[None])[0, ::step, ::step]
