@@ -1,6 +1,7 @@
 """A network in a Python file: a module of parts, or a function of tensors."""
 
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -140,6 +141,23 @@ class Dropped(nnx.Module):
     def __call__(self, x, training):
         return x
 """
+
+
+def programs_of_the_docs():
+    document = Path(__file__).parents[2] / "docs" / "networks.md"
+    return re.findall(r"```python\n(.*?)```", document.read_text(), flags=re.DOTALL)
+
+
+def test_the_networks_in_the_docs_are_some(own, tmp_path, standard_promotion):
+    module, function = programs_of_the_docs()
+    save_file({"first.weight": np.ones((192, 6), np.float32)}, tmp_path / "w.safetensors")
+    config = config_of(own(module, "Mine"), tmp_path / "w.safetensors")
+    assert (config.classes, config.features, config.preprocess.size) == (10, 32, 32)
+    shapes = {"first.weight": (192, 6), "first.bias": (6,), "second.weight": (6, 4)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "w.safetensors")
+    config = config_of(own(function, "features"), tmp_path / "w.safetensors")
+    assert (config.classes, config.features, config.preprocess.size) == (0, 4, 8)
+
 
 WRONG = [
     ("three = 3", "three", r"needs to be a configuration of a network, .* and is int"),
