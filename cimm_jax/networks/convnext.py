@@ -9,7 +9,7 @@ from flax import nnx
 
 from cimm_jax.data.tensor_file import Described
 from cimm_jax.networks.backbone import Backbone
-from cimm_jax.networks.json_fields import Fields
+from cimm_jax.networks.json_fields import MOST_LAYERS, Fields
 from cimm_jax.networks.key_maps import (
     CONV,
     PLAIN,
@@ -96,7 +96,7 @@ def convnext(fields: Fields, tensors: Mapping[str, Described], preprocess: Prepr
       InputError: if a field is missing or means something that there is not here.
     """
     widths = fields.counts("hidden_sizes", (96, 192, 384, 768))
-    blocks = fields.counts("depths", (3, 3, 9, 3))
+    blocks = fields.counts("depths", (3, 3, 9, 3), most=MOST_LAYERS)
     if not widths or len(widths) != len(blocks):
         raise fields.unfit("depths", f"as many numbers as hidden_sizes has, {len(widths)}")
     return ConvNextConfig(

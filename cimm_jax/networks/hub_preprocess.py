@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cimm_jax.data.image_fitting import INTERPOLATIONS, Fitting
 from cimm_jax.errors import InputError
-from cimm_jax.networks.json_fields import Fields
+from cimm_jax.networks.json_fields import MOST_PIXELS, Fields
 from cimm_jax.networks.preprocess import Preprocess
 
 __all__ = ["preprocess_of", "timm_preprocess"]
@@ -20,6 +20,9 @@ _UNCROPPED_FROM = 384
 """ConvNeXt's processor makes images of this size or larger square, without a crop."""
 
 _CROP_SHARE = 224 / 256
+
+_SMALLEST = 1e-6
+"""What pixels are multiplied by, or divided by."""
 
 
 class _Processor(NamedTuple):
@@ -75,7 +78,7 @@ def preprocess_of(fields: Fields, family: str) -> Preprocess:
             deviation = [
                 value * again for value, again in zip(deviation, fields.numbers("image_std", _CHANNELS), strict=True)
             ]
-    if factor == 0 or 0 in deviation:
+    if factor < _SMALLEST or min(deviation) < _SMALLEST:
         raise InputError(f"model: {fields.where} divides pixels by zero; look at rescale_factor and image_std")
     return Preprocess(size, tuple(m / factor for m in mean), tuple(s / factor for s in deviation), fitting)
 
@@ -86,17 +89,17 @@ def timm_preprocess(fields: Fields) -> Preprocess:
     Raises:
       InputError: as `preprocess_of`.
     """
-    channels, *sides = fields.counts("input_size")
-    if channels != _CHANNELS or len(set(sides)) != 1:
+    sizes = fields.counts("input_size", most=MOST_PIXELS)
+    if len(sizes) != 3 or sizes[0] != _CHANNELS or sizes[1] != sizes[2]:
         raise fields.unfit("input_size", "three channels and two sides alike")
-    share = fields.number("crop_pct", 0.875)
-    if not 0 < share <= 1:
-        raise fields.unfit("crop_pct", "a number above 0, at most 1")
+    side = _before_crop(fields, sizes[1], 0.875)
     square = fields.word("crop_mode", ("center", "squash"), "center") == "squash"
     interpolation = fields.word("interpolation", INTERPOLATIONS, "bicubic")
     mean, deviation = (fields.numbers(name, _CHANNELS) for name in ("mean", "std"))
-    fitting = Fitting(int(sides[0] / share), square, interpolation)
-    return replace(Preprocess.of_unit_pixels(sides[0], mean, deviation), fitting=fitting)
+    if min(deviation) < _SMALLEST:
+        raise fields.unfit("std", f"numbers of at least {_SMALLEST:g}")
+    fitting = Fitting(side, square, interpolation)
+    return replace(Preprocess.of_unit_pixels(sizes[1], mean, deviation), fitting=fitting)
 
 
 def _kind(fields: Fields, family: str) -> str:
@@ -127,10 +130,7 @@ def _fitting(fields: Fields, kind: str) -> tuple[int, Fitting]:
         if side >= _UNCROPPED_FROM:
             square = True
         else:
-            share = fields.number("crop_pct", _CROP_SHARE)
-            if not 0 < share <= 1:
-                raise fields.unfit("crop_pct", "a number above 0, at most 1")
-            side, square = int(side / share), False
+            side, square = _before_crop(fields, side, _CROP_SHARE), False
     elif fields.flag("do_center_crop", of.crops):
         size, _ = _size(fields, "crop_size", square=True)
     elif not square:
@@ -142,14 +142,22 @@ def _fitting(fields: Fields, kind: str) -> tuple[int, Fitting]:
     return size, Fitting(side, square, INTERPOLATIONS[interpolation])
 
 
+def _before_crop(fields: Fields, size: int, default: float) -> int:
+    """The side of which the centre of this size is cut out."""
+    share = fields.number("crop_pct", default)
+    if not size / MOST_PIXELS <= share <= 1:
+        raise fields.unfit("crop_pct", f"a share of at most {MOST_PIXELS} pixels that has {size} of them")
+    return int(size / share)
+
+
 def _size(fields: Fields, name: str, *, square: bool) -> tuple[int, bool]:
     """A length, and whether it is of both sides; one number is so if `square`."""
     if not isinstance(fields.raw(name), dict):
         return fields.side(name), square
     sides = fields.inner(name)
     if "shortest_edge" in sides:
-        return sides.count("shortest_edge"), False
-    height, width = sides.count("height"), sides.count("width")
+        return sides.side("shortest_edge"), False
+    height, width = sides.side("height"), sides.side("width")
     if height != width:
         raise fields.unfit(name, "two sides alike")
     return height, True

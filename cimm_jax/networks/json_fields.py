@@ -1,7 +1,6 @@
 """Fields of a publisher's JSON file, each checked when it is read: anybody may have written it."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,22 @@ from typing import Any
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import read_regular
 
-__all__ = ["MOST_BYTES", "MOST_LAYERS", "MOST_LENGTH", "Fields", "read_fields"]
+__all__ = ["MOST", "MOST_BYTES", "MOST_LAYERS", "MOST_LENGTH", "MOST_PIXELS", "Fields", "read_fields"]
 
 MOST_BYTES = 1 << 24
 """Of a file; the names of 21,841 classes take one."""
 
-MOST_LENGTH = 1 << 20
-"""Of anything that is counted: channels, tokens, pixels."""
+MOST_LENGTH = 1 << 16
+"""Of anything that is counted, such as channels."""
 
-MOST_LAYERS = 1000
-"""Of a list, or of layers."""
+MOST_PIXELS = 2048
+"""A side of an image; networks take 600 at most."""
+
+MOST_LAYERS = 256
+"""Of a network, or of a stage."""
+
+MOST = 1e9
+"""Of a number that is not counted."""
 
 
 class Fields:
@@ -50,25 +55,27 @@ class Fields:
         """A whole number from 1 to `most`; without a default it must be there."""
         return self._one(name, default, lambda value: type(value) is int and 1 <= value <= most, f"1 to {most}")
 
-    def counts(self, name: str, default: Sequence[int] | None = None, *, least: int = 1) -> tuple[int, ...]:
-        """Several of them, from `least` on."""
+    def counts(
+        self, name: str, default: Sequence[int] | None = None, *, least: int = 1, most: int = MOST_LENGTH
+    ) -> tuple[int, ...]:
+        """Several of them, from `least` to `most`."""
 
         def fits(value: Any) -> bool:
             numbers = isinstance(value, list | tuple) and len(value) <= MOST_LAYERS
-            return numbers and all(type(item) is int and least <= item <= MOST_LENGTH for item in value)
+            return numbers and all(type(item) is int and least <= item <= most for item in value)
 
-        return tuple(self._one(name, default, fits, f"whole numbers from {least}"))
+        return tuple(self._one(name, default, fits, f"whole numbers from {least} to {most}"))
 
     def side(self, name: str, default: int | None = None) -> int:
         """A length in pixels, written as one number, or as two that are the same."""
         value = self._content.get(name)
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-            return Fields({name: value[0]}, self.where).count(name)
-        return self.count(name, default)
+            return Fields({name: value[0]}, self.where).count(name, most=MOST_PIXELS)
+        return self.count(name, default, most=MOST_PIXELS)
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A finite number that is not negative."""
-        return float(self._one(name, default, _is_number, "a finite number of at least 0"))
+        """A number from 0 to `MOST`."""
+        return float(self._one(name, default, _is_number, f"a number from 0 to {MOST:g}"))
 
     def numbers(self, name: str, length: int, default: Sequence[float] | None = None) -> tuple[float, ...]:
         """So many of them."""
@@ -76,7 +83,7 @@ class Fields:
         def fits(value: Any) -> bool:
             return isinstance(value, list | tuple) and len(value) == length and all(map(_is_number, value))
 
-        return tuple(map(float, self._one(name, default, fits, f"{length} finite numbers of at least 0")))
+        return tuple(map(float, self._one(name, default, fits, f"{length} numbers from 0 to {MOST:g}")))
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
@@ -118,4 +125,4 @@ def read_fields(path: Path, *, cure: str) -> Fields:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST

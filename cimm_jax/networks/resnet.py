@@ -9,7 +9,7 @@ from flax import nnx
 
 from cimm_jax.data.tensor_file import Described
 from cimm_jax.networks.backbone import Backbone
-from cimm_jax.networks.json_fields import Fields
+from cimm_jax.networks.json_fields import MOST_LAYERS, Fields
 from cimm_jax.networks.key_maps import Entry, KeyMap, Path, conv_norm_entries, linear_entries
 from cimm_jax.networks.layers import ConvNorm, GlobalMean, NormSettings, linear_head
 from cimm_jax.networks.preprocess import Preprocess
@@ -184,7 +184,7 @@ def resnet(fields: Fields, tensors: Mapping[str, Described], preprocess: Preproc
     Raises:
       InputError: if a field is missing or means something that there is not here.
     """
-    blocks = fields.counts("depths", (3, 4, 6, 3))
+    blocks = fields.counts("depths", (3, 4, 6, 3), most=MOST_LAYERS)
     widths = fields.counts("hidden_sizes", (256, 512, 1024, 2048))
     if not widths or len(widths) != len(blocks):
         raise fields.unfit("depths", f"as many numbers as hidden_sizes has, {len(widths)}")

@@ -12,7 +12,7 @@ from flax import nnx
 from safetensors.numpy import save
 
 from cimm_jax.data.tensor_file import FLOATS, NUMBERS, Described
-from cimm_jax.errors import InputError, few
+from cimm_jax.errors import InputError, few, one_line
 from cimm_jax.files import UnwritableError, write_whole
 from cimm_jax.networks import key_maps
 from cimm_jax.networks.backbone import Backbone, Config
@@ -54,7 +54,10 @@ def load_weights(config: Config, path: str | os.PathLike[str], *, names: str | N
 def _load(config: Config, file: Checkpoint, path: Path, names: str | None) -> Backbone:
     key_map = _choose(config, file.tensors, path, names)
     config = dataclasses.replace(cast(Any, config), names=key_map.name, **key_map.settings)
-    model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))  # shapes alone: no time spent on random numbers
+    try:
+        model = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))  # shapes alone: no time spent on random numbers
+    except (ValueError, TypeError, OverflowError) as error:  # of sizes that anybody may have written
+        raise InputError(f"model: a network of these sizes cannot be built ({one_line(error)})") from error
     graphdef, state = nnx.split(model)
     variables: dict[key_maps.Path, Any] = dict(cast(Any, nnx.to_flat_state(state)))
     entries = key_map.entries(config)
