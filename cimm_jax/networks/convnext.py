@@ -25,7 +25,7 @@ from cimm_jax.networks.layers import ACTIVATIONS, DepthwiseConv
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tensor_names import outputs_of, prefix_of
 
-__all__ = ["EPSILON", "ConvNextBlock", "ConvNextConfig", "Downsampled", "Patches", "PooledNorm", "convnext"]
+__all__ = ["EPSILON", "ConvNextBlock", "ConvNextConfig", "Downsampled", "Patches", "PooledNorm", "hub_convnext"]
 
 EPSILON = 1e-6
 """Of all normalisations but the last."""
@@ -84,7 +84,7 @@ class ConvNextConfig:
         return Backbone(self, parts, nnx.Linear(self.widths[-1], self.classes, kernel_init=_INIT, rngs=rngs))
 
 
-def convnext(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> ConvNextConfig:
+def hub_convnext(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> ConvNextConfig:
     """The configuration of a checkpoint.
 
     Args:

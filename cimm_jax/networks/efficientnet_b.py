@@ -29,7 +29,7 @@ from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tensor_names import outputs_of, prefix_of
 from cimm_jax.numerics.products import product
 
-__all__ = ["MOMENTUM", "BlockShape", "EfficientNetBConfig", "Excited", "MobileBlock", "Unit", "efficientnet_b"]
+__all__ = ["MOMENTUM", "BlockShape", "EfficientNetBConfig", "Excited", "MobileBlock", "Unit", "hub_efficientnet"]
 
 MOMENTUM = 0.99
 """Of the stored statistics, as the networks were trained."""
@@ -115,7 +115,7 @@ class EfficientNetBConfig:
         return Backbone(self, parts, linear_head(self.top, self.classes, rngs=rngs))
 
 
-def efficientnet_b(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> EfficientNetBConfig:
+def hub_efficientnet(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> EfficientNetBConfig:
     """The configuration of a checkpoint.
 
     Args:

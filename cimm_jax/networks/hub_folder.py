@@ -23,11 +23,11 @@ PREPROCESSOR = "preprocessor_config.json"
 FAMILIES = {
     "clip": "cimm_jax.networks.hub_transformers:hub_transformer",
     "clip_vision_model": "cimm_jax.networks.hub_transformers:hub_transformer",
-    "convnext": "cimm_jax.networks.convnext:convnext",
+    "convnext": "cimm_jax.networks.convnext:hub_convnext",
     "deit": "cimm_jax.networks.hub_transformers:hub_transformer",
     "dinov2": "cimm_jax.networks.hub_transformers:hub_transformer",
-    "efficientnet": "cimm_jax.networks.efficientnet_b:efficientnet_b",
-    "resnet": "cimm_jax.networks.resnet:resnet",
+    "efficientnet": "cimm_jax.networks.efficientnet_b:hub_efficientnet",
+    "resnet": "cimm_jax.networks.resnet:hub_resnet",
     "vit": "cimm_jax.networks.hub_transformers:hub_transformer",
 }
 """By `model_type` of the transformers library, what makes a configuration of (config.json, tensors, preprocessing)."""

@@ -27,7 +27,7 @@ __all__ = [
     "Bottleneck",
     "ResNetConfig",
     "Stem",
-    "resnet",
+    "hub_resnet",
 ]
 
 NORM = NormSettings(epsilon=1e-5, momentum=0.9)
@@ -173,7 +173,7 @@ def _projection(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> ConvN
     return ConvNorm(inputs, outputs, 1, stride=stride, norm=NORM, rngs=rngs)
 
 
-def resnet(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> ResNetConfig:
+def hub_resnet(fields: Fields, tensors: Mapping[str, Described], preprocess: Preprocess) -> ResNetConfig:
     """The configuration of a checkpoint of the transformers library.
 
     Args:
