@@ -54,6 +54,6 @@ class Fitting:
         width, height = (
             self.side if self.square or side == short else int(self.side * side / short) for side in image.size
         )
-        resized = image.resize((width, height), Image.Resampling(INTERPOLATIONS.index(self.interpolation)))
+        resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = (width - size) // 2, (height - size) // 2
         return np.asarray(resized.crop((left, top, left + size, top + size)))

@@ -170,7 +170,7 @@ def convnext(generator):
 
 
 def efficientnet(generator):
-    """Strides on even and odd lengths, with both paddings; width_coefficient makes channels 8, 16 and 24."""
+    """Paddings of strides as TensorFlow's for these lengths, and others; width_coefficient makes channels 8, 16 and 24."""
     config = EfficientNetConfig(
         width_coefficient=0.02,
         depth_coefficient=1.0,
@@ -188,9 +188,9 @@ def efficientnet(generator):
     tower = model.efficientnet
     modules = {"stem": tower.embeddings} | _blocks(tower.encoder.blocks)
     modules |= {"top": tower.encoder.top_activation, "pool": tower.pooler}
-    sizes = {"size": {"height": 24, "width": 24}, "crop_size": {"height": 22, "width": 22}, "do_center_crop": True}
+    sizes = {"size": {"height": 26, "width": 26}, "crop_size": {"height": 24, "width": 24}, "do_center_crop": True}
     processes = processor(EfficientNetImageProcessorPil, **sizes, resample=0, rescale_offset=True)
-    write("efficientnet", model, modules, processes, 22, generator, lambda x: x.flatten(1))
+    write("efficientnet", model, modules, processes, 24, generator, lambda x: x.flatten(1))
 
 
 def _blocks(layers):
