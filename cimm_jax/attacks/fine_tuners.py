@@ -36,7 +36,7 @@ class FineTuners(NamedTuple):
 
 
 def last_block(model: Backbone) -> str:
-    """The last cut that leaves a linear layer or a convolution in the tail."""
+    """The last cut that leaves a linear layer or a convolution in the tail; there needs to be one."""
     return _blocks(model)[-1]
 
 
@@ -45,18 +45,19 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
 
     Their rates, batches and schedule are good for a few images a class and some 40 steps, on the published network as well as
     from random weights. Whoever would keep the published head is left out where it has fewer outputs than there are classes, a
-    rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then.
+    rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then. Of a
+    network that is a function nobody knows the layers: only all weights are trained.
 
     Args:
       model: the published network.
       classes: how many classes they tell apart.
     """
-    cut, adapted_from = last_block(model), None
-    if large := model.config.preprocess.size > LARGE:
-        adapted_from = _blocks(model)[-LAST_BLOCKS]
-    widest = max(widths(functional.split(model, adapted_from).tail).values())
+    blocks, adapted_from = _blocks(model), None
+    if large := bool(blocks) and model.config.preprocess.size > LARGE:
+        adapted_from = blocks[-LAST_BLOCKS:][0]
+    widest = max(widths(functional.split(model, adapted_from).tail).values(), default=0)
     ranks = [rank for rank in RANKS if rank <= widest]
-    possible = [_few_images("last block", "adamw", "solved", (4e-3, 2e-2), cut=cut)]
+    possible = [_few_images("last block", "adamw", "solved", (4e-3, 2e-2), cut=cut) for cut in blocks[-1:]]
     possible += [
         _few_images(f"LoRA rank {rank}", "adamw", "solved", (1e-2,), cut=adapted_from, rank=rank) for rank in ranks
     ]
@@ -72,8 +73,8 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
             left_out.append(
                 f"{attacker.name}: images of {model.config.preprocess.size} pixels go through the last blocks only"
             )
-        elif attacker.head == "kept" and model.config.classes < classes:
-            left_out.append(f"{attacker.name}: it has {model.config.classes} outputs for {classes} classes")
+        elif attacker.head == "kept" and model.head.out_features < classes:
+            left_out.append(f"{attacker.name}: it has {model.head.out_features} outputs for {classes} classes")
         else:
             possible.append(attacker)
     return FineTuners(tuple(possible), tuple(left_out))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cimm_jax import attacks
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import LADDER, SWEEP, Attack, refuse_foreign
+from cimm_jax.commands.settings import LADDER, SWEEP, Attack, network_weights, refuse_foreign
 from cimm_jax.errors import check_count, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
@@ -122,7 +122,8 @@ def _located(settings: Attack, source: Source) -> Source:
         return moved(source, {"data_dir": settings.data_dir})
     given = {name: getattr(settings, name) for name in ("primary", "harmful")}
     if isinstance(source, NetworkSource):
-        return moved(source, {"weights": settings.weights, **given})
+        weights = network_weights(settings.weights, settings.model)
+        return moved(source, {"model": settings.model, "weights": weights, **given})
     return moved(source, {name: None if text is None else Path(text).absolute() for name, text in given.items()})
 
 

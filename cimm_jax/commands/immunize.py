@@ -12,6 +12,7 @@ from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_steps
+from cimm_jax.networks import check_model
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
 from cimm_jax.runs.records import History, ImmunizeRecord, Training
@@ -150,9 +151,7 @@ def _with_network_defaults(settings: Immunize) -> Immunize:
 def _subject(settings: Immunize) -> Subject:
     """What is protected; raises `InputError` for what is missing or cannot be used."""
     if settings.model is not None:
-        from cimm_jax.networks import by_name
-
-        by_name(settings.model)
+        check_model(settings.model)
     subject = open_subject(settings.source, settings.cache)
     if settings.train_from is not None:
         from cimm_jax.runs.network_subject import NetworkSubject

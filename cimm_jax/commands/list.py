@@ -10,7 +10,7 @@ from cimm_jax.attacks import PREPARATIONS, SOLVERS, catalogue, known_optimizers
 from cimm_jax.attacks.optimizers import about
 from cimm_jax.commands.settings import OWN, List
 from cimm_jax.data import registry as data_registry
-from cimm_jax.errors import InputError, printable
+from cimm_jax.errors import printable
 from cimm_jax.methods import KNOWN
 from cimm_jax.methods import registry as methods_registry
 
@@ -56,14 +56,17 @@ def _data() -> Iterator[tuple[str, str]]:
 
 
 def _networks() -> Iterator[tuple[str, str]]:
-    for name in networks.network_names():
-        try:
-            config = networks.by_name(name)
-        except InputError as error:
-            plugins.warn(error)
-            continue
-        shape = " x ".join("any" if length is None else str(length) for length in config.input_shape)
-        yield name, f"{_first_line(type(config)).partition('.')[0]}: inputs of {shape}, {config.classes} classes"
+    for name in networks.NETWORKS:
+        yield name, _described(networks.by_name(name))
+    for name, added in plugins.loadable(networks.GROUP, "model"):
+        if name not in networks.NETWORKS:
+            yield name, _described(added) if hasattr(added, "input_shape") else _first_line(added)
+
+
+def _described(config: Any) -> str:
+    """A configuration of a network."""
+    shape = " x ".join("any" if length is None else str(length) for length in config.input_shape)
+    return f"{_first_line(type(config)).partition('.')[0]}: inputs of {shape}, {config.classes} classes"
 
 
 LISTS: dict[str, tuple[str, Callable[[], Iterator[tuple[str, str]]]]] = {
@@ -71,7 +74,7 @@ LISTS: dict[str, tuple[str, Callable[[], Iterator[tuple[str, str]]]]] = {
     "attackers": (f"--attackers; or {OWN}; alone, or after one of {', '.join(PREPARATIONS)} and a +", _attackers),
     "heads": ("on the rungs of cimm attack --ladder", _heads),
     "data": ("--data", _data),
-    "networks": ("--model", _networks),
+    "networks": ("--model; or a checkpoint folder, or FILE.py:NAME", _networks),
 }
 """What can be listed: how it is asked for, and names with lines."""
 

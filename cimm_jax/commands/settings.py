@@ -36,6 +36,7 @@ from cimm_jax.methods import (
 )
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import network_names
+from cimm_jax.networks.weight_files import is_checkpoint_folder, weights_of
 from cimm_jax.runs.immunizing import BATCH_ROWS
 from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 
@@ -76,6 +77,7 @@ __all__ = [
     "Reproduce",
     "SubjectSettings",
     "Sweep",
+    "network_weights",
     "only",
     "parse_budget",
     "refuse_foreign",
@@ -267,9 +269,15 @@ class SubjectSettings(FeatureSettings):
         None
     )
     reserve: Annotated[float, _help(RESERVE)] = 0.0
-    model: Annotated[str | None, _help(f"Network: {_listed(n for n in network_names() if n != 'linear')}.")] = None
+    model: Annotated[
+        str | None,
+        _help(
+            f"Network: {_listed(n for n in network_names() if n != 'linear')}; a checkpoint folder of the Hugging Face hub; or "
+            "FILE.py:NAME. See docs/networks.md."
+        ),
+    ] = None
     weights: Path | None = only(MAP, BLOCKS)
-    """Network: its weights, a safetensors file."""
+    """Network: its weights, a safetensors file; those of a checkpoint folder are in it."""
     primary_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
     """Network: the primary classes to use, by name, or a text file with a name a line; all classes of the head if left out."""
     harmful_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
@@ -293,9 +301,10 @@ class SubjectSettings(FeatureSettings):
         if self.model is None:
             data = self.data or "digits"
             return DataSource(data, self.data_dir, self.primary, self.harmful, reserved=self.reserve)
-        weights, primary, harmful = self.weights, self.primary, self.harmful
+        weights, primary, harmful = network_weights(self.weights, self.model), self.primary, self.harmful
         if weights is None or primary is None or harmful is None:
-            missing = next(name for name in ("weights", "primary", "harmful") if getattr(self, name) is None)
+            given = {"weights": weights, "primary": primary, "harmful": harmful}
+            missing = next(name for name, value in given.items() if value is None)
             command = type(self).__name__.lower()
             raise InputError(f"{missing}: is needed with --model {self.model}; see cimm {command} --help")
         return NetworkSource(
@@ -459,6 +468,9 @@ class Attack(EraseSettings, PencilSettings, FeatureSettings, Common):
     data_dir: Annotated[Path | None, _help(DATA_DIR)] = only(FRESH, RUNS_OF_DATA)
     primary: Annotated[str | None, _help(f"{PRIMARY} {FEATURE_FILES} {_elsewhere('primary images')}")] = only(*_PLACED)
     harmful: Annotated[str | None, _help(f"{HARMFUL} {FEATURE_FILES} {_elsewhere('harmful images')}")] = only(*_PLACED)
+    model: Annotated[
+        str | None, _help(f"{_elsewhere('checkpoint folder or FILE.py:NAME')} A file is run only if it is given here.")
+    ] = only(RUNS_OF_NETWORKS)
     weights: Annotated[Path | None, _help(_elsewhere("weights"))] = only(RUNS_OF_NETWORKS)
     benign: str | None = only(FRESH, FRESH_FEATURES, RUNS_OF_DATA, RUNS_OF_FEATURES)
     """A digit task that neither side trained on; by default, the first two digits that neither names. Or a file of own
@@ -622,9 +634,16 @@ class Reproduce:
 
 def _are_files(settings: "SubjectSettings | Attack") -> bool:
     """Whether tasks are files of own features: no data set and no network is named, and a task is no digit task."""
-    if settings.data is not None or getattr(settings, "model", None) is not None:
+    if settings.data is not None or settings.model is not None:
         return False
     return any(text is not None and _is_place(text) for text in (settings.primary, settings.harmful))
+
+
+def network_weights(weights: Path | None, model: str | None) -> Path | None:
+    """The weights that were given or, of a checkpoint folder, its own; raises `InputError` if it has none."""
+    if weights is not None or model is None or model in network_names() or not is_checkpoint_folder(model):
+        return weights
+    return weights_of(Path(model))
 
 
 def _is_place(text: str) -> bool:

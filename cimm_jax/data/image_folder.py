@@ -11,6 +11,7 @@ import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import MOST_BYTES, decoded, fitted, is_image
+from cimm_jax.data.image_fitting import Fit
 from cimm_jax.data.image_set import READERS, ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few
@@ -24,15 +25,15 @@ TRAIN, HELDOUT = "train", "test"
 class FilePixels:
     """Image files, decoded when they are asked for."""
 
-    def __init__(self, files: Sequence[Path], size: int):
-        self._files, self._size = tuple(files), size
+    def __init__(self, files: Sequence[Path], size: int, fit: Fit):
+        self._files, self._size, self._fit = tuple(files), size, fit
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> np.ndarray:
         with decoded(self._files[index]) as image:
-            return fitted(image.pixels, self._size)
+            return self._fit(image.pixels, self._size)
 
     @contextmanager
     def original(self, index: int) -> Iterator[np.ndarray]:
@@ -48,6 +49,7 @@ def load_image_folder(
     classes: Sequence[str] | None = None,
     only: ClassList | None = None,
     strict: bool = False,
+    fit: Fit = fitted,
 ) -> SplitImages:
     """Images of a folder. Every file used is read once here, to take a checksum and to know that it can be decoded.
 
@@ -60,6 +62,7 @@ def load_image_folder(
       classes: names in the order of the labels; None is the names of the class folders, or of the files, in order.
       only: the classes to use; all if None.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
+      fit: how.
 
     Raises:
       InputError: if there is no such folder, it holds no images, `train` and `test` have different classes, a class is not
@@ -71,17 +74,19 @@ def load_image_folder(
             f"images: {folder} is not a folder; give one with train/CLASS/*.jpg, or with one image a class"
         )
     if os.path.isdir(folder / TRAIN):
-        return _split(folder, size, classes, only, strict)
+        return _split(folder, size, fit, classes, only, strict)
     files = [path for path in _inside(folder) if os.path.isfile(path) and is_image(path)]
     if not files:
         raise InputError(f"images: {folder} has neither a folder train nor images; see cimm immunize --help")
     names = tuple(path.stem for path in files) if classes is None else tuple(classes)
     if len(names) != len(files):
         raise InputError(f"classes: {len(names)} names for the {len(files)} images in {folder}; give one for each")
-    return SplitImages(_read(folder, files, range(len(files)), names, size, only, strict), None)
+    return SplitImages(_read(folder, files, range(len(files)), names, size, fit, only, strict), None)
 
 
-def _split(folder: Path, size: int, classes: Sequence[str] | None, only: ClassList | None, strict: bool) -> SplitImages:
+def _split(
+    folder: Path, size: int, fit: Fit, classes: Sequence[str] | None, only: ClassList | None, strict: bool
+) -> SplitImages:
     found = {part: _class_folders(folder / part) for part in (TRAIN, HELDOUT) if os.path.isdir(folder / part)}
     names = tuple(found[TRAIN]) if classes is None else tuple(classes)
     for part, folders in found.items():
@@ -96,7 +101,7 @@ def _split(folder: Path, size: int, classes: Sequence[str] | None, only: ClassLi
     for folders in found.values():
         files = [(path, label) for label, name in enumerate(names) for path in folders[name]]
         paths, labels = [path for path, _ in files], [label for _, label in files]
-        parts.append(_read(folder, paths, labels, names, size, only, strict))
+        parts.append(_read(folder, paths, labels, names, size, fit, only, strict))
     return SplitImages(parts[0], parts[1] if HELDOUT in found else None)
 
 
@@ -117,6 +122,7 @@ def _read(
     labels: Sequence[int],
     names: tuple[str, ...],
     size: int,
+    fit: Fit,
     only: ClassList | None,
     strict: bool,
 ) -> ImageSet:
@@ -135,7 +141,7 @@ def _read(
     for index, checksum, is_turned in zip(chosen.indices, checksums, turned, strict=True):
         # The same bytes make another image when they are turned, and what was computed from the former is another thing.
         total.update(f"{names_inside[index]} {checksum}{' turned' if is_turned else ''}\n".encode())
-    return ImageSet(FilePixels(kept, size), chosen.labels, chosen.classes, total.hexdigest(), skipped)
+    return ImageSet(FilePixels(kept, size, fit), chosen.labels, chosen.classes, total.hexdigest(), skipped)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -13,6 +13,8 @@ from cimm_jax.data.image_arrays import (
     load_digit_images,
     load_mnist_in_colour,
 )
+from cimm_jax.data.image_decoding import fitted
+from cimm_jax.data.image_fitting import Fit
 from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import SplitImages
 from cimm_jax.data.image_tfds import is_tfds, load_tfds
@@ -33,6 +35,7 @@ def load_images(
     only: ClassList | None = None,
     image_rows: int | None = None,
     strict: bool = False,
+    fit: Fit = fitted,
 ) -> SplitImages:
     """A folder of images, one with MNIST's IDX files (in colour, 32x32), an .npz file of CIFAR-10, tfds:NAME, or "digits".
 
@@ -43,6 +46,7 @@ def load_images(
       only: the classes to use; all if None.
       image_rows: of all but folders of images, at most how many images of each part.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
+      fit: how images of other sizes are brought to it; those of MNIST, CIFAR-10 and the digits have theirs.
 
     Raises:
       InputError: as the loaders do, or if a setting belongs to another kind, or the network takes another size.
@@ -53,7 +57,7 @@ def load_images(
     if is_tfds(source):
         if classes is not None:
             raise InputError(f"classes: those of {source} are known; leave it out")
-        return load_tfds(str(source), size=size, rows=image_rows, only=only, strict=strict)
+        return load_tfds(str(source), size=size, rows=image_rows, only=only, strict=strict, fit=fit)
     if str(source) == DIGITS:
         if classes is not None:
             raise InputError(f"classes: those of {source} are known; leave it out")
@@ -64,7 +68,7 @@ def load_images(
     if not is_file and not is_mnist(path):
         if image_rows is not None:
             raise InputError(f"image_rows: {path} is a folder of images, which is taken whole; leave it out")
-        return load_image_folder(path, size=size, classes=classes, only=only, strict=strict)
+        return load_image_folder(path, size=size, classes=classes, only=only, strict=strict, fit=fit)
     if classes is not None:
         raise InputError(f"classes: those of {path} are known; leave it out")
     _check_size(path, CIFAR_SIZE, size)

@@ -18,6 +18,7 @@ import numpy as np
 
 from cimm_jax.data.class_list import ClassList, choose
 from cimm_jax.data.image_decoding import Decoded, UndecodableError, decoded, fitted
+from cimm_jax.data.image_fitting import Fit
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.usable_images import usable
 from cimm_jax.errors import InputError, few, one_line
@@ -39,15 +40,15 @@ _NAME = re.compile(r"\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?")
 class RecordPixels:
     """Images in records, decoded when they are asked for."""
 
-    def __init__(self, records: Sequence[Any], indices: np.ndarray, size: int):
-        self._records, self._indices, self._size = records, indices, size
+    def __init__(self, records: Sequence[Any], indices: np.ndarray, size: int, fit: Fit):
+        self._records, self._indices, self._size, self._fit = records, indices, size, fit
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> np.ndarray:
         with _opened(self._records, int(self._indices[index])) as image:
-            return fitted(image.pixels, self._size)
+            return self._fit(image.pixels, self._size)
 
     @contextmanager
     def original(self, index: int) -> Iterator[np.ndarray]:
@@ -57,7 +58,13 @@ class RecordPixels:
 
 
 def load_tfds(
-    source: str, *, size: int, rows: int | None = None, only: ClassList | None = None, strict: bool = False
+    source: str,
+    *,
+    size: int,
+    rows: int | None = None,
+    only: ClassList | None = None,
+    strict: bool = False,
+    fit: Fit = fitted,
 ) -> SplitImages:
     """Images and labels of a prepared data set, in the order it was prepared in. Each image used is decoded once here.
 
@@ -67,6 +74,7 @@ def load_tfds(
       rows: at most how many images of each part; all if None.
       only: the classes to use; all if None.
       strict: refuse images that cannot be decoded, which are skipped otherwise.
+      fit: how.
 
     Raises:
       InputError: if the data set is unknown, not prepared as ArrayRecord, or has no images with labels and a split `train`,
@@ -120,7 +128,7 @@ def load_tfds(
         digest.update(chosen.labels.tobytes())
         if turned.any():
             digest.update(turned.tobytes())
-        pixels = RecordPixels(records, chosen.indices, size)
+        pixels = RecordPixels(records, chosen.indices, size, fit)
         return ImageSet(pixels, chosen.labels, chosen.classes, digest.hexdigest(), skipped)
 
     heldout = next((split for split in HELDOUT if split in splits), None)

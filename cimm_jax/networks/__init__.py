@@ -3,6 +3,15 @@
 Only the names are here: `import cimm_jax.networks` imports no flax. Configurations live in one file an architecture.
 """
 
-from cimm_jax.networks.registry import NETWORKS, build, by_name, network_names
+from cimm_jax.networks.registry import (
+    GROUP,
+    NETWORKS,
+    build,
+    by_name,
+    check_model,
+    config_of,
+    definition_of,
+    network_names,
+)
 
-__all__ = ["NETWORKS", "build", "by_name", "network_names"]
+__all__ = ["GROUP", "NETWORKS", "build", "by_name", "check_model", "config_of", "definition_of", "network_names"]

@@ -19,15 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.data.image_set import ImageSet
-from cimm_jax.data.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.errors import InputError
-from cimm_jax.files import UnwritableError, open_regular, reason_of
+from cimm_jax.files import UnwritableError, reason_of
 from cimm_jax.locks import turn_at
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.resuming import MadeBy
 
-__all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs", "weights_checksum"]
+__all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs"]
 
 BATCH_ROWS = 32
 
@@ -55,7 +54,7 @@ def cached_outputs(
       folder: made if need be.
       model: the network.
       images: what to run it on; of an image set with views (`image_views`), each view has its row.
-      weights_sha256: checksum of its weights (`weights_checksum`).
+      weights_sha256: checksum of its weights (`weight_files.weights_checksum`).
       cut: where the trunk ends; "features" runs the whole network up to its head; or `EVERY_PART`.
       batch_rows: images a batch; None is `BATCH_ROWS`, or all there are.
       progress: called with the number of images done.
@@ -159,12 +158,6 @@ def _is_whole(path: Path, rows: int) -> bool:
     except Exception:  # NumPy raises whatever the damage makes it
         return False
     return found.dtype == np.float32 and found.shape[:1] == (rows,)
-
-
-def weights_checksum(path: Path) -> str:
-    """SHA-256 of a file of weights; raises `InputError` if it cannot be read."""
-    with open_regular(path, "weights", most=MOST_WEIGHTS_BYTES, cure="give a safetensors file") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest(model: Backbone, images: ImageSet, weights_sha256: str, cut: str) -> dict[str, Any]:

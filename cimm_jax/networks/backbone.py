@@ -28,7 +28,7 @@ class Config(Protocol):
 
     @property
     def classes(self) -> int:
-        """Outputs of the head."""
+        """Outputs of the head; 0 where the network has none."""
         ...
 
     @property

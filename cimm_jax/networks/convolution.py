@@ -14,6 +14,7 @@ What XLA's CPU backend does slowly (jaxlib 0.10.2), and what is done instead:
 Elsewhere it is `jax.lax.conv_general_dilated` and its gradients. Derivatives are in reverse mode, of any order.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,13 +26,13 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.meshes import is_spread
 from cimm_jax.numerics.products import product
 
-__all__ = ["SAME", "Convolution", "Padding", "convolve"]
+__all__ = ["SAME", "Convolution", "Padding", "convolve", "pads_of"]
 
 SAME = "SAME"
 """TensorFlow's padding: as much as gives ceil(size / stride) outputs, the odd row or column at the end."""
 
-Padding = int | str
-"""Rows and columns on every side, as PyTorch counts them, or `SAME`."""
+Padding = int | str | tuple[int, int]
+"""Rows and columns on every side, as PyTorch counts them, or before and after, or `SAME`."""
 
 _FEW_CHANNELS = 16
 """XLA's quick kernels take float32 convolutions with more channels than this, of inputs or of outputs."""
@@ -88,14 +89,27 @@ def convolve(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: Paddi
         raise InputError(f"x and kernel: {wanted}, got {tuple(x.shape)} and {tuple(kernel.shape)}")
     if x.dtype != kernel.dtype:
         raise InputError(f"x: needs the kernel's dtype {kernel.dtype}, got {x.dtype}; cast it first")
-    if isinstance(padding, int):
-        pads = [(padding, padding)] * 2
-    else:
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
-    window = _Window(stride, tuple((before, after) for before, after in pads))
+    window = _Window(stride, pads_of(padding, x.shape[1:3], kernel.shape[:2], stride))
     if is_spread(x) or is_spread(kernel):
         return _plain(x, kernel, window)
     return _convolve(x, kernel, window)
+
+
+def pads_of(
+    padding: Padding, lengths: Sequence[int], window: Sequence[int], stride: int
+) -> tuple[tuple[int, int], ...]:
+    """Zeros before and after, along height and width.
+
+    Args:
+      padding: what is asked for.
+      lengths: height and width of the images.
+      window: of the kernel.
+      stride: along both.
+    """
+    if isinstance(padding, str):
+        found = jax.lax.padtype_to_pads(lengths, window, (stride, stride), padding)
+        return tuple((before, after) for before, after in found)
+    return ((padding, padding) if isinstance(padding, int) else padding,) * 2
 
 
 class _Window(NamedTuple):

@@ -1,14 +1,28 @@
 """Layers that more than one architecture is made of."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cimm_jax.networks.convolution import SAME, Convolution, Padding
+from cimm_jax.networks.convolution import SAME, Convolution, Padding, pads_of
 
-__all__ = ["ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings"]
+__all__ = ["ACTIVATIONS", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "linear_head"]
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    # The usual tanh approximation of the first is off by up to 5e-4.
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": jax.nn.gelu,
+    "gelu_pytorch_tanh": jax.nn.gelu,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+}
+"""Nonlinearities by the name that configurations of the transformers library have for them."""
 
 
 @dataclass(frozen=True)
@@ -48,39 +62,51 @@ class ConvNorm(nnx.Module):
 
 
 class DepthwiseNorm(nnx.Module):
-    """A convolution of each channel by itself with `SAME` padding and no bias, then batch normalisation."""
+    """A convolution of each channel by itself without bias, then batch normalisation."""
 
-    def __init__(self, channels: int, kernel: int, *, norm: NormSettings, rngs: nnx.Rngs, stride: int = 1):
-        self.conv = DepthwiseConv(channels, kernel, stride, rngs=rngs)
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        *,
+        norm: NormSettings,
+        rngs: nnx.Rngs,
+        stride: int = 1,
+        padding: Padding = SAME,
+    ):
+        self.conv = DepthwiseConv(channels, kernel, stride, padding=padding, rngs=rngs)
         self.norm = _batch_norm(channels, norm, rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
-        """Shape (N, height, width, channels) -> (N, ceil(height / stride), ceil(width / stride), channels)."""
+        """Shape (N, height, width, channels) -> (N, height', width', channels), as `DepthwiseConv`."""
         return _normalised(self.conv, self.norm, x, training)
 
 
 class DepthwiseConv(nnx.Module):
-    """The convolution of `DepthwiseNorm`, as a sum of shifted images.
+    """A convolution of each channel by itself, as a sum of shifted images.
 
     XLA's grouped convolution takes four to twenty times as long on a CPU.
     """
 
-    def __init__(self, channels: int, kernel: int, stride: int, *, rngs: nnx.Rngs):
-        self.stride = stride
+    def __init__(self, channels: int, kernel: int, stride: int = 1, *, padding: Padding = SAME, rngs: nnx.Rngs):
+        self.stride, self.padding = stride, padding
         # Each output sees kernel^2 inputs, and each input as many outputs: here that is what flax calls fan_in.
         init = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
         self.kernel = nnx.Param(init(rngs.params(), (kernel, kernel, 1, channels), jnp.float32))
 
     def __call__(self, x: jax.Array, scale: jax.Array | None = None) -> jax.Array:
-        """Shape (N, height, width, channels) -> (N, ceil(height / stride), ceil(width / stride), channels).
+        """Shape (N, height, width, channels) -> (N, height', width', channels), with `SAME` ceil(height / stride) and so on.
 
         A scale for each channel, shape (channels,), multiplies the result.
         """
         kernel, stride = self.kernel[...], self.stride
         if scale is not None:
             kernel = kernel * scale[None, None, None]
-        lengths = [-(-length // stride) for length in x.shape[1:3]]
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), SAME)
+        pads = pads_of(self.padding, x.shape[1:3], kernel.shape[:2], stride)
+        lengths = [
+            (length + sum(pad) - size) // stride + 1
+            for length, pad, size in zip(x.shape[1:3], pads, kernel.shape[:2], strict=True)
+        ]
         padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
         def shifted(row: int, column: int) -> jax.Array:
@@ -120,3 +146,10 @@ class GlobalMean(nnx.Module):
         """The features of the maps; the same in training."""
         del training
         return jnp.mean(x, axis=(1, 2))
+
+
+def linear_head(features: int, classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """A head with the usual fresh parameters; without classes, an empty one."""
+    if not classes:
+        return nnx.Linear(features, 0, kernel_init=nnx.initializers.zeros_init(), rngs=rngs)
+    return nnx.Linear(features, classes, rngs=rngs)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cimm_jax.data.image_decoding import fitted
+from cimm_jax.data.image_fitting import Fit, Fitting
 from cimm_jax.errors import InputError
 
 __all__ = ["Preprocess"]
@@ -20,16 +22,23 @@ class Preprocess:
       size: height and width of an image.
       mean: of each channel; their number is the number of channels.
       deviation: of each channel.
+      fitting: how images are brought to the size; None is the usual way (`image_decoding.fitted`).
     """
 
     size: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    fitting: Fitting | None = None
 
     @classmethod
     def of_unit_pixels(cls, size: int, mean: tuple[float, ...], deviation: tuple[float, ...]) -> "Preprocess":
         """The same with mean and deviation given, as most are published, for pixels in [0, 1]."""
         return cls(size, tuple(255 * value for value in mean), tuple(255 * value for value in deviation))
+
+    @property
+    def fit(self) -> Fit:
+        """Brings an image of any size to this one."""
+        return fitted if self.fitting is None else self.fitting
 
     def __call__(self, images: Any) -> jax.Array:
         """float32 of the shape of `images`, uint8 of shape (N, size, size, channels).

@@ -1,17 +1,22 @@
-"""Every network by name: where its configuration is. A new one is one file with a configuration, and one line here."""
+"""Every network by name: where its configuration is. A new one is one file with a configuration, and one line here.
+
+People name others by a checkpoint folder, or by a file of their own.
+"""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cimm_jax import plugins
 from cimm_jax.errors import InputError
+from cimm_jax.networks.weight_files import is_checkpoint_folder, open_checkpoint
 
 if TYPE_CHECKING:
     import jax
 
     from cimm_jax.networks.backbone import Backbone, Config
 
-__all__ = ["GROUP", "NETWORKS", "build", "by_name", "network_names"]
+__all__ = ["GROUP", "NETWORKS", "build", "by_name", "check_model", "config_of", "definition_of", "network_names"]
 
 NETWORKS = {
     "resnet18": "cimm_jax.networks.resnet:RESNET18",
@@ -46,7 +51,7 @@ def by_name(name: str) -> "Config":
     if name not in NETWORKS:
         added = plugins.find(GROUP, name, "model", files=False)
         if added is None:
-            raise InputError(f"model: {name!r} is unknown; choose one of {', '.join(network_names())}")
+            raise _unknown(name)
         if not hasattr(added, "build"):
             raise InputError(f"model: {name} needs to be a configuration of a network, and is {type(added).__name__}")
         return added
@@ -54,8 +59,56 @@ def by_name(name: str) -> "Config":
     return getattr(import_module(module), attribute)
 
 
+def check_model(model: str) -> None:
+    """Raises `InputError` unless the text could be what a network is named by; opens nothing."""
+    if model not in network_names() and not plugins.is_file(model) and not is_checkpoint_folder(model):
+        raise _unknown(model)
+
+
+def config_of(model: str, weights: Path) -> "Config":
+    """The configuration of a network that people name, and whose weights they have.
+
+    Args:
+      model: a name, which goes before a folder of the same name; a checkpoint folder (`hub_folder`); or `FILE.py:NAME`
+        (`own_network`). The file is run: it must not be named by a record that anybody may have written.
+      weights: of it.
+
+    Raises:
+      InputError: as `by_name`, `hub_folder.hub_config` and `own_network.own_config`.
+    """
+    check_model(model)
+    if model in NETWORKS:
+        return by_name(model)
+    if not plugins.is_file(model) and model not in plugins.names(GROUP):
+        from cimm_jax.networks.hub_folder import hub_config
+
+        return hub_config(Path(model), weights)
+    from cimm_jax.networks.own_network import own_config
+
+    with open_checkpoint(weights) as file:
+        return own_config(GROUP, model, file.tensors)
+
+
+def definition_of(model: str) -> str | None:
+    """Checksum of the files that say what the network is, after `config_of`; None if a package does, whose version is known."""
+    if plugins.is_file(model):
+        return plugins.loaded().get(model)
+    if model in network_names() or not is_checkpoint_folder(model):
+        return None
+    from cimm_jax.networks.hub_folder import definition_checksum
+
+    return definition_checksum(Path(model))
+
+
 def build(config: "Config | str", key: "jax.Array") -> "Backbone":
     """The network with fresh float32 parameters, by its configuration or name; raises as `by_name`."""
     from flax import nnx
 
     return (by_name(config) if isinstance(config, str) else config).build(nnx.Rngs(key))
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(
+        f"model: {name!r} is unknown; choose one of {', '.join(network_names())}, or give a checkpoint folder, which has "
+        "config.json, or FILE.py:NAME"
+    )

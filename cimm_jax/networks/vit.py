@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from cimm_jax.networks.backbone import Backbone
@@ -19,11 +17,11 @@ from cimm_jax.networks.key_maps import (
     linear_entries,
 )
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.transformer import INIT, Block, BlockSettings, Embed, EmbedSettings, LastNorm
 
-__all__ = ["VIT_B16", "VIT_MINI_CIFAR10", "VIT_TINY", "Block", "Embed", "LastNorm", "VitConfig"]
+__all__ = ["VIT_B16", "VIT_MINI_CIFAR10", "VIT_TINY", "VitConfig"]
 
 _HALF = (0.5, 0.5, 0.5)
-_INIT = nnx.initializers.truncated_normal(0.02)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class VitConfig:
       depth: blocks.
       heads: attention heads.
       hidden: width of the layer between the two of each block's perceptron.
-      classes: outputs of the head.
+      classes: outputs of the head; 0 if there is none.
       norm_epsilon: of every layer normalisation. 1e-12 is that of the transformers library's checkpoints; loading timm's
         sets its 1e-6.
       preprocess: what images go through first.
@@ -70,11 +68,13 @@ class VitConfig:
 
     def build(self, rngs: nnx.Rngs) -> Backbone:
         """The network with fresh parameters (truncated normal, deviation 0.02)."""
-        parts: dict[str, nnx.Module] = {"embed": Embed(self, rngs=rngs)}
-        for block in range(self.depth):
-            parts[f"block{block}"] = Block(self, rngs=rngs)
-        parts["norm"] = LastNorm(self, rngs=rngs)
-        return Backbone(self, parts, nnx.Linear(self.width, self.classes, kernel_init=_INIT, rngs=rngs))
+        embed = EmbedSettings(self.image, self.patch, self.width, self.image // self.patch)
+        block = BlockSettings(self.width, self.heads, self.hidden, self.norm_epsilon)
+        parts: dict[str, nnx.Module] = {"embed": Embed(embed, rngs=rngs)}
+        for number in range(self.depth):
+            parts[f"block{number}"] = Block(block, rngs=rngs)
+        parts["norm"] = LastNorm(self.width, self.norm_epsilon, rngs=rngs)
+        return Backbone(self, parts, nnx.Linear(self.width, self.classes, kernel_init=INIT, rngs=rngs))
 
 
 VIT_B16 = VitConfig(224, 16, width=768, depth=12, heads=12, hidden=3072, classes=1000)
@@ -92,80 +92,6 @@ VIT_MINI_CIFAR10 = replace(VIT_TINY, width=96, depth=6, hidden=192)
 """Small enough to be trained on one processor core; `experiments/pretrain_vit.py` does."""
 
 
-def _dense(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=_INIT, rngs=rngs)
-
-
-def _norm(config: VitConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # The fast variance is a difference of squares, which loses digits where the mean is large.
-    return nnx.LayerNorm(config.width, epsilon=config.norm_epsilon, use_fast_variance=False, rngs=rngs)
-
-
-class Embed(nnx.Module):
-    """Patches become tokens; the class token goes first; each gets its position's embedding."""
-
-    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
-        patch = (config.patch, config.patch)
-        self.patches = nnx.Conv(3, config.width, patch, strides=patch, padding="VALID", kernel_init=_INIT, rngs=rngs)
-        tokens = 1 + (config.image // config.patch) ** 2
-        self.class_token = nnx.Param(jnp.zeros((1, 1, config.width), jnp.float32))
-        self.position = nnx.Param(_INIT(rngs.params(), (1, tokens, config.width), jnp.float32))
-
-    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
-        """Shape (N, image, image, 3) -> (N, tokens, width); the same in training."""
-        del training
-        y = self.patches(x)
-        y = y.reshape(len(y), -1, y.shape[-1])
-        first = jnp.broadcast_to(self.class_token[...], (len(y), 1, y.shape[-1]))
-        return jnp.concatenate([first, y], axis=1) + jnp.broadcast_to(
-            self.position[...], (len(y), *self.position.shape[1:])
-        )
-
-
-class Block(nnx.Module):
-    """Attention, then a perceptron of two layers, each on normalised tokens and added to what it was given."""
-
-    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
-        width = config.width
-        self.heads = config.heads
-        self.norm1 = _norm(config, rngs)
-        self.query = _dense(width, width, rngs)
-        self.key = _dense(width, width, rngs)
-        self.value = _dense(width, width, rngs)
-        self.out = _dense(width, width, rngs)
-        self.norm2 = _norm(config, rngs)
-        self.up = _dense(width, config.hidden, rngs)
-        self.down = _dense(config.hidden, width, rngs)
-
-    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
-        """Shape (N, tokens, width) -> the same; the same in training."""
-        del training
-        x = x + self._attention(self.norm1(x))
-        # The originals use the error function; the usual tanh approximation is off by up to 5e-4.
-        return x + self.down(jax.nn.gelu(self.up(self.norm2(x)), approximate=False))
-
-    def _attention(self, x: jax.Array) -> jax.Array:
-        def by_head(layer: nnx.Linear) -> jax.Array:
-            return layer(x).reshape(*x.shape[:2], self.heads, -1)
-
-        query, key, value = map(by_head, (self.query, self.key, self.value))  # (N, tokens, heads, length)
-        scores = jnp.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5
-        mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), value)
-        return self.out(mixed.reshape(x.shape))
-
-
-class LastNorm(nnx.Module):
-    """The class token, normalised."""
-
-    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
-        self.norm = _norm(config, rngs)
-
-    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
-        """Shape (N, tokens, width) -> (N, width); the same in training."""
-        del training
-        return self.norm(x[:, 0])
-
-
 _EMBED: Path = ("parts", "embed")
 
 
@@ -178,10 +104,14 @@ def _vit_embed(class_token: str, position: str, patches: str) -> list[Entry]:
     ]
 
 
+def _head(config: VitConfig, key: str) -> list[Entry]:
+    return linear_entries(key, ("head",)) if config.classes else []
+
+
 def _transformers_vit(config: VitConfig) -> list[Entry]:
     embed = "vit.embeddings"
     entries = _vit_embed(f"{embed}.cls_token", f"{embed}.position_embeddings", f"{embed}.patch_embeddings.projection")
-    entries += layer_norm_entries("vit.layernorm", ("parts", "norm", "norm")) + linear_entries("classifier", ("head",))
+    entries += layer_norm_entries("vit.layernorm", ("parts", "norm", "norm")) + _head(config, "classifier")
     for block in range(config.depth):
         key, path = f"vit.encoder.layer.{block}", ("parts", f"block{block}")
         for name in ("query", "key", "value"):
@@ -197,7 +127,7 @@ def _transformers_vit(config: VitConfig) -> list[Entry]:
 
 def _timm_vit(config: VitConfig) -> list[Entry]:
     entries = _vit_embed("cls_token", "pos_embed", "patch_embed.proj")
-    entries += layer_norm_entries("norm", ("parts", "norm", "norm")) + linear_entries("head", ("head",))
+    entries += layer_norm_entries("norm", ("parts", "norm", "norm")) + _head(config, "head")
     for block in range(config.depth):
         key, path = f"blocks.{block}", ("parts", f"block{block}")
         entries += linear_entries(f"{key}.attn.qkv", *((*path, name) for name in ("query", "key", "value")))

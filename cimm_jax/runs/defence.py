@@ -19,7 +19,7 @@ from cimm_jax.files import write_whole
 from cimm_jax.measures.extraction import Extraction, check_extractor, extract
 from cimm_jax.numerics import losses
 from cimm_jax.runs.published import Published
-from cimm_jax.runs.published_file import MODEL_FILE, write_published
+from cimm_jax.runs.published_file import write_published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
@@ -143,8 +143,7 @@ class MapDefence:
         write_whole(folder / THETA_FILE, save({"theta": np.asarray(self.theta)}))
         if (published := self.published(subject)) is None:
             return (THETA_FILE,)
-        write_published(folder / MODEL_FILE, published, subject, self)
-        return (MODEL_FILE,)
+        return write_published(folder, published, subject, self)
 
     def _head(self, head: Head, subject: Subject) -> Head:
         if self._behind is None:

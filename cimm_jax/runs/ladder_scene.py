@@ -194,6 +194,10 @@ def _of_network(
         random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
         published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
     if primary_alone is not None:
+        if not subject.network.config.classes:
+            raise InputError(
+                "primary_alone: needs a network with a head of its own, and this one has none; leave it out"
+            )
         with naming("primary_alone", "weights"):
             alone = load_weights(subject.network.config, primary_alone)
         published[PRIMARY_ALONE] = Published(alone, None, head_of(alone))

@@ -38,18 +38,23 @@ class NetworkData:
       features: how many features the network has.
       primary: the primary images by part.
       harmful: the harmful images by part.
+      definition_sha256: checksum of the files that say what the network is; None if its name and the package's version do.
+      head_is_fitted: whether the network has no head, and one was fitted to the primary training images.
     """
 
     weights_sha256: str
     features: int
     primary: dict[str, ImagePart]
     harmful: dict[str, ImagePart]
+    definition_sha256: str | None = None
+    head_is_fitted: bool = False
 
     def checksums(self) -> dict[str, str]:
-        """Of the weights and of every part of the images."""
+        """Of the weights, the files that say what the network is, and every part of the images."""
         images = {
             f"{task}.{part}": found.sha256
             for task in ("primary", "harmful")
             for part, found in getattr(self, task).items()
         }
-        return {"weights": self.weights_sha256, **images}
+        files = {} if self.definition_sha256 is None else {"network": self.definition_sha256}
+        return {"weights": self.weights_sha256, **files, **images}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from cimm_jax.attacks import class_task
+from cimm_jax.closed_form.fitted_head import fit_head
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data.augmentation import augmentation_for
 from cimm_jax.data.class_list import ClassList, read_class_list
@@ -21,12 +22,13 @@ from cimm_jax.data.registry import TaskNames
 from cimm_jax.data.reserved import check_share, chosen_images, heldout_rows, reserved_rows
 from cimm_jax.errors import InputError, naming
 from cimm_jax.methods import Method
-from cimm_jax.networks import by_name, functional
-from cimm_jax.networks.activation_cache import weights_checksum
-from cimm_jax.networks.backbone import FEATURES
+from cimm_jax.networks import config_of, definition_of, functional
+from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
-from cimm_jax.networks.head import head_of
+from cimm_jax.networks.head import head_of, with_head
+from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tails import features_behind
+from cimm_jax.networks.weight_files import weights_checksum
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar
@@ -43,7 +45,6 @@ class NetworkSubject:
     Attributes:
       source: what opened it, with the names of classes where a file of them was given.
       names: what people call the tasks.
-      network: with its published weights.
       images: of the primary and the harmful task, as defences see them.
       own_images: whether attackers have images that no defence sees.
       attackers_images: harmful images that attackers have: those reserved or, if there are none, the defences'.
@@ -66,23 +67,23 @@ class NetworkSubject:
     def __init__(self, source: NetworkSource, cache: Path | None = None):
         self.cut = FEATURES
         self.cache = default_cache() if cache is None else cache
-        config = by_name(source.model)
+        config = config_of(source.model, source.weights)
         check_views(source.views)
         check_share(source.reserved)
         check_share(source.primary_heldout, "primary_heldout")
         only = {
             task: read_class_list(getattr(source, f"{task}_classes"), renumbered=renumbered, setting=f"{task}_classes")
-            for task, renumbered in (("primary", False), ("harmful", True))
+            for task, renumbered in (("primary", not config.classes), ("harmful", True))
         }
         # Names, where a file of them was given: a record that is read elsewhere finds no file there, or another.
         listed_names = {f"{task}_classes": listed.names for task, listed in only.items() if listed is not None}
         self.source = replace(source, **listed_names)
-        self.network = load_weights(config, source.weights)
-        images = {task: _images(source, task, listed, config.preprocess.size) for task, listed in only.items()}
+        self._loaded = load_weights(config, source.weights)
+        images = {task: _images(source, task, listed, config.preprocess) for task, listed in only.items()}
         classes = len(images["primary"].train.classes)
-        if classes != config.classes:
+        if config.classes not in (0, classes):
             raise InputError(
-                f"primary: {source.primary} has {classes} classes and the head of {source.model} {config.classes}; give the "
+                f"primary: {source.primary} has {classes} classes and the head of {source.title} {config.classes}; give the "
                 "images that it was trained for"
             )
         for task, split in images.items():
@@ -98,14 +99,16 @@ class NetworkSubject:
         self.names = TaskNames(*(_name(getattr(source, task), listed) for task, listed in only.items()))
         self.network_data = NetworkData(
             weights_checksum(source.weights),
-            int(head_of(self.network).kernel.shape[0]),
+            int(head_of(self._loaded).kernel.shape[0]),
+            definition_sha256=definition_of(source.model),
+            head_is_fitted=not config.classes,
             **{task: _described(split) for task, split in self.images.items()},
         )
 
     @property
     def title(self) -> str:
         """The network's name."""
-        return self.source.model
+        return self.source.title
 
     @property
     def features(self) -> int:
@@ -113,8 +116,20 @@ class NetworkSubject:
         return self.network_data.features
 
     @property
+    def network(self) -> Backbone:
+        """With its published weights; where they have no head, with one fitted to the primary training images."""
+        return self._headed
+
+    @cached_property
+    def _headed(self) -> Backbone:
+        if self._loaded.config.classes:
+            return self._loaded
+        plain = self.plain_primary(self.published)["train"]
+        return with_head(self._loaded, fit_head(plain.x, plain.labels, len(self.images["primary"].train.classes)))
+
+    @property
     def head(self) -> Head:
-        """The published head."""
+        """The published head, or the fitted one."""
         return head_of(self.network)
 
     def cut_at(self, cut: str) -> None:
@@ -123,7 +138,7 @@ class NetworkSubject:
         Raises:
           InputError: with the known ones, unless blocks stand behind the cut.
         """
-        cuts = self.network.cuts[:-1]
+        cuts = self._loaded.cuts[:-1]
         if cut not in cuts:
             raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {', '.join(cuts)}")
         self.cut = cut
@@ -138,7 +153,7 @@ class NetworkSubject:
         """Features of the published network."""
         if self.cut == FEATURES:
             return DeepFeatures(**self.activations)
-        return DeepFeatures(**features_behind(functional.split(self.network, self.cut), self.activations, self.cut))
+        return DeepFeatures(**features_behind(functional.split(self._loaded, self.cut), self.activations, self.cut))
 
     def pairs(self) -> dict[str, TaskPair]:
         """Features with centred one-hot targets, float64, on the device."""
@@ -201,7 +216,7 @@ class NetworkSubject:
                 return bars.enter_context(progress_bar(f"{what} of the {task} images, {part}", total))
 
             return feature_set(
-                self.network, images, weights_sha256=checksum, cache=self.cache, cut=self.cut, progress=bar
+                self._loaded, images, weights_sha256=checksum, cache=self.cache, cut=self.cut, progress=bar
             )
 
 
@@ -224,10 +239,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
 
 
-def _images(source: NetworkSource, task: str, listed: ClassList | None, size: int) -> SplitImages:
+def _images(source: NetworkSource, task: str, listed: ClassList | None, preprocess: Preprocess) -> SplitImages:
     with naming(task, "images"):
         return load_images(
-            getattr(source, task), size=size, only=listed, image_rows=source.image_rows, strict=source.strict
+            getattr(source, task),
+            size=preprocess.size,
+            only=listed,
+            image_rows=source.image_rows,
+            strict=source.strict,
+            fit=preprocess.fit,
         )
 
 
@@ -249,7 +269,7 @@ def _held_out(images: SplitImages, share: float) -> SplitImages:
     return SplitImages(chosen_images(images.train, left), chosen_images(images.train, held))
 
 
-def _with_views(split: SplitImages, views: int, preprocess) -> SplitImages:
+def _with_views(split: SplitImages, views: int, preprocess: Preprocess) -> SplitImages:
     augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=split.train.mirrored_alike)
     return split._replace(train=with_views(split.train, views, augmentation))
 

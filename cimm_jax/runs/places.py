@@ -11,6 +11,7 @@ from typing import Any
 
 from cimm_jax.data.image_tfds import FOLDER_MARK, is_tfds
 from cimm_jax.errors import InputError, few
+from cimm_jax.plugins import is_file
 from cimm_jax.runs.records import ImmunizeRecord
 from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 from cimm_jax.runs.subject import Subject
@@ -26,10 +27,13 @@ def moved(source: Source, places: Mapping[str, Any]) -> Source:
       places: by field of the source; None leaves what the record says.
 
     Raises:
-      InputError: if the record names a single class, which would be taken for a file of names, or a folder of TensorFlow
-        Datasets that the command line does not name again: what is in it says what is imported to read it.
+      InputError: if the record names a single class, which would be taken for a file of names, or something that the command
+        line does not name again: a Python file with the network, which would be run, or a folder of TensorFlow Datasets, which
+        says what is imported to read it.
     """
     if isinstance(source, NetworkSource):
+        if places.get("model") is None and is_file(source.model):
+            raise InputError(f"model: the record names {source.model}; give it again if that file is to be trusted")
         for task in ("primary", "harmful"):
             if len(names := getattr(source, f"{task}_classes")) == 1:
                 raise InputError(

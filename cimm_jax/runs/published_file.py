@@ -16,15 +16,30 @@ from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
 from cimm_jax.runs.manifest import versions
 from cimm_jax.runs.published import Published
+from cimm_jax.runs.source import NetworkSource
 
 if TYPE_CHECKING:
+    from cimm_jax.networks.backbone import Config
     from cimm_jax.runs.defence import Defence
     from cimm_jax.runs.subject import Subject
 
-__all__ = ["LAYOUT", "MAP_KEY", "MODEL_FILE", "NAME", "Told", "map_metadata", "read_told", "write_published"]
+__all__ = [
+    "HEAD_FILE",
+    "LAYOUT",
+    "MAP_KEY",
+    "MODEL_FILE",
+    "NAME",
+    "Told",
+    "map_metadata",
+    "read_told",
+    "write_published",
+]
 
 MODEL_FILE = "model.safetensors"
 """As model hubs call it."""
+
+HEAD_FILE = "head.safetensors"
+"""In a run folder: the head that was fitted for a network without one, as `networks.head.read_head` reads it."""
 
 MAP_KEY = "immunization.weight"
 """The map as `torch.nn.Linear` has it, (outputs, inputs): the transpose of theta."""
@@ -43,7 +58,7 @@ class Told(NamedTuple):
 
     Attributes:
       method: that made it.
-      head: what the publisher calls the head.
+      head: what the publisher calls the head; empty if it has none.
       base_sha256: checksum of the file with the weights that it was made from.
       has_map: whether there is a map before the head.
       config: what config.json says.
@@ -69,11 +84,13 @@ def map_metadata(method: str, head: str) -> dict[str, str]:
     }
 
 
-def write_published(path: Path, published: Published, subject: "Subject", defence: "Defence") -> Path:
-    """Writes the file, float32, whole or not at all.
+def write_published(folder: Path, published: Published, subject: "Subject", defence: "Defence") -> tuple[str, ...]:
+    """Writes `MODEL_FILE`, float32, whole or not at all; returns the names of what was written.
+
+    A network whose publisher gave it no head has the fitted one in `HEAD_FILE` beside it.
 
     Args:
-      path: of the file.
+      folder: where.
       published: network, map and head.
       subject: the network that it was made from.
       defence: what was made, for the header.
@@ -81,16 +98,17 @@ def write_published(path: Path, published: Published, subject: "Subject", defenc
     Raises:
       UnwritableError: if it cannot be written.
     """
-    from cimm_jax.networks.hub_files import model_config, preprocessor_config
     from cimm_jax.networks.weights import HEAD, head_name, named_tensors
 
     network, mapping, head = published
+    source = subject.source
     assert subject.network_data is not None  # only a network has what `Published` holds
-    tensors = named_tensors(network, dict(zip(HEAD, head, strict=True)))
-    config = model_config(network.config, subject.title, subject.features)
+    assert isinstance(source, NetworkSource)
+    tensors = named_tensors(network, dict(zip(HEAD, head, strict=True)), others_from=source.weights)
+    config, preprocessor = _settings(network.config, source, subject.features)
     metadata = map_metadata(defence.name, head_name(network.config)) | {
         "cimm_jax.base_sha256": subject.network_data.weights_sha256,
-        "cimm_jax.preprocessor_config": json.dumps(preprocessor_config(network.config.preprocess)),
+        "cimm_jax.preprocessor_config": json.dumps(preprocessor),
     }
     if mapping is not None:
         tensors[MAP_KEY] = np.ascontiguousarray(mapping.T)
@@ -98,7 +116,25 @@ def write_published(path: Path, published: Published, subject: "Subject", defenc
         config["immunization"] = {"weight": MAP_KEY, "before": metadata["cimm_jax.head"]}
     if defence.trained_from is not None:
         metadata["cimm_jax.trained_from"] = defence.trained_from
-    return write_whole(path, tensors_to_bytes(tensors, metadata | {"cimm_jax.config": json.dumps(config)}))
+    content = tensors_to_bytes(tensors, metadata | {"cimm_jax.config": json.dumps(config)})
+    write_whole(folder / MODEL_FILE, content)
+    if network.config.classes:
+        return (MODEL_FILE,)
+    write_whole(folder / HEAD_FILE, tensors_to_bytes(head._asdict(), {}))
+    return (MODEL_FILE, HEAD_FILE)
+
+
+def _settings(config: "Config", source: NetworkSource, features: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json and preprocessor_config.json: the publisher's own, of a checkpoint folder."""
+    from cimm_jax.networks.hub_files import model_config, preprocessor_config
+    from cimm_jax.networks.hub_folder import folder_settings
+    from cimm_jax.networks.weight_files import is_checkpoint_folder
+
+    made = model_config(config, source.title, features), preprocessor_config(config.preprocess)
+    if not is_checkpoint_folder(source.model):
+        return made
+    own, preprocessor = folder_settings(Path(source.model))
+    return own, preprocessor or made[1]
 
 
 def read_told(path: Path) -> Told:
@@ -114,6 +150,6 @@ def read_told(path: Path) -> Told:
         config, preprocessor = (json.loads(found[f"cimm_jax.{name}"]) for name in ("config", "preprocessor_config"))
     except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"run: {path} does not say how it was made, or an older version wrote it; {_CURE}") from error
-    if not isinstance(config, dict) or not isinstance(preprocessor, dict) or not NAME.fullmatch(head):
+    if not isinstance(config, dict) or not isinstance(preprocessor, dict) or not (not head or NAME.fullmatch(head)):
         raise InputError(f"run: {path} has another header than we write; {_CURE}")
     return Told(method, head, base, has_map, config, preprocessor)

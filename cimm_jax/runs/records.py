@@ -40,7 +40,7 @@ __all__ = [
     "typed",
 ]
 
-SCHEMA = 4
+SCHEMA = 5
 """Layout of results.json; a folder with another one is not read."""
 
 

@@ -73,8 +73,8 @@ class NetworkSource:
     """A network and two data sets of images.
 
     Attributes:
-      model: name of the network.
-      weights: safetensors file.
+      model: name of the network, or its checkpoint folder, or `FILE.py:NAME`.
+      weights: safetensors file, or the index of several.
       primary: folder or file of the images that its head is for, or a data set of TensorFlow Datasets.
       harmful: the same of the other images.
       primary_classes: names of the primary classes to use; labels stay those of the head. All if empty.
@@ -100,8 +100,8 @@ class NetworkSource:
 
     @property
     def title(self) -> str:
-        """What people call it."""
-        return self.model
+        """What people call it: of a place, its last name."""
+        return Path(self.model).name or self.model
 
 
 Source = DataSource | FeatureSource | NetworkSource

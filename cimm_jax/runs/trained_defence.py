@@ -9,13 +9,13 @@ from cimm_jax.measures.extraction import Extraction
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import DeepFeatures
-from cimm_jax.networks.head import head_of
+from cimm_jax.networks.head import head_of, read_head, with_head
 from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
 from cimm_jax.runs.network_subject import NetworkSubject, attacked_task, pairs_of
 from cimm_jax.runs.published import Published
-from cimm_jax.runs.published_file import MODEL_FILE, write_published
+from cimm_jax.runs.published_file import HEAD_FILE, MODEL_FILE, write_published
 from cimm_jax.runs.subject import Subject
 from cimm_jax.tasks import SplitTask
 
@@ -36,9 +36,13 @@ class TrainedDefence:
 
     @classmethod
     def read(cls, name: str, folder: Path, subject: NetworkSubject, trained_from: str) -> "TrainedDefence":
-        """The network in a run folder; raises `InputError` as `load_weights`."""
+        """The network in a run folder; raises `InputError` as `load_weights` and `read_head`."""
+        config = subject.network.config
         with naming("runs", "weights"):
-            return cls(name, load_weights(subject.network.config, folder / MODEL_FILE), trained_from)
+            network = load_weights(config, folder / MODEL_FILE)
+            if not config.classes:
+                network = with_head(network, read_head(folder / HEAD_FILE, subject.features))
+            return cls(name, network, trained_from)
 
     def check(self, subject: Subject) -> None:
         """Raises `InputError` unless the subject is a network that is cut where the blocks were trained from."""
@@ -74,9 +78,8 @@ class TrainedDefence:
         return Published(self.network, None, head_of(self.network))
 
     def write(self, folder: Path, subject: Subject) -> tuple[str, ...]:
-        """All weights, under the publisher's names."""
-        write_published(folder / MODEL_FILE, self.published(subject), _network(subject), self)
-        return (MODEL_FILE,)
+        """All weights, under the publisher's names; a head that these have no names for is a file of its own."""
+        return write_published(folder, self.published(subject), _network(subject), self)
 
     def _features(self, subject: Subject) -> DeepFeatures:
         if self._computed is None:

@@ -26,9 +26,16 @@ def network_loading(head: str, *, has_map: bool) -> str:
     """Of a network, in Markdown.
 
     Args:
-      head: what the publisher calls the head.
+      head: what the publisher calls the head; empty if it has none.
       has_map: whether there is a map before it.
     """
+    if not head:
+        behind = ", and behind its features `immunization.weight`, as `features @ weight.T`" if has_map else ""
+        return _section(
+            f"The weights have their publisher's names and go where the publisher's go{behind}. The publisher has no head; one "
+            "that was fitted to the kept task lies in the run folder, in head.safetensors.",
+            "",
+        )
     if not has_map:
         return _section("The weights have their publisher's names and go where the publisher's go.", "")
     return _section(

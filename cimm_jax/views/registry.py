@@ -21,6 +21,7 @@ VIEWS: dict[type[Record], Callable[[Any, str], Part]] = {
 
 HIDDEN = {
     "ImagePart.sha256": "the manifest shows it among the checksums of the data",
+    "NetworkData.definition_sha256": "the manifest shows it among the checksums of the data",
     "NetworkData.weights_sha256": "the manifest shows it among the checksums of the data",
     "Outcome.attacker": "the outcome stands under this name",
     "Spectrum.sigma_max": "kappa, its ratio to sigma_min, is shown",

@@ -134,6 +134,8 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
     if network is None:
         return []
     facts: list[tuple[str, object]] = [("features", network.features)]
+    if network.head_is_fitted:
+        facts.append(("head", "none in the weights; fitted to the primary training images, by ridge regression"))
     for task in ("primary", "harmful"):
         for part, images in getattr(network, task).items():
             views = f", {images.views} views of each" if images.views > 1 else ""

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from networks.small_networks import NETWORK, SMALL, filled
 
-from cimm_jax.attacks.fine_tuners import LARGE, SOPHON, last_block, standard_fine_tuners
+from cimm_jax.attacks import fine_tuners
+from cimm_jax.attacks.fine_tuners import LARGE, RANKS, SOPHON, last_block, standard_fine_tuners
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,14 @@ def test_large_images_go_through_the_last_blocks_only():
     assert {attacker.cut for attacker in attackers} == {"layer1.0", "layer3.0"}
     assert [attacker.rank for attacker in attackers] == [None, 1, 4]
     assert sum("65 pixels" in told for told in left_out) == 4
+
+
+def test_of_a_network_that_is_a_function_only_all_weights_are_trained(monkeypatch):
+    monkeypatch.setattr(fine_tuners, "widths", lambda params: {})
+    attackers, left_out = standard_fine_tuners(filled(NETWORK), classes=3)
+    assert {(attacker.cut, attacker.rank) for attacker in attackers} == {(None, None)}
+    assert len(attackers) == 4
+    assert left_out == tuple(f"LoRA rank {rank}: the widest layer has full rank 0" for rank in RANKS)
 
 
 def test_a_published_head_with_too_few_outputs_is_not_kept():

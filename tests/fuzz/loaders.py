@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ from fuzz.damage import (
     with_other_header,
     with_other_numbers,
 )
+from networks.hub_folders import HUB
+from networks.hub_folders import NAMES as HUB_NAMES
 from networks.small_networks import NETWORK, SMALL, filled
 from pages import page_and_card, undrawn
 from PIL import Image
@@ -37,6 +40,8 @@ from cimm_jax.data.house_prices import load_benign_houses, load_house_prices
 from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.mnist import FILES, load_mnist
 from cimm_jax.data.tensor_file import tensors_to_bytes
+from cimm_jax.networks.hub_folder import hub_config
+from cimm_jax.networks.weight_files import open_checkpoint
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import MapDefence
@@ -184,6 +189,41 @@ def weights(folder: Path, name: str) -> Loader:
     return Loader(path, whole, lambda: load_weights(config, path), check, damages)
 
 
+def hub(folder: Path, name: str, file: str) -> Loader:
+    """A checkpoint folder; of its files the one is damaged that says what the network is, or what images go through."""
+    shutil.copytree(HUB / name, folder / name)
+
+    def load() -> Any:
+        return hub_config(folder / name, folder / name / "model.safetensors")
+
+    def check(found: Any, _: Any) -> None:
+        of = found.preprocess
+        pixels = of(of.fit(np.zeros((9, 12, 3), np.uint8), of.size)[None])
+        assert np.isfinite(np.asarray(pixels)).all()
+        assert all(len({entry.key for entry in known.entries(found)}) > 5 for known in found.key_maps)
+
+    path = folder / name / file
+    return Loader(path, path.read_bytes(), load, check, (*ANYWHERE, *[rewritten] * 10))
+
+
+def index(folder: Path) -> Loader:
+    tensors = {name: np.ones(3, np.float32) for name in "abc"}
+    for file, names in {"1.safetensors": "ab", "2.safetensors": "c"}.items():
+        (folder / file).write_bytes(save({name: tensors[name] for name in names}))
+    whole = {"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}
+    path = folder / "model.safetensors.index.json"
+
+    def load() -> Any:
+        with open_checkpoint(path) as found:
+            return {name: found.array(name) for name in found.tensors}
+
+    def check(found: Any, _: Any) -> None:
+        assert found
+        assert all(np.array_equal(array, tensors[name]) for name, array in found.items())
+
+    return Loader(path, json.dumps(whole).encode(), load, check, (*ANYWHERE, *[rewritten] * 10))
+
+
 def theta(folder: Path) -> Loader:
     whole = save({"theta": np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)})
 
@@ -270,6 +310,9 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     **{f"features_{kind}": lambda folder, kind=kind: features(folder, kind) for kind in KINDS},
     "weights_resnet": lambda folder: weights(folder, "resnet"),
     "weights_linear": lambda folder: weights(folder, "linear"),
+    **{f"hub_{name}": lambda folder, name=name: hub(folder, name, "config.json") for name in HUB_NAMES},
+    "hub_preprocess": lambda folder: hub(folder, "clip", "preprocessor_config.json"),
+    "weights_index": index,
     "theta": theta,
     "published": published,
     "classes": classes,

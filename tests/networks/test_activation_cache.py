@@ -19,7 +19,7 @@ from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.data.image_views import with_views
 from cimm_jax.errors import InputError
 from cimm_jax.networks import activation_cache, functional
-from cimm_jax.networks.activation_cache import Entry, cached_outputs, weights_checksum
+from cimm_jax.networks.activation_cache import Entry, cached_outputs
 
 MAPS = Path("/proc/self/maps")
 
@@ -330,10 +330,3 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, model, images):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cache"):
         cached(tmp_path / "file" / "cache", model, images)
-
-
-def test_checksum_of_weights(tmp_path):
-    (tmp_path / "w").write_bytes(b"abc")
-    assert weights_checksum(tmp_path / "w").startswith("ba7816bf")
-    with pytest.raises(InputError, match="weights"):
-        weights_checksum(tmp_path / "missing")
