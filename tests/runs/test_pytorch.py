@@ -10,8 +10,8 @@ import pytest
 from networks.small_networks import NETWORK, filled
 
 from cimm_jax.networks import by_name
-from cimm_jax.networks.activation_cache import weights_checksum
 from cimm_jax.networks.head import head_of
+from cimm_jax.networks.weight_files import weights_checksum
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.published_file import MODEL_FILE, write_published
