@@ -17,7 +17,7 @@ from typing import Any
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import read_regular
 
-__all__ = ["MARK", "MOST_BYTES", "factory", "find", "is_file", "loadable", "loaded", "names", "warn"]
+__all__ = ["MARK", "MOST_BYTES", "factory", "find", "is_file", "loadable", "loaded", "names", "version_of", "warn"]
 
 MARK = ".py:"
 """Stands between the file and the name in it."""
@@ -129,6 +129,14 @@ def warn(error: InputError) -> None:
 def loaded() -> dict[str, str]:
     """What this process took from files and packages, with the files' checksums and the packages' versions."""
     return dict(_loaded)
+
+
+def version_of(group: str, text: str) -> str:
+    """What tells one version of something that was found from another: the checksum of its file, or its package and version."""
+    if is_file(text):
+        return _loaded.get(text, "")
+    point = _entry_points(group).get(text)
+    return "" if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 @lru_cache

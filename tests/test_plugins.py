@@ -1,8 +1,10 @@
 """What others add: found in a file or a package, imported when asked for, and one that is broken is one line."""
 
+import hashlib
 import inspect
 import sys
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,18 @@ def test_of_two_packages_with_one_name_the_first_in_the_alphabet_has_it(monkeypa
         plugins._entry_points.cache_clear()
         assert plugins._entry_points(GROUP)["same"].value == "a:x"
     plugins._entry_points.cache_clear()
+
+
+def test_versions_of_what_was_found_differ(monkeypatch, tmp_path):
+    point = SimpleNamespace(name="mine", value="m:x", dist=SimpleNamespace(name="theirs", version="2.1"))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    plugins._entry_points.cache_clear()
+    assert plugins.version_of(GROUP, "mine") == "theirs 2.1"
+    assert plugins.version_of(GROUP, "yours") == ""
+    plugins._entry_points.cache_clear()
+    (tmp_path / "m.py").write_text("x = 1")
+    plugins.find(GROUP, name := f"{tmp_path}/m.py:x", "method")
+    assert plugins.version_of(GROUP, name) == hashlib.sha256(b"x = 1").hexdigest()
 
 
 def test_something_in_a_file_is_found_and_its_checksum_is_kept(tmp_path, monkeypatch):

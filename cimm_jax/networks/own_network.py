@@ -50,7 +50,7 @@ class OwnConfig:
     Attributes:
       name: of it, as it was asked for.
       group: of entry points where it may be.
-      version: checksum of its file, or version of its package.
+      version: checksum of its file, or its package and version, on which what is cached depends.
       shapes: of its parameters, by name; None for a module, which knows them.
       features: length of a feature row.
       classes: outputs of the head; 0 if there is none.
@@ -120,7 +120,7 @@ def own_config(group: str, name: str, tensors: Mapping[str, Described]) -> Confi
     arguments = _arguments(name, found)
     if arguments != ["rngs"] and len(arguments) != 2:
         raise InputError(f"model: {name} has the arguments {few(arguments)}; it needs to be {_KINDS}")
-    draft = OwnConfig(name, group, plugins.loaded().get(name, ""), None, 0, 0, _preprocess(name, found))
+    draft = OwnConfig(name, group, plugins.version_of(group, name), None, 0, 0, _preprocess(name, found))
     return _of_module(draft, found) if arguments == ["rngs"] else _of_function(draft, found, tensors)
 
 
