@@ -14,7 +14,8 @@ from cimm_jax.networks.head import head_of
 from cimm_jax.networks.weight_files import weights_checksum
 from cimm_jax.networks.weights import export_weights, load_weights
 from cimm_jax.runs.published import Published
-from cimm_jax.runs.published_file import MODEL_FILE, write_published
+from cimm_jax.runs.published_file import write_published
+from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.loading import SNIPPET
 
 torch = pytest.importorskip("torch")
@@ -78,14 +79,16 @@ def published(folder, network, base, theta=None):
     """A network's file, behind a map if there is one."""
     head = head_of(network)
     subject = SimpleNamespace(
-        title="resnet", features=len(head.kernel), network_data=SimpleNamespace(weights_sha256=weights_checksum(base))
+        source=NetworkSource("resnet", base, "kept", "blocked"),
+        features=len(head.kernel),
+        network_data=SimpleNamespace(weights_sha256=weights_checksum(base)),
     )
-    if theta is None:
-        return write_published(
-            folder / MODEL_FILE, Published(network, None, head), subject, SimpleNamespace(name="b", trained_from="stem")
-        )
-    behind = Published(network, theta.astype(np.float32), head.absorbed(theta))
-    return write_published(folder / MODEL_FILE, behind, subject, SimpleNamespace(name="m", trained_from=None))
+    made, by = Published(network, None, head), SimpleNamespace(name="b", trained_from="stem")
+    if theta is not None:
+        made = Published(network, theta.astype(np.float32), head.absorbed(theta))
+        by = SimpleNamespace(name="m", trained_from=None)
+    (name,) = write_published(folder, made, subject, by)
+    return folder / name
 
 
 def test_a_protected_network_gives_what_the_original_gives_and_without_the_map_does_not(rng, tmp_path):
