@@ -15,7 +15,7 @@ from cimm_jax.numerics.trained_weights import FewWeights, Renewal
 __all__ = ["HEAD_STEPS", "blocks_alone", "check_positive", "check_share", "harmful_loss"]
 
 HEAD_STEPS = 100
-"""Of a kept head, for each of the network's: one that lags behind is deceived and not denied, and features tell another one more."""
+"""Of a kept head, for each of the network's. One that lags behind is deceived, and the next one reads what deceived it."""
 
 
 def blocks_alone(

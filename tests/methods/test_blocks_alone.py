@@ -1,5 +1,6 @@
 """The baselines that train blocks alone, on a perceptron: what each paper claims of its method, and what is refused."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -131,14 +132,14 @@ def test_what_undo_lowers_is_zero_where_the_head_says_nothing():
 
 
 def test_ntl_takes_a_probe_of_frozen_features_and_keeps_the_primary_task(scene):
-    defended = scene.defended(methods.ntl(lambda_harmful=30.0))
+    defended = scene.defended(methods.ntl())
     assert scene.probed(defended.parts) < scene.probed(scene.parts) - 0.2
     assert scene.kept(defended.parts) > scene.kept(scene.parts) - 0.05
 
 
 def test_encoderlock_changes_the_share_of_the_weights_that_it_chose_and_nothing_else(scene):
     method = methods.encoderlock(share=0.4, rounds=2)
-    defended = scene.defended(method)
+    defended = scene.defended(method, settings=replace(SETTINGS, steps=150, learning_rate=0.02))
     assert scene.probed(defended.parts) < scene.probed(scene.parts) - 0.1
     assert scene.kept(defended.parts) > scene.kept(scene.parts) - 0.05
     moved = jax.tree.map(lambda a, b: np.asarray(a != b), scene.parts.tail, defended.parts.tail)
@@ -150,28 +151,28 @@ def test_encoderlock_changes_the_share_of_the_weights_that_it_chose_and_nothing_
 
 
 def test_undo_recovers_the_primary_task_after_the_noise_and_goes_on_within_either_part(scene, tmp_path):
-    method = methods.undo(lambda_harmful=3.0, shrink=0.9, noise=1.0)
+    method = methods.undo(shrink=0.9, noise=1.0)
 
     def stop(made):
         if made == 45:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scene.defended(method, checkpoint=Checkpoint(tmp_path, {}, seconds_between_saves=0.0), progress=stop)
+        scene.defended(method, checkpoint=Checkpoint(tmp_path, {}), progress=stop)
     made = []
     defended = scene.defended(method, checkpoint=Checkpoint(tmp_path, {}), progress=made.append, observe=scene.kept)
-    assert made == list(range(46, 61)), "what was unlearned is not unlearned again"
+    assert made == list(range(41, 61)), "the second part goes on from its second epoch, the first is not made again"
     assert (len(defended.losses), len(defended.weights), len(defended.observed)) == (60, 1, 2)
     unlearned = scene.trained(
         train_tail,
         penalties=method.penalties,
-        settings=TrainingSettings(**{**vars(SETTINGS), "steps": 30}),
+        settings=replace(SETTINGS, steps=30),
     ).parts
+    assert scene.probed(unlearned) < scene.probed(scene.parts) - 0.2
     tail, head = renewed(unlearned, CUT, method.renewal, SETTINGS.seed)
     noised = scene.kept(unlearned._replace(tail=tail, head=head))
     assert noised < scene.kept(defended.parts) - 0.2
     assert scene.kept(defended.parts) > scene.kept(scene.parts) - 0.05
-    assert scene.probed(defended.parts) < scene.probed(scene.parts) - 0.1
 
 
 def test_renewed_weights_are_the_papers_mixture(scene):
