@@ -92,6 +92,10 @@ class Checkpoint:
         """The same folder for a state that depends on more: whoever makes a state knows best what it depends on."""
         return Checkpoint(self._folder, {"given": self._made_by, **more}, seconds_between_saves=self._seconds)
 
+    def part(self, name: str) -> "Checkpoint":
+        """A folder within, for a part of the work that is saved by itself."""
+        return Checkpoint(self._folder / name, self._made_by, seconds_between_saves=self._seconds)
+
     def restore(self, like: Callable[[dict[str, Any]], Any]) -> tuple[Any, dict[str, Any]] | None:
         """The newest whole state and its notes, or None if there is none that the same things made.
 

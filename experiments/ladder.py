@@ -5,7 +5,8 @@
 Four networks, as in `table3_deepnets`: ResNet20, CIFAR-10 against MNIST (resnet20_mnist) and the halves of CIFAR-10
 (resnet20_halves), EfficientNet-Lite0, a sample of ImageNet against Cars (lite0_cars), and the small transformer (vit_mnist).
 Defences: every method as a map behind the features; the methods of the paper that train blocks, at the strength at which
-`table3_tails` found them to do most; and `best_response` on the last blocks and on the whole network. A share of the harmful
+`table3_tails` found them to do most; `best_response` on the last blocks and on the whole network; and, on the same blocks, the
+baselines of the field as they are when nothing is set. A share of the harmful
 training images is kept from all of them: attackers have those,
 and the held-out images judge.
 
@@ -93,15 +94,17 @@ def _of_the_paper(tail: str) -> dict[str, Blocks]:
     return {f"{name} blocks": Blocks(name, cut, BALANCED) for name in ("algorithm1", "imma")}
 
 
-RESNET = {"best_response": Blocks("best_response", "layer3.0"), "best_response, whole": Blocks("best_response", "stem")}
+def _of_the_field(cut: str) -> dict[str, Blocks]:
+    """Baselines written from their papers, and `best_response`."""
+    return {name: Blocks(name, cut) for name in ("best_response", "hsic", "sophon", "ntl", "encoderlock", "undo")}
+
+
+RESNET = _of_the_field("layer3.0") | {"best_response, whole": Blocks("best_response", "stem")}
 CONFIGS = {
     "resnet20_mnist": Ladder(_of_the_paper("tail_resnet20_mnist") | RESNET, 8000, 0.5, LadderSettings()),
     "resnet20_halves": Ladder(RESNET, None, 0.5, LadderSettings()),
-    "lite0_cars": Ladder({"best_response": Blocks("best_response", "top")}, None, 1 / 3, LadderSettings(), 0.3),
-    "vit_mnist": Ladder(
-        _of_the_paper("tail_vit_mnist") | {"best_response": Blocks("best_response", "block3")},
-        *(8000, 0.5, LadderSettings()),
-    ),
+    "lite0_cars": Ladder(_of_the_field("top"), None, 1 / 3, LadderSettings(), 0.3),
+    "vit_mnist": Ladder(_of_the_paper("tail_vit_mnist") | _of_the_field("block3"), 8000, 0.5, LadderSettings()),
 }
 MAPS = (*PUBLISHED, "pencil", "pencil_signal", "erase")
 DEFENCES = (*MAPS, *dict.fromkeys(name for ladder in CONFIGS.values() for name in ladder.blocks))

@@ -16,7 +16,7 @@ from cimm_jax.files import output_folder
 from cimm_jax.networks import by_name
 from cimm_jax.networks.weights import export_weights
 from cimm_jax.progress import progress_bar
-from cimm_jax.runs.defence import MODEL_FILE
+from cimm_jax.runs.published_file import MODEL_FILE
 from experiments.pretraining import Settings, train
 
 MODEL = "mlp_digits"

@@ -28,7 +28,7 @@ from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.networks import by_name
 from cimm_jax.networks.weights import export_weights
 from cimm_jax.resuming import Checkpoint
-from cimm_jax.runs.defence import MODEL_FILE
+from cimm_jax.runs.published_file import MODEL_FILE
 from cimm_jax.views.render.picture import png_bytes
 from experiments.common import CIFAR, parser
 from experiments.pretraining import Settings, train

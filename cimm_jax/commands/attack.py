@@ -12,6 +12,7 @@ from cimm_jax.commands.settings import LADDER, SWEEP, Attack, network_weights, r
 from cimm_jax.errors import check_count, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method
+from cimm_jax.methods.run import check_method
 from cimm_jax.numerics import losses
 from cimm_jax.progress import progress_bar
 from cimm_jax.runs.attacking import attack, check_attackers, read_defences, read_runs
@@ -41,6 +42,8 @@ def run_attack(settings: Attack) -> None:
     networked = isinstance(source, NetworkSource)
     refuse_foreign(settings, settings.kind_of(source), LADDER if settings.ladder else SWEEP)
     methods = {} if runs else settings.build()
+    for name, method in methods.items():
+        check_method(method, "methods", name)
     steps = 300 if settings.immunization_steps is None else settings.immunization_steps
     check_count(steps, "immunization_steps")
     climb, operators = None, ()

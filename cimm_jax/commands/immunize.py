@@ -11,7 +11,7 @@ from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
-from cimm_jax.methods.run import check_steps
+from cimm_jax.methods.run import check_method, check_steps
 from cimm_jax.networks import check_model
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
@@ -89,6 +89,8 @@ def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
         check_resamples(settings.resamples)
     if settings.kind == BLOCKS:
         _check_trains(settings, method)
+    else:
+        check_method(method, called=settings.method)
     subject = subject or _subject(settings)
     if subject.network_data is not None:  # whose features take long; those of data are here
         check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)

@@ -359,6 +359,12 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     4 of sophon, if left out."""
     fine_tuning_images: int | None = only(BLOCKS)
     """best_response and sophon, with --train-from: images of a batch that this attacker has; half of it if left out."""
+    share: float | None = only(BLOCKS)
+    """encoderlock: share of the trained weights that move, those that matter to the harmful task alone; 0.01 if left out."""
+    shrink: float | None = only(BLOCKS)
+    """undo: share of every trained weight that noise replaces in the middle of training; 0.6 if left out."""
+    noise: float | None = only(BLOCKS)
+    """undo: size of that noise, in fresh weights; 0.1 if left out."""
     primary_accuracy: float | None = only(BLOCKS)
     """Network, with --train-from: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
     strength: float | None = only(BLOCKS)
@@ -377,7 +383,10 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
 
     def build(self) -> Method:
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
-        own = ("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps", "fine_tuning_images")
+        own = (
+            *("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps", "fine_tuning_images"),
+            *("share", "shrink", "noise"),
+        )
         given = {name: value for name in own if (value := getattr(self, name)) is not None}
         given |= self.pencil_settings() | self.erase_settings()
         defaults = _defaults(self.step_length, [self.method])

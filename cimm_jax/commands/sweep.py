@@ -14,7 +14,7 @@ from cimm_jax.locks import only_one_in
 from cimm_jax.methods import Method, sweep
 from cimm_jax.methods._sweep import Progress, abstract_progress
 from cimm_jax.methods.pairs import Pairs, pairs_of
-from cimm_jax.methods.run import check_batch_size, check_steps
+from cimm_jax.methods.run import check_batch_size, check_method, check_steps
 from cimm_jax.numerics.threads import blas_threads_for
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import Checkpoint
@@ -34,6 +34,8 @@ def run_sweep(settings: Sweep) -> None:
     """Loads, sweeps with a progress bar and checkpoints, writes and prints what was protected."""
     check_count(settings.seeds, "seeds")
     chosen = settings.build()
+    for name, method in chosen.items():
+        check_method(method, "methods", name)
     images = load_digit_images(settings.data, data_dir=settings.data_dir)
     tasks = sweep_tasks(images, digit_kind(settings.kind), rows=settings.rows, heldout_rows=settings.heldout_rows)
     pairs = pairs_of(tasks, ordered_pairs())

@@ -11,6 +11,7 @@ from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.products import product
+from cimm_jax.numerics.softmax_head import softmax_steps
 from cimm_jax.tasks import TaskPair
 
 _LEAST_LEFT = 1e-3
@@ -90,15 +91,10 @@ _HEAD_STEPS = 10
 
 
 def _log_probabilities(fitted: jax.Array, judged: jax.Array, targets: jax.Array) -> jax.Array:
-    """By a head of `_HEAD_STEPS` gradient steps on standardised features, each of 1 over a bound on the curvature."""
+    """By a head of `_HEAD_STEPS` gradient steps on standardised features."""
     mean, spread = fitted.mean(0), jnp.sqrt(jnp.var(fitted, axis=0) + jnp.finfo(fitted.dtype).eps)
     fitted, judged = ((x - mean[None, :]) / spread[None, :] for x in (fitted, judged))
-    # The trace of X^T X / N bounds its largest eigenvalue; half of that, the softmax loss's curvature.
-    rate = 2 / fitted.shape[1]
-    head = jnp.zeros((fitted.shape[1], targets.shape[1]), fitted.dtype)
-    for _ in range(_HEAD_STEPS):
-        wrong = targets - jax.nn.softmax(product(fitted, head))
-        head = head + rate * product(fitted.T, wrong) / len(fitted)
+    head = softmax_steps(jnp.zeros((fitted.shape[1], targets.shape[1]), fitted.dtype), fitted, targets, _HEAD_STEPS)
     return jax.nn.log_softmax(product(judged, head))
 
 

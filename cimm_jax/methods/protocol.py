@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, overload
 import jax
 
 from cimm_jax.numerics.penalty import Penalty
+from cimm_jax.numerics.trained_weights import FewWeights, Renewal
 from cimm_jax.tasks import TaskPair
 
 __all__ = ["Info", "Made", "Method", "P", "reused"]
@@ -63,6 +64,9 @@ class Method(NamedTuple):
       needs_targets: False if tasks without targets will do.
       penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
         linear maps only.
+      makes_maps: False if it trains blocks alone; the three functions are then for nothing.
+      few: which weights of trained blocks alone it moves; None moves all.
+      renewal: what becomes of trained blocks in the middle of training; None leaves them.
       recipe: settings of `networks.training.TrainingSettings`, as (name, value), that trained blocks start from; whoever gives
         others overrides them.
       check: raises `InputError` for a concrete pair that it can make nothing of; None if any usable pair will do.
@@ -75,6 +79,9 @@ class Method(NamedTuple):
     closed_form: bool = False
     needs_targets: bool = True
     penalties: tuple[Penalty, ...] | None = None
+    makes_maps: bool = True
+    few: FewWeights | None = None
+    renewal: Renewal | None = None
     recipe: tuple[tuple[str, Any], ...] = ()
     check: Callable[[TaskPair], None] | None = None
     made: Made | None = None

@@ -9,13 +9,16 @@ from cimm_jax import plugins
 from cimm_jax.errors import InputError
 from cimm_jax.methods._algorithm1 import algorithm1
 from cimm_jax.methods._best_response import best_response
+from cimm_jax.methods._encoderlock import encoderlock
 from cimm_jax.methods._erase import erase
 from cimm_jax.methods._hsic import hsic
 from cimm_jax.methods._ill_only import ill_only
 from cimm_jax.methods._imma import imma
+from cimm_jax.methods._ntl import ntl
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._pencil import pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sophon import sophon
+from cimm_jax.methods._undo import undo
 from cimm_jax.methods.protocol import Method
 
 __all__ = ["BY_NAME", "GROUP", "KNOWN", "PRESETS", "REMOVING", "build_methods", "by_name", "method_names"]
@@ -37,6 +40,9 @@ REMOVING: dict[str, Callable[..., Method]] = {
     "best_response": best_response,
     "hsic": hsic,
     "sophon": sophon,
+    "ntl": ntl,
+    "encoderlock": encoderlock,
+    "undo": undo,
 }
 """What takes information away, and needs labels of several classes to do so; the others change how fast it is found."""
 

@@ -97,9 +97,19 @@ def check_steps(steps: int, record_every: int = 1) -> None:
         raise InputError(f"record_every: needs a divisor of steps={steps}, got {record_every}")
 
 
-def check_method(method: Method, argument: str = "method") -> None:
-    """Raises `InputError` if it is the name of a method, or a function that was not called to give one."""
+def check_method(method: Method, argument: str = "method", called: str = "it") -> None:
+    """Raises `InputError` unless it is a method that makes maps: not a name, nor a function that was not called.
+
+    Args:
+      method: what was given.
+      argument: what messages call the argument.
+      called: the method's name, for people who gave one.
+    """
     if isinstance(method, Method):
+        if not method.makes_maps:
+            raise InputError(
+                f"{argument}: {called} trains blocks of a network and makes no map; use cimm immunize --model ... --train-from"
+            )
         return
     if isinstance(method, str):
         raise InputError(f"{argument}: needs a Method, got the name {method!r}; call methods.by_name({method!r})()")

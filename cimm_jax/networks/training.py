@@ -22,10 +22,14 @@ from cimm_jax.errors import InputError, check_count
 from cimm_jax.networks import functional
 from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
+from cimm_jax.networks.few_weights import is_chosen_at, more_chosen, none_chosen
 from cimm_jax.networks.functional import Split
+from cimm_jax.networks.head import head_of
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
 from cimm_jax.networks.inner_attack import attacked_features
+from cimm_jax.networks.kept_head import first_head, opposed
 from cimm_jax.numerics.penalty import Penalty
+from cimm_jax.numerics.trained_weights import FewWeights
 from cimm_jax.resuming import Checkpoint, checksum
 from cimm_jax.tasks import Task, TaskPair
 
@@ -131,12 +135,16 @@ class State(NamedTuple):
     Attributes:
       params: tail and head.
       optimizer: state of the optimizer.
-      weights: lambda of each penalty, shape (penalties,).
+      weights: lambda of each penalty, scalars.
+      heads: of the penalties that look at a kept one, each of shape (d, C).
+      moving: bool, which weights of the tail move, if only few do; else empty.
     """
 
     params: Any
     optimizer: Any
-    weights: jax.Array
+    weights: tuple[jax.Array, ...]
+    heads: tuple[jax.Array, ...]
+    moving: Any
 
 
 def train_tail(
@@ -146,6 +154,8 @@ def train_tail(
     harmful: Labelled,
     *,
     penalties: Sequence[Penalty] = (),
+    few: FewWeights | None = None,
+    start: tuple[Any, Any] | None = None,
     settings: TrainingSettings = TrainingSettings(),
     checkpoint: Checkpoint | None = None,
     observe: Callable[[Split], Any] | None = None,
@@ -159,6 +169,8 @@ def train_tail(
       primary: the primary task's activations at the cut, shape (N, ...), and labels.
       harmful: the harmful one.
       penalties: of a method (`Method.penalties`).
+      few: which weights of the tail alone move; the head is then kept. None lets all move.
+      start: parameters of tail and head to begin with; None are those of the network, whose outputs are published.
       settings: how.
       checkpoint: where to save on the way, at the least after each epoch, and to go on from, if it is of the same settings,
         penalties, labels and network; whoever makes it says what the activations depend on.
@@ -178,13 +190,14 @@ def train_tail(
     classes = int(harmful.labels.max()) + 1
     penalties = tuple(penalties)
     terms = partial(_terms, cut=cut, penalties=penalties, settings=settings)
-    step = jax.jit(partial(_step, terms=terms, optimizer=optimizer))
+    step = jax.jit(partial(_step, terms=terms, optimizer=optimizer, few=few))
     balance = jax.jit(partial(_balanced, terms=terms, penalties=penalties, strength=settings.strength))
-    params = (parts.tail, parts.head)
-    state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
+    choose = None if few is None else jax.jit(partial(_chosen, terms=terms, few=few))
+    state = _first_state(parts, start or (parts.tail, parts.head), optimizer, penalties, few, classes)
     begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
     if checkpoint is not None:
-        checkpoint = checkpoint.that_depends_on(**_depends_on(parts, cut, primary, harmful, penalties, settings))
+        more = _depends_on((parts, start), cut, primary, harmful, penalties, few, settings)
+        checkpoint = checkpoint.that_depends_on(**more)
         state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
@@ -199,11 +212,14 @@ def train_tail(
             turn = epoch * per_epoch + number
             data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets, turn)
             if epoch == number == 0:
-                state = state._replace(weights=balance(state.params, parts, data))
+                state = state._replace(weights=balance(state, parts, data))
+            if few is not None and choose is not None and is_chosen_at(few, turn, total):
+                state = state._replace(moving=choose(state, parts, data))
             state, loss = step(state, parts, data)
             found.append(loss)
             if held is not None and (turn + 1) % EVERY == 0:
-                state = state._replace(weights=state.weights * held.factor(_with(parts, state)))
+                factor = held.factor(_with(parts, state))
+                state = state._replace(weights=tuple(weight * factor for weight in state.weights))
             if checkpoint is not None:
                 notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
                 checkpoint.offer(state, notes)
@@ -213,17 +229,17 @@ def train_tail(
             observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
-    return Trained(
-        _with(parts, state), np.asarray([float(loss) for loss in found]), np.asarray(state.weights), observed
-    )
+    losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
+    return Trained(_with(parts, state), losses, weights, observed)
 
 
 def _depends_on(
-    parts: Split,
+    begun_with: Any,
     cut: str,
     primary: Labelled,
     harmful: Labelled,
     penalties: tuple[Penalty, ...],
+    few: FewWeights | None,
     settings: TrainingSettings,
 ) -> dict[str, Any]:
     """What states on the way depend on, but for the activations, which may be larger than memory."""
@@ -235,12 +251,32 @@ def _depends_on(
         "settings": asdict(settings),
         "cut": cut,
         "penalties": [
-            {"value": name, "weight": p.weight, "after": attack}
+            {"value": name, "weight": p.weight, "after": attack, "against": p.against}
             for name, p, attack in zip(named, penalties, after, strict=True)
         ],
-        "begun_with": checksum((parts, primary.labels, harmful.labels)),
+        "few": few,
+        "begun_with": checksum((begun_with, primary.labels, harmful.labels)),
         "activations": [primary.x.shape, harmful.x.shape],
     }
+
+
+def _first_state(
+    parts: Split,
+    params: tuple[Any, Any],
+    optimizer: optax.GradientTransformation,
+    penalties: tuple[Penalty, ...],
+    few: FewWeights | None,
+    classes: int,
+) -> State:
+    """Before the first step; weights and the few are found in it."""
+    width = len(head_of(functional.merge(parts)).kernel)
+    return State(
+        params,
+        optimizer.init(params),
+        tuple(jnp.zeros((), jnp.float32) for _ in penalties),
+        tuple(first_head(width, classes) for penalty in penalties if penalty.against is not None),
+        () if few is None else none_chosen(params[0]),
+    )
 
 
 def _with(parts: Split, state: State) -> Split:
@@ -259,48 +295,71 @@ def _optimizer(settings: TrainingSettings, steps: int) -> optax.GradientTransfor
     return optax.chain(optax.clip_by_global_norm(settings.longest_gradient), descent)
 
 
-def _step(state: State, parts: Split, data, *, terms, optimizer):
+def _step(state: State, parts: Split, data, *, terms, optimizer, few: FewWeights | None):
     def total(params):
-        loss, added = terms(params, parts, data)
-        return loss.all + sum(w * value for w, value in zip(state.weights, added, strict=True)), loss.primary
+        found = terms(params, state.heads, parts, data)
+        return found.loss + _weighted(state.weights, found.added), found
 
-    gradient, loss = jax.grad(total, has_aux=True)(state.params)
+    gradient, found = jax.grad(total, has_aux=True)(state.params)
+    if few is not None:
+        tail = jax.tree.map(lambda slope, moves: jnp.where(moves, slope, 0), gradient[0], state.moving)
+        gradient = (tail, optax.tree.zeros_like(gradient[1]))
     updates, inner = optimizer.update(gradient, state.optimizer, state.params)
-    return State(optax.apply_updates(state.params, updates), inner, state.weights), loss
+    params = optax.apply_updates(state.params, updates)
+    return State(params, inner, state.weights, found.heads, state.moving), found.primary
 
 
-def _balanced(params, parts: Split, data, *, terms, penalties, strength) -> jax.Array:
+def _weighted(weights: Sequence[jax.Array], added: Sequence[jax.Array]) -> jax.Array:
+    return sum((w * value for w, value in zip(weights, added, strict=True)), jnp.zeros(()))
+
+
+def _slope_of_tail(of: Callable[["_Terms"], jax.Array], state: State, parts: Split, data, terms) -> Any:
+    """The gradient in the tail's parameters of a function of the terms."""
+
+    def value(tail):
+        return of(terms((tail, state.params[1]), state.heads, parts, data))
+
+    return jax.grad(value)(state.params[0])
+
+
+def _chosen(state: State, parts: Split, data, *, terms, few: FewWeights) -> Any:
+    """The weights that move once a round more is chosen."""
+    wanted = _slope_of_tail(lambda found: _weighted(state.weights, found.added), state, parts, data, terms)
+    unwanted = _slope_of_tail(lambda found: found.primary, state, parts, data, terms)
+    return more_chosen(few, state.moving, wanted, unwanted)
+
+
+def _balanced(state: State, parts: Split, data, *, terms, penalties, strength) -> tuple[jax.Array, ...]:
     """Lambda of each penalty: the weight given, or what makes its gradient of the tail `strength` times the loss's."""
 
-    def tail_norm(term: int) -> jax.Array:
-        def value(tail):
-            loss, added = terms((tail, params[1]), parts, data)
-            return loss.primary if term < 0 else added[term]
+    def tail_norm(of: Callable[["_Terms"], jax.Array]) -> jax.Array:
+        return optax.tree.norm(_slope_of_tail(of, state, parts, data, terms))
 
-        return optax.tree.norm(jax.grad(value)(params[0]))
-
-    length, weights = tail_norm(-1), []
+    length, weights = tail_norm(lambda found: found.primary), []
     for term, penalty in enumerate(penalties):
-        own = tail_norm(term)
+        own = tail_norm(lambda found, term=term: found.added[term])
         balanced = jnp.where(own > 0, strength * length / jnp.where(own > 0, own, 1), 0)
         weights.append(balanced if penalty.weight is None else jnp.full((), penalty.weight, length.dtype))
-    return jnp.stack(weights) if weights else jnp.zeros(0, length.dtype)
+    return tuple(weights)
 
 
-class _Loss(NamedTuple):
-    """Of the primary rows.
+class _Terms(NamedTuple):
+    """What a step's loss is made of.
 
     Attributes:
-      primary: cross-entropy.
-      all: the distance from the published outputs added.
+      primary: cross-entropy of the primary rows.
+      loss: the distance from the published outputs added.
+      added: value of each penalty.
+      heads: the kept ones, after their steps.
     """
 
     primary: jax.Array
-    all: jax.Array
+    loss: jax.Array
+    added: list[jax.Array]
+    heads: tuple[jax.Array, ...]
 
 
-def _terms(params, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings):
-    """The losses of the primary rows and the value of each penalty."""
+def _terms(params, heads, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings) -> _Terms:
     tail, head = params
     primary, labels, harmful, targets, turn = data
     model = functional.merge(parts._replace(tail=tail, head=head))
@@ -308,24 +367,30 @@ def _terms(params, parts: Split, data, *, cut: str, penalties, settings: Trainin
     logits = model.head(outputs[-1])
     classes = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     goal = optax.smooth_labels(classes, settings.label_smoothing)
-    loss = optax.losses.softmax_cross_entropy(logits, goal).mean()
+    cross_entropy = optax.losses.softmax_cross_entropy(logits, goal).mean()
     distance = _distance_from_published(logits, parts, primary, cut, settings)
-    losses = _Loss(loss, loss if distance is None else loss + settings.distillation * distance)
+    loss = cross_entropy if distance is None else cross_entropy + settings.distillation * distance
     if not penalties:
-        return losses, []
+        return _Terms(cross_entropy, loss, [], ())
     harmful_outputs = list(model.pooled_tail(harmful, cut).values())
     batches = [
         TaskPair(Task(x), Task(harmful_x, targets)) for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
     ]
 
+    before, after = iter(heads), []
+
     def value(penalty: Penalty) -> jax.Array:
+        if penalty.against is not None:
+            head, shown = opposed(next(before), penalty.against, batches[-1], cross_entropy)
+            after.append(head)
+            return penalty.value(shown)
         if penalty.after is None:
             return _mean_value(penalty, batches)
         own = harmful[::2][: penalty.after.images], targets[::2][: penalty.after.images]
         moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
         return penalty.value(TaskPair(Task(outputs[-1]), Task(moved, targets[1::2])))
 
-    return losses, [value(penalty) for penalty in penalties]
+    return _Terms(cross_entropy, loss, [value(penalty) for penalty in penalties], tuple(after))
 
 
 def _distance_from_published(

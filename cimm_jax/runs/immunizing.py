@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,8 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
       **given: further settings of `TrainingSettings`; None is the recipe's, or for `batch_rows` at last `BATCH_ROWS`.
 
     Raises:
-      InputError: if a setting is out of range, or where harmful rows come two by two there are not two a class in a batch.
+      InputError: if a setting is out of range, where harmful rows come two by two there are not two a class in a batch, or
+        there is nothing to renew blocks by.
     """
     from cimm_jax.networks.training import TrainingSettings
 
@@ -127,6 +129,11 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
     if "epochs" in told and told.get("steps") is None:
         told["steps"] = None
     settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **told, "seed": seed})
+    if method.renewal is not None:
+        if not settings.distillation:
+            raise InputError("distillation: is what this method recovers by after the noise; give more than 0")
+        if settings.steps is not None and settings.steps < 2:
+            raise InputError(f"steps: needs some before the noise and some after it, got {settings.steps}")
     primary, harmful = (len(subject.images[task].train) for task in ("primary", "harmful"))
     primary = settings.trained_rows(primary)
     if settings.harmful_rows is None:
@@ -157,6 +164,7 @@ def train_blocks(
       KeyboardInterrupt: with what happens when the command is repeated.
     """
     from cimm_jax.networks import functional
+    from cimm_jax.networks.renewing import train_and_renew
     from cimm_jax.networks.tails import tail_features
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
@@ -166,12 +174,14 @@ def train_blocks(
     primary, harmful = sets["primary"].train, sets["harmful"].train
     made_by = {"method": name, "network": encode(subject.network_data), "versions": versions()}
     total = settings.total_steps(len(primary.labels), harmful.labels)
+    renewing = None if method.renewal is None else partial(train_and_renew, renewal=method.renewal)
+    train = renewing or partial(train_tail, few=method.few)
     with (
         blas_threads_for(subject.features),
         progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,
     ):
         try:
-            trained = train_tail(
+            trained = train(
                 functional.split(subject.network, cut),
                 cut,
                 primary,

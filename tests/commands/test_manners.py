@@ -99,7 +99,17 @@ def test_a_shell_gets_its_completion(capsys):
 def test_everything_that_can_be_asked_for_is_listed_in_a_line(capsys):
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
-    for name in ("algorithm1", "hsic", "newton", "adam", "line_search", "kernel ridge", "house_prices", "mlp_digits"):
+    for name in (
+        "algorithm1",
+        "hsic",
+        "undo",
+        "newton",
+        "adam",
+        "line_search",
+        "kernel ridge",
+        "house_prices",
+        "mlp_digits",
+    ):
         assert len(re.findall(rf"^  {name}  +\S.*$", printed, flags=re.MULTILINE)) == 1, name
     assert [line.partition(" ")[0] for line in printed.splitlines() if line and line[0] != " "] == list(
         list_command.LISTS

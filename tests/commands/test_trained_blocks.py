@@ -188,6 +188,11 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
         (["--epochs", "0"], {}, "epochs: needs at least 1"),
         (["--strength", "0"], {}, "strength: needs a positive"),
         (["--strength", "2", "--lambda-harmful", "1"], {"method": "ill_only"}, "strength: is of balanced penalties"),
+        (["--share", "2"], {"method": "encoderlock"}, "--share: needs a share above 0 and at most 1, got 2.0"),
+        (["--shrink", "0.5"], {"method": "encoderlock"}, "--shrink: is no setting of encoderlock"),
+        (["--noise", "-1"], {"method": "undo"}, "--noise: needs a finite number of at least 0"),
+        (["--distillation", "0"], {"method": "undo"}, "--distillation: is what this method recovers by"),
+        (["--steps", "1"], {"method": "undo"}, "--steps: needs some before the noise and some after it, got 1"),
         (["--label-smoothing", "1"], {}, "--label-smoothing: needs a number"),
         (["--learning-rate", "-1"], {}, "--learning-rate"),
         (["--lambda-harmful", "-1"], {}, "--lambda-harmful"),
@@ -226,6 +231,30 @@ def test_bad_input_is_one_line_and_status_2(inputs, tmp_path, capsys, more, sett
     assert named in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists(), "nothing was computed"
+
+
+def test_methods_that_train_blocks_alone_are_refused_where_maps_are_made(inputs, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    said = "trains blocks of a network and makes no map; use cimm immunize --model ... --train-from"
+    assert immunize_map(inputs, tmp_path / "out", method="ntl") == 2
+    assert capsys.readouterr().err == f"cimm: --method: ntl {said}\n"
+    for command, name in (("attack", "undo"), ("sweep", "encoderlock")):
+        assert cli.main([command, "--methods", "erase", name, *out]) == 2
+        assert capsys.readouterr().err == f"cimm: --methods: {name} {said}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_is_unlearned_noised_and_distilled(inputs, tmp_path):
+    asked = ["--steps", "4", "--batch-size", "8", "--harmful-batch-size", "12", "--shrink", "0.3"]
+    printed(immunize_blocks, inputs, tmp_path / "undo", *asked, method="undo")
+    record = read_record_of(tmp_path / "undo", ImmunizeRecord)
+    assert (record.training.steps, record.training.lambdas) == (4, (1.0,))
+    assert len(record.history.loss) == 4
+    assert record.history.kappa_steps.tolist() == [0, 4]
+    assert sorted(path.name for path in (tmp_path / "undo" / "checkpoint").iterdir() if path.is_dir()) == [
+        "distilled",
+        "unlearned",
+    ]
 
 
 def test_training_settings_need_a_cut_and_a_network(inputs, tmp_path, capsys):

@@ -11,9 +11,12 @@ import pytest
 from pairs import D, make_pair
 
 from cimm_jax import InputError, Task, covariance, immunize, losses, methods, relative_immunization_ratio, stack_pairs
+from cimm_jax.numerics.penalty import Opposed
 
-NAMES = [name for name in methods.KNOWN if name not in methods.PRESETS]
+EVERY = [name for name in methods.KNOWN if name not in methods.PRESETS]
+NAMES = [name for name in EVERY if methods.KNOWN[name]().makes_maps]
 ITERATIVE = [name for name in NAMES if not methods.KNOWN[name]().closed_form]
+TRAINED = [name for name in EVERY if not methods.KNOWN[name]().closed_form]
 
 
 def assert_finite(tree, name):
@@ -95,7 +98,7 @@ def test_any_optax_optimizer_slots_in(name, optimizer):
     chex.assert_tree_all_finite(result)
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", TRAINED)
 def test_weights_are_checked(name):
     function = methods.KNOWN[name]
     lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]
@@ -150,7 +153,7 @@ def test_a_closed_form_is_there_after_one_step(name):
 # --- for trained blocks ---
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_none(name):
     penalties = methods.KNOWN[name]().penalties
     if penalties is None:
@@ -161,14 +164,18 @@ def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_no
         batch = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), make_pair(rows=12, classes=3))
         batch = batch._replace(primary=Task(batch.primary.x), harmful=Task(batch.harmful.x[:9], batch.harmful.y[:9]))
         for penalty in penalties:
-            assert penalty.everywhere or penalty.weight is None, "balanced, unless it has a unit of its own"
-            value, gradient = jax.jit(jax.value_and_grad(penalty.value))(batch)
+            with_unit = penalty.everywhere or penalty.against is not None
+            assert with_unit or penalty.weight is None, "balanced, unless it has a unit of its own"
+            shown = batch
+            if penalty.against is not None:
+                shown = Opposed(batch, batch.harmful.x[:, :3], batch.primary.x.mean())
+            value, gradient = jax.jit(jax.value_and_grad(penalty.value))(shown)
             assert (value.shape, value.dtype) == ((), dtype)
             chex.assert_tree_all_finite((value, gradient))
-            chex.assert_trees_all_equal((value, gradient), jax.jit(jax.value_and_grad(penalty.value))(batch))
+            chex.assert_trees_all_equal((value, gradient), jax.jit(jax.value_and_grad(penalty.value))(shown))
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", TRAINED)
 def test_each_lambda_is_the_weight_of_one_penalty(name):
     function = methods.KNOWN[name]
     lambdas = [key for key in inspect.signature(function).parameters if key.startswith("lambda")]

@@ -26,6 +26,9 @@ DIFFERENT = {
     "best_response": {"lambda_harmful": 1.0},
     "hsic": {"lambda_harmful": None},
     "sophon": {"fine_tuning_steps": 2},
+    "ntl": {"bound": 0.5},
+    "encoderlock": {"share": 0.1},
+    "undo": {"shrink": 0.3},
 }
 
 
