@@ -36,6 +36,7 @@ def assert_says_the_same(stored, printed):
 
 
 @pytest.mark.usefixtures("standard_promotion_everywhere")
+@pytest.mark.slow
 def test_digits_end_to_end():
     cells = check("digits")
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])

@@ -13,7 +13,9 @@ from cimm_jax.runs.run_folder import read_record_of, write_record
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
-@pytest.mark.parametrize("name", ["report.html", "model-card.md", "results.json"])
+@pytest.mark.parametrize(
+    "name", ["report.html", *(pytest.param(name, marks=pytest.mark.slow) for name in ("model-card.md", "results.json"))]
+)
 def test_a_report_that_cannot_be_written(tmp_path, monkeypatch, capsys, name):
     (tmp_path / "run").mkdir()
     write_record(tmp_path / "run", diagnose_record())
@@ -28,7 +30,9 @@ def test_a_report_that_cannot_be_written(tmp_path, monkeypatch, capsys, name):
     ("arguments", "name"),
     [
         (["diagnose", "--horizon", "10", "--primary-no-slower-at", "10"], "results.json"),
-        (["diagnose", "--horizon", "10", "--primary-no-slower-at", "10"], "diagnose.png"),
+        pytest.param(
+            ["diagnose", "--horizon", "10", "--primary-no-slower-at", "10"], "diagnose.png", marks=pytest.mark.slow
+        ),
         (["immunize", "--method", "pencil", "--resamples", "20"], "theta.safetensors"),
     ],
 )

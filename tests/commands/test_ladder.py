@@ -117,6 +117,7 @@ def test_a_ladder_that_was_interrupted_goes_on_and_says_the_same(inputs, run, tm
     assert [one.by_seed for one in whole.tried if one.rung == 4] == [one.by_seed for one in resumed.tried]
 
 
+@pytest.mark.slow
 def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs, run, tmp_path, capsys):
     """Here it is the published one again: the same is found of it."""
     alone = inputs / "small.safetensors"
@@ -132,6 +133,7 @@ def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs,
     assert "--primary-alone: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
     out, words = tmp_path / "out", ["--images-a-class", "5", "--seeds", "2", "--judged", "12", "--rungs", "2", "3", "4"]
     arguments = ["attack", "--data", "digits", "--methods", "pencil_signal", "--ladder", *words, "--out", str(out)]

@@ -16,6 +16,14 @@ from cimm_jax.numerics.penalty import Opposed
 EVERY = [name for name in methods.KNOWN if name not in methods.PRESETS]
 NAMES = [name for name in EVERY if methods.KNOWN[name]().makes_maps]
 ITERATIVE = [name for name in NAMES if not methods.KNOWN[name]().closed_form]
+QUICK = ("algorithm1", "best_response", "erase", "pencil")
+"""Methods of each kind, whose compiling is waited for at every run of the tests; that of the others is slow."""
+
+
+def quick_first(names):
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 TRAINED = [name for name in EVERY if not methods.KNOWN[name]().closed_form]
 
 
@@ -40,7 +48,7 @@ def test_usable_with_no_argument_and_every_step_is_pure(name):
     assert not np.array_equal(method.extractor(once[0]), method.extractor(state)), "a step moves theta"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 def test_jit_changes_nothing_and_compiles_once(name):
     method, pair = methods.KNOWN[name](), make_pair()
     state = method.init(jax.random.key(0), pair)
@@ -53,7 +61,7 @@ def test_jit_changes_nothing_and_compiles_once(name):
     chex.assert_trees_all_close(eager, compiled, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
     method = methods.KNOWN[name]()
     pairs, keys = [make_pair(seed) for seed in range(3)], jax.random.split(jax.random.key(1), 3)
@@ -69,7 +77,7 @@ def test_vmap_over_pairs_and_seeds_equals_a_loop(name):
         chex.assert_trees_all_close(one, alone, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_dtype_is_kept(name, dtype):
     pair = jax.tree.map(lambda leaf: leaf.astype(dtype), make_pair())
@@ -79,7 +87,7 @@ def test_dtype_is_kept(name, dtype):
     assert_finite(result, name)
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", quick_first(ITERATIVE))
 @pytest.mark.parametrize("loss", [losses.squared, losses.logistic])
 def test_both_losses_and_several_targets(name, loss):
     method = methods.KNOWN[name](loss=loss)
@@ -88,7 +96,7 @@ def test_both_losses_and_several_targets(name, loss):
         chex.assert_tree_all_finite(jax.jit(method.step)(method.init(jax.random.key(0), pair), pair))
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", quick_first(ITERATIVE))
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(1e-3), optax.adam(1e-3), optax.chain(optax.clip_by_global_norm(1.0), optax.lion(1e-4))]
 )
@@ -109,7 +117,7 @@ def test_weights_are_checked(name):
                 function(**{setting: bad})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 @pytest.mark.parametrize("hessian", list(methods.HessianFrom))
 def test_minibatches_smaller_than_the_features_stay_finite(name, hessian):
     settings = {"hessian": hessian} if "hessian" in inspect.signature(methods.KNOWN[name]).parameters else {}
