@@ -93,7 +93,7 @@ def _immunize_in(
 
 def _with_network_defaults(settings: Immunize) -> Immunize:
     """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing."""
-    if settings.kind != MAP or settings.method != "pencil" or settings.objective == "kappa":
+    if settings.kind not in (MAP, BLOCKS) or settings.method != "pencil" or settings.objective == "kappa":
         return settings
     return replace(settings, objective="signal", ridge=LIGHT_RIDGE if settings.ridge is None else settings.ridge)
 
@@ -116,10 +116,10 @@ def _subject(settings: Immunize) -> Subject:
 
 def _check_trains(settings: Immunize, method: Method) -> None:
     """Raises `InputError` if the method trains no blocks, or has nothing that a strength balances."""
-    if method.penalties is None:
-        known = ", ".join(name for name, factory in KNOWN.items() if factory().penalties is not None)
+    if not method.trains_blocks:
+        known = ", ".join(name for name, factory in KNOWN.items() if factory().trains_blocks)
         raise InputError(f"method: {settings.method!r} trains no blocks of a network; choose one of {known}")
-    if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties):
+    if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties or ()):
         raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
 
 

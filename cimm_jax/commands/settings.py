@@ -88,8 +88,8 @@ FRESH, FRESH_FEATURES = "methods made now", "own features without a run"
 RUNS_OF_DATA, RUNS_OF_FEATURES, RUNS_OF_NETWORKS = "runs of a data set", "runs of own features", "runs of a network"
 """Kinds of `cimm attack`."""
 
-_MADE = (DATA, FEATURES, MAP, FRESH, FRESH_FEATURES)
-"""Where a method makes a map."""
+_MADE = (DATA, FEATURES, MAP, BLOCKS, FRESH, FRESH_FEATURES)
+"""Where a method makes a map, which blocks may be trained to learn."""
 
 _PLACED = (FRESH, FRESH_FEATURES, RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
 """Where tasks are named, or where their files are."""

@@ -62,7 +62,7 @@ class Method(NamedTuple):
       closed_form: True if the first step reaches the answer and further ones change nothing.
       needs_targets: False if tasks without targets will do.
       penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
-        linear maps only.
+        linear maps only, which blocks may learn where they are closed forms (`trains_blocks`).
       recipe: settings of `networks.training.TrainingSettings`, as (name, value), that trained blocks start from; whoever gives
         others overrides them.
       check: raises `InputError` for a concrete pair that it can make nothing of; None if any usable pair will do.
@@ -78,6 +78,11 @@ class Method(NamedTuple):
     recipe: tuple[tuple[str, Any], ...] = ()
     check: Callable[[TaskPair], None] | None = None
     made: Made | None = None
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether blocks of a network can be trained with it: by its penalties, or to give what its closed form gives."""
+        return self.penalties is not None or self.closed_form
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.made is None or self.made.fields != self[:-1]:

@@ -18,11 +18,13 @@ import numpy as np
 import optax
 
 from cimm_jax.class_targets import one_hot
+from cimm_jax.closed_form.heads import Head
 from cimm_jax.errors import InputError, check_count
 from cimm_jax.networks import functional
 from cimm_jax.networks.batches import paired_batches
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.functional import Split
+from cimm_jax.networks.head import parameters_of
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
 from cimm_jax.networks.inner_attack import attacked_features
 from cimm_jax.numerics.penalty import Penalty
@@ -146,6 +148,8 @@ def train_tail(
     harmful: Labelled,
     *,
     penalties: Sequence[Penalty] = (),
+    targets: tuple[np.ndarray, np.ndarray] | None = None,
+    head: Head | None = None,
     settings: TrainingSettings = TrainingSettings(),
     checkpoint: Checkpoint | None = None,
     observe: Callable[[Split], Any] | None = None,
@@ -159,6 +163,9 @@ def train_tail(
       primary: the primary task's activations at the cut, shape (N, ...), and labels.
       harmful: the harmful one.
       penalties: of a method (`Method.penalties`).
+      targets: what penalties are shown as targets of the primary and the harmful rows, float32 of shape (N, k) each; None is
+        nothing and one-hot classes.
+      head: that training starts with; None is the published one, whose outputs are to be kept anyway.
       settings: how.
       checkpoint: where to save on the way, at the least after each epoch, and to go on from, if it is of the same settings,
         penalties, labels and network; whoever makes it says what the activations depend on.
@@ -180,11 +187,16 @@ def train_tail(
     terms = partial(_terms, cut=cut, penalties=penalties, settings=settings)
     step = jax.jit(partial(_step, terms=terms, optimizer=optimizer))
     balance = jax.jit(partial(_balanced, terms=terms, penalties=penalties, strength=settings.strength))
-    params = (parts.tail, parts.head)
+    params = (parts.tail, parts.head if head is None else parameters_of(head, parts.head))
     state = State(params, optimizer.init(params), jnp.zeros(len(penalties), jnp.float32))
     begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
     if checkpoint is not None:
-        checkpoint = checkpoint.that_depends_on(**_depends_on(parts, cut, primary, harmful, penalties, settings))
+        given = () if targets is None and head is None else (targets, head)
+        begun_with = checksum((parts, primary.labels, harmful.labels, *given))
+        shapes = [primary.x.shape, harmful.x.shape]
+        checkpoint = checkpoint.that_depends_on(
+            begun_with=begun_with, activations=shapes, **_depends_on(cut, penalties, settings)
+        )
         state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
@@ -195,9 +207,9 @@ def train_tail(
         batches = settings.batches(rows, harmful.labels, epoch)
         for number, (p, h) in enumerate(islice(batches, made, total - epoch * per_epoch), made):
             rows_p = p if held is None else held.trained[p]
-            targets = one_hot(harmful.labels[h], classes).astype(np.float32)
+            shown = _classes_of(harmful.labels[h], classes) if targets is None else (targets[0][rows_p], targets[1][h])
             turn = epoch * per_epoch + number
-            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets, turn)
+            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown, turn)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state.params, parts, data))
             state, loss = step(state, parts, data)
@@ -218,15 +230,13 @@ def train_tail(
     )
 
 
-def _depends_on(
-    parts: Split,
-    cut: str,
-    primary: Labelled,
-    harmful: Labelled,
-    penalties: tuple[Penalty, ...],
-    settings: TrainingSettings,
-) -> dict[str, Any]:
-    """What states on the way depend on, but for the activations, which may be larger than memory."""
+def _classes_of(labels: np.ndarray, classes: int) -> tuple[None, np.ndarray]:
+    """What penalties are shown unless there are other targets: nothing of the primary rows, and classes of the harmful ones."""
+    return None, one_hot(labels, classes).astype(np.float32)
+
+
+def _depends_on(cut: str, penalties: tuple[Penalty, ...], settings: TrainingSettings) -> dict[str, Any]:
+    """What states on the way depend on beside arrays."""
     named = [f"{getattr(p.value, '__module__', '')}.{getattr(p.value, '__qualname__', '')}" for p in penalties]
     after = [p.after and {"steps": p.after.steps, "rates": list(p.after.rates)} for p in penalties]
     return {
@@ -236,8 +246,6 @@ def _depends_on(
             {"value": name, "weight": p.weight, "after": attack}
             for name, p, attack in zip(named, penalties, after, strict=True)
         ],
-        "begun_with": checksum((parts, primary.labels, harmful.labels)),
-        "activations": [primary.x.shape, harmful.x.shape],
     }
 
 
@@ -300,7 +308,7 @@ class _Loss(NamedTuple):
 def _terms(params, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings):
     """The losses of the primary rows and the value of each penalty."""
     tail, head = params
-    primary, labels, harmful, targets, turn = data
+    primary, labels, harmful, (primary_targets, targets), turn = data
     model = functional.merge(parts._replace(tail=tail, head=head))
     outputs = list(model.pooled_tail(primary, cut).values())
     logits = model.head(outputs[-1])
@@ -313,7 +321,8 @@ def _terms(params, parts: Split, data, *, cut: str, penalties, settings: Trainin
         return losses, []
     harmful_outputs = list(model.pooled_tail(harmful, cut).values())
     batches = [
-        TaskPair(Task(x), Task(harmful_x, targets)) for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
+        TaskPair(Task(x, primary_targets), Task(harmful_x, targets))
+        for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
     ]
 
     def value(penalty: Penalty) -> jax.Array:
@@ -321,7 +330,7 @@ def _terms(params, parts: Split, data, *, cut: str, penalties, settings: Trainin
             return _mean_value(penalty, batches)
         own = harmful[::2], targets[::2]
         moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
-        return penalty.value(TaskPair(Task(outputs[-1]), Task(moved, targets[1::2])))
+        return penalty.value(TaskPair(Task(outputs[-1], primary_targets), Task(moved, targets[1::2])))
 
     return losses, [value(penalty) for penalty in penalties]
 

@@ -26,6 +26,7 @@ from cimm_jax.runs.subject import Subject
 if TYPE_CHECKING:
     from cimm_jax.networks.functional import Split
     from cimm_jax.networks.training import TrainingSettings
+    from cimm_jax.runs.learned_map import Aim
     from cimm_jax.runs.network_subject import NetworkSubject
     from cimm_jax.runs.trained_defence import TrainedDefence
 
@@ -113,7 +114,7 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
     """How a method's blocks are trained: its recipe, and what was given instead; batches are no larger than the images allow.
 
     Args:
-      method: one with penalties.
+      method: one that trains blocks.
       subject: whose images they are.
       seed: of the order of the rows.
       **given: further settings of `TrainingSettings`; None is the recipe's, or for `batch_rows` at last `BATCH_ROWS`.
@@ -143,11 +144,13 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
 def train_blocks(
     subject: "NetworkSubject", method: Method, settings: "TrainingSettings", *, name: str, folder: Path
 ) -> "tuple[TrainedDefence, History, Training]":
-    """The blocks behind the subject's cut, trained with a method's penalties; goes on where it was interrupted.
+    """The blocks behind the subject's cut, trained with a method's penalties, or to give what its closed form gives.
+
+    It goes on where it was interrupted.
 
     Args:
       subject: cut where training begins (`NetworkSubject.cut_at`).
-      method: one with penalties.
+      method: one that trains blocks (`Method.trains_blocks`).
       settings: how.
       name: of the method.
       folder: of the checkpoints.
@@ -161,11 +164,11 @@ def train_blocks(
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
 
-    assert method.penalties is not None  # those who ask have looked
     cut, sets = subject.cut, subject.activations
     primary, harmful = sets["primary"].train, sets["harmful"].train
     made_by = {"method": name, "network": encode(subject.network_data), "versions": versions()}
     total = settings.total_steps(len(primary.labels), harmful.labels)
+    aim = _aim(method, subject, name, settings.seed)
     with (
         blas_threads_for(subject.features),
         progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,
@@ -176,7 +179,7 @@ def train_blocks(
                 cut,
                 primary,
                 harmful,
-                penalties=method.penalties,
+                **aim._asdict(),
                 settings=settings,
                 checkpoint=Checkpoint(folder, made_by),
                 observe=lambda parts: _kappas(parts, subject),
@@ -249,6 +252,16 @@ def immunize_record(
         kept=kept,
         network=subject.network_data,
     )
+
+
+def _aim(method: Method, subject: "NetworkSubject", name: str, seed: int) -> "Aim":
+    """The method's penalties, or what makes blocks learn its closed form."""
+    from cimm_jax.runs.learned_map import Aim, to_learn
+
+    if method.penalties is not None:
+        return Aim(method.penalties)
+    defence, _ = make_map(subject, method, name=f"the map of {name}", seed=seed, steps=1)
+    return to_learn(defence.theta, *(task.train.x for task in subject.published), subject.head)
 
 
 def _check_alive(features: np.ndarray, task: str) -> None:
