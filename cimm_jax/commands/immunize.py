@@ -10,7 +10,7 @@ from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_forei
 from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
-from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
+from cimm_jax.methods import KNOWN, LEARNED_RIDGE, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_steps
 from cimm_jax.runs.defence import Defence
 from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
@@ -92,10 +92,14 @@ def _immunize_in(
 
 
 def _with_network_defaults(settings: Immunize) -> Immunize:
-    """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing."""
+    """`pencil` of a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing.
+
+    Blocks that learn it are given a heavier one.
+    """
     if settings.kind not in (MAP, BLOCKS) or settings.method != "pencil" or settings.objective == "kappa":
         return settings
-    return replace(settings, objective="signal", ridge=LIGHT_RIDGE if settings.ridge is None else settings.ridge)
+    ridge = LIGHT_RIDGE if settings.kind == MAP else LEARNED_RIDGE
+    return replace(settings, objective="signal", ridge=ridge if settings.ridge is None else settings.ridge)
 
 
 def _subject(settings: Immunize) -> Subject:

@@ -181,7 +181,8 @@ class PencilSettings:
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
     ridge: float | None = only(*_MADE)
     """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6
-    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower."""
+    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower, and 1e-2 for pencil with
+    --train-from."""
     no_rotate: Flag = only(*_MADE, default=False)
     """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
 

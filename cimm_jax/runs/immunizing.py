@@ -261,7 +261,8 @@ def _aim(method: Method, subject: "NetworkSubject", name: str, seed: int) -> "Ai
     if method.penalties is not None:
         return Aim(method.penalties)
     defence, _ = make_map(subject, method, name=f"the map of {name}", seed=seed, steps=1)
-    return to_learn(defence.theta, *(task.train.x for task in subject.published), subject.head)
+    published = subject.published
+    return to_learn(defence.theta, published.primary.train.x, published.harmful.train.x, subject.head)
 
 
 def _check_alive(features: np.ndarray, task: str) -> None:

@@ -1,0 +1,76 @@
+"""Blocks that learn a map: what the map did, the trained features do themselves, and the published outputs stay."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks.small_networks import filled
+
+from cimm_jax import methods
+from cimm_jax.class_targets import centred, one_hot
+from cimm_jax.closed_form.explained_share import linear_share
+from cimm_jax.networks import functional
+from cimm_jax.networks.features import Labelled
+from cimm_jax.networks.head import head_of
+from cimm_jax.networks.perceptron import PerceptronConfig
+from cimm_jax.networks.tails import tail_features
+from cimm_jax.networks.training import TrainingSettings, train_tail
+from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
+from cimm_jax.runs.learned_map import to_learn
+from cimm_jax.tasks import Task, TaskPair
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+CUT, CLASSES = "layer0", 3
+SETTINGS = TrainingSettings(
+    steps=600, batch_rows=96, harmful_rows=96, learning_rate=0.05, distillation=8.0, longest_gradient=1.0
+)
+
+
+class Tiny:
+    """A perceptron of 12 features, two tasks, each of classes, and what they are before and after training."""
+
+    def __init__(self):
+        network = filled(PerceptronConfig(10, (32, 12), CLASSES))
+        self.parts, self.head = functional.split(network, CUT), head_of(network)
+        rng = np.random.default_rng(0)
+        self.tasks = []
+        for _ in range(2):
+            labels = np.arange(192) % CLASSES
+            x = rng.normal(size=(CLASSES, 10))[labels] + 0.7 * rng.normal(size=(192, 10))
+            self.tasks.append(Labelled(np.float32(x), labels))
+        self.features = self.of(self.parts)
+
+    def of(self, parts):
+        return [tail_features(parts, task.x, CUT) for task in self.tasks]
+
+    def pair(self):
+        targets = [centred(one_hot(task.labels, CLASSES)) for task in self.tasks]
+        return TaskPair(*(Task(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(self.features, targets, strict=True)))
+
+    def learned(self, method):
+        theta = methods.immunize(method, self.pair()).theta
+        aim = to_learn(theta, *self.features, self.head)
+        trained = train_tail(self.parts, CUT, *self.tasks, **aim._asdict(), settings=SETTINGS)
+        return np.asarray(theta), trained.parts
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Tiny()
+
+
+def kappa(x):
+    return float(feature_condition_number(jnp.asarray(x - x.mean(0)), PseudoInverse()).kappa)
+
+
+def test_x(tiny):
+    for m in (methods.pencil(ridge=0.1, budget=10.0), methods.pencil(ridge=0.1),methods.pencil(ridge=0.01, budget=10.0), methods.erase()):
+        theta, parts = tiny.learned(m)
+        for i in (0, 1):
+            print("kappa", i, [kappa(x) for x in (tiny.features[i], tiny.features[i] @ theta, tiny.of(parts)[i])])
+        y = tiny.pair().harmful.y
+        print("share", [float(linear_share(jnp.asarray(x), y)) for x in (tiny.features[1], tiny.features[1] @ theta+1e-9, tiny.of(parts)[1])])
+        model = functional.merge(parts)
+        lo = [np.asarray(functional.logits(p, tiny.tasks[0].x)) for p in (tiny.parts, parts)]
+        print("logits", np.abs(lo[0]).mean(), np.abs(lo[0] - lo[1]).mean(), (lo[0].argmax(1) == lo[1].argmax(1)).mean())
