@@ -1,6 +1,5 @@
 """Blocks that learn a map: what the map did, the trained features do themselves, and the published outputs stay."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +38,8 @@ class Tiny:
             labels = np.arange(192) % CLASSES
             x = rng.normal(size=(CLASSES, 10))[labels] + 0.7 * rng.normal(size=(192, 10))
             self.tasks.append(Labelled(np.float32(x), labels))
+        said = np.asarray(functional.logits(self.parts, self.tasks[0].x)).argmax(1)
+        self.tasks[0] = self.tasks[0]._replace(labels=said)
         self.features = self.of(self.parts)
 
     def of(self, parts):
@@ -60,17 +61,26 @@ def tiny():
     return Tiny()
 
 
-def kappa(x):
-    return float(feature_condition_number(jnp.asarray(x - x.mean(0)), PseudoInverse()).kappa)
+def kappas(features):
+    return [float(feature_condition_number(jnp.asarray(x - x.mean(0)), PseudoInverse()).kappa) for x in features]
 
 
-def test_x(tiny):
-    for m in (methods.pencil(ridge=0.1, budget=10.0), methods.pencil(ridge=0.1),methods.pencil(ridge=0.01, budget=10.0), methods.erase()):
-        theta, parts = tiny.learned(m)
-        for i in (0, 1):
-            print("kappa", i, [kappa(x) for x in (tiny.features[i], tiny.features[i] @ theta, tiny.of(parts)[i])])
-        y = tiny.pair().harmful.y
-        print("share", [float(linear_share(jnp.asarray(x), y)) for x in (tiny.features[1], tiny.features[1] @ theta+1e-9, tiny.of(parts)[1])])
-        model = functional.merge(parts)
-        lo = [np.asarray(functional.logits(p, tiny.tasks[0].x)) for p in (tiny.parts, parts)]
-        print("logits", np.abs(lo[0]).mean(), np.abs(lo[0] - lo[1]).mean(), (lo[0].argmax(1) == lo[1].argmax(1)).mean())
+def test_blocks_that_learn_pencil_have_its_condition_numbers_within_a_factor(tiny):
+    theta, parts = tiny.learned(methods.pencil(ridge=0.1, budget=10.0))
+    published, wanted, trained = map(kappas, (tiny.features, [x @ theta for x in tiny.features], tiny.of(parts)))
+    assert published[0] > 3 * wanted[0]
+    for task in (0, 1):
+        assert wanted[task] / 1.5 < trained[task] < 1.5 * wanted[task]
+    assert trained[1] / trained[0] > 3 * published[1] / published[0]
+
+
+def test_blocks_that_learn_erase_cannot_be_read_by_linear_heads_and_keep_the_outputs(tiny):
+    theta, parts = tiny.learned(methods.erase())
+    before, after = tiny.features[1], tiny.of(parts)[1]
+    shares = [float(linear_share(jnp.asarray(x), tiny.pair().harmful.y)) for x in (before, after)]
+    assert shares[0] > 0.4
+    assert shares[1] < 0.1
+    dead = after.std(0) == 0
+    assert dead.sum() == len(theta) - np.linalg.matrix_rank(theta), "what is not wanted to vary is off for good"
+    said = np.asarray(functional.logits(parts, tiny.tasks[0].x)).argmax(1)
+    assert np.mean(said == tiny.tasks[0].labels) > 0.9
