@@ -10,7 +10,7 @@ from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_forei
 from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
-from cimm_jax.methods import KNOWN, LIGHT_RIDGE, Method
+from cimm_jax.methods import KNOWN, LEARNED_RIDGE, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_method, check_steps
 from cimm_jax.networks import check_model
 from cimm_jax.runs.defence import Defence
@@ -144,10 +144,14 @@ def measured(prepared: Prepared, made: Made) -> ImmunizeRecord:
 
 
 def _with_network_defaults(settings: Immunize) -> Immunize:
-    """`pencil` behind a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing."""
-    if settings.kind != MAP or settings.method != "pencil" or settings.objective == "kappa":
+    """`pencil` of a network looks at labels, with a light ridge: the head absorbs the map, so the primary pays nothing.
+
+    Blocks that learn it are given a heavier one.
+    """
+    if settings.kind not in (MAP, BLOCKS) or settings.method != "pencil" or settings.objective == "kappa":
         return settings
-    return replace(settings, objective="signal", ridge=LIGHT_RIDGE if settings.ridge is None else settings.ridge)
+    ridge = LIGHT_RIDGE if settings.kind == MAP else LEARNED_RIDGE
+    return replace(settings, objective="signal", ridge=ridge if settings.ridge is None else settings.ridge)
 
 
 def _subject(settings: Immunize) -> Subject:
@@ -166,10 +170,10 @@ def _subject(settings: Immunize) -> Subject:
 
 def _check_trains(settings: Immunize, method: Method) -> None:
     """Raises `InputError` if the method trains no blocks, or has nothing that a strength balances."""
-    if method.penalties is None:
-        known = ", ".join(name for name, factory in KNOWN.items() if factory().penalties is not None)
+    if not method.trains_blocks:
+        known = ", ".join(name for name, factory in KNOWN.items() if factory().trains_blocks)
         raise InputError(f"method: {settings.method!r} trains no blocks of a network; choose one of {known}")
-    if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties):
+    if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties or ()):
         raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
 
 

@@ -91,8 +91,8 @@ FRESH, FRESH_FEATURES = "methods made now", "own features without a run"
 RUNS_OF_DATA, RUNS_OF_FEATURES, RUNS_OF_NETWORKS = "runs of a data set", "runs of own features", "runs of a network"
 """Kinds of `cimm attack`."""
 
-_MADE = (DATA, FEATURES, MAP, FRESH, FRESH_FEATURES)
-"""Where a method makes a map."""
+_MADE = (DATA, FEATURES, MAP, BLOCKS, FRESH, FRESH_FEATURES)
+"""Where a method makes a map, which blocks may be trained to learn."""
 
 _PLACED = (FRESH, FRESH_FEATURES, RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
 """Where tasks are named, or where their files are."""
@@ -184,7 +184,8 @@ class PencilSettings:
     """pencil, objective signal: numbers of steps at which the primary task must be no slower than undefended."""
     ridge: float | None = only(*_MADE)
     """pencil and erase: ridge relative to the mean eigenvalue of K_P; chosen on held-out primary rows if left out, but 1e-6
-    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower."""
+    where pencil looks at labels behind a network, and for pencil_signal and pencil_no_slower, and 1e-2 for pencil with
+    --train-from."""
     no_rotate: Flag = only(*_MADE, default=False)
     """pencil: leave out the random rotation, which hinders optimizers that look at axes."""
 

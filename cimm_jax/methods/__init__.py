@@ -12,7 +12,7 @@ from cimm_jax.methods._ntl import ntl
 from cimm_jax.methods._one_step import one_step
 from cimm_jax.methods._opt_kappa import opt_kappa
 from cimm_jax.methods._penalised import HessianFrom, default_optimizer
-from cimm_jax.methods._pencil import LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
+from cimm_jax.methods._pencil import LEARNED_RIDGE, LIGHT_RIDGE, pencil, pencil_no_slower, pencil_signal
 from cimm_jax.methods._sophon import sophon
 from cimm_jax.methods._sweep import Measured, sweep
 from cimm_jax.methods._undo import undo
@@ -23,6 +23,7 @@ from cimm_jax.methods.run import Immunized, immunize
 __all__ = [
     "BY_NAME",
     "KNOWN",
+    "LEARNED_RIDGE",
     "LIGHT_RIDGE",
     "PRESETS",
     "REMOVING",

@@ -11,7 +11,19 @@ from cimm_jax.numerics.hessian import covariance, probe_hessian
 from cimm_jax.numerics.spectra import condition_number
 from cimm_jax.tasks import TaskPair
 
-__all__ = ["State", "one_step"]
+__all__ = ["RECIPE", "State", "one_step"]
+
+
+RECIPE = (
+    ("steps", 400),
+    ("batch_rows", 160),
+    ("harmful_rows", 384),
+    ("learning_rate", 0.05),
+    ("warmup", 0.05),
+    ("distillation", 8.0),
+    ("longest_gradient", 1.0),
+)
+"""Settings of `networks.training.TrainingSettings` with which blocks learn the solution (docs/results.md)."""
 
 
 class State(NamedTuple):
@@ -55,4 +67,12 @@ def one_step(
         info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=state.solution), info
 
-    return Method(init, step, lambda state: state.theta, closed_form=True, needs_targets=needs_targets, check=check)
+    return Method(
+        init,
+        step,
+        lambda state: state.theta,
+        closed_form=True,
+        needs_targets=needs_targets,
+        recipe=RECIPE,
+        check=check,
+    )

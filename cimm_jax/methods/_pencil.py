@@ -14,6 +14,9 @@ from cimm_jax.tasks import TaskPair
 LIGHT_RIDGE = 1e-6
 """A heavier one hides the directions that a signal-aware budget would be spent on."""
 
+LEARNED_RIDGE = 1e-2
+"""For blocks that learn the map: behind a light one they would have to enlarge what is hardly there a thousand times."""
+
 
 @reused
 def pencil(

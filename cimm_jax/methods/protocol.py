@@ -63,7 +63,7 @@ class Method(NamedTuple):
       closed_form: True if the first step reaches the answer and further ones change nothing.
       needs_targets: False if tasks without targets will do.
       penalties: what it adds to the primary loss where blocks of a network are trained (Eqs. 17 and 18); None if it makes
-        linear maps only.
+        linear maps only, which blocks may learn where they are closed forms (`trains_blocks`).
       makes_maps: False if it trains blocks alone; the three functions are then for nothing.
       few: which weights of trained blocks alone it moves; None moves all.
       renewal: what becomes of trained blocks in the middle of training; None leaves them.
@@ -85,6 +85,11 @@ class Method(NamedTuple):
     recipe: tuple[tuple[str, Any], ...] = ()
     check: Callable[[TaskPair], None] | None = None
     made: Made | None = None
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether blocks of a network can be trained with it: by its penalties, or to give what its closed form gives."""
+        return self.penalties is not None or self.closed_form
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.made is None or self.made.fields != self[:-1]:

@@ -154,6 +154,7 @@ def train_tail(
     harmful: Labelled,
     *,
     penalties: Sequence[Penalty] = (),
+    targets: tuple[np.ndarray, np.ndarray] | None = None,
     few: FewWeights | None = None,
     start: tuple[Any, Any] | None = None,
     settings: TrainingSettings = TrainingSettings(),
@@ -169,6 +170,8 @@ def train_tail(
       primary: the primary task's activations at the cut, shape (N, ...), and labels.
       harmful: the harmful one.
       penalties: of a method (`Method.penalties`).
+      targets: what penalties are shown as targets of the primary and the harmful rows, float32 of shape (N, k) each; None is
+        nothing and one-hot classes.
       few: which weights of the tail alone move; the head is then kept. None lets all move.
       start: parameters of tail and head to begin with; None are those of the network, whose outputs are published.
       settings: how.
@@ -196,7 +199,7 @@ def train_tail(
     state = _first_state(parts, start or (parts.tail, parts.head), optimizer, penalties, few, classes)
     begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
     if checkpoint is not None:
-        more = _depends_on((parts, start), cut, primary, harmful, penalties, few, settings)
+        more = _depends_on((parts, start, targets), cut, primary, harmful, penalties, few, settings)
         checkpoint = checkpoint.that_depends_on(**more)
         state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
     found, observed = begun["losses"], begun["observed"]
@@ -208,9 +211,9 @@ def train_tail(
         batches = settings.batches(rows, harmful.labels, epoch)
         for number, (p, h) in enumerate(islice(batches, made, total - epoch * per_epoch), made):
             rows_p = p if held is None else held.trained[p]
-            targets = one_hot(harmful.labels[h], classes).astype(np.float32)
+            shown = _classes_of(harmful.labels[h], classes) if targets is None else (targets[0][rows_p], targets[1][h])
             turn = epoch * per_epoch + number
-            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], targets, turn)
+            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown, turn)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state, parts, data))
             if few is not None and choose is not None and is_chosen_at(few, turn, total):
@@ -231,6 +234,11 @@ def train_tail(
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
     losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
     return Trained(_with(parts, state), losses, weights, observed)
+
+
+def _classes_of(labels: np.ndarray, classes: int) -> tuple[None, np.ndarray]:
+    """What penalties are shown unless there are other targets: nothing of the primary rows, and classes of the harmful ones."""
+    return None, one_hot(labels, classes).astype(np.float32)
 
 
 def _depends_on(
@@ -361,7 +369,7 @@ class _Terms(NamedTuple):
 
 def _terms(params, heads, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings) -> _Terms:
     tail, head = params
-    primary, labels, harmful, targets, turn = data
+    primary, labels, harmful, (primary_targets, targets), turn = data
     model = functional.merge(parts._replace(tail=tail, head=head))
     outputs = list(model.pooled_tail(primary, cut).values())
     logits = model.head(outputs[-1])
@@ -374,7 +382,8 @@ def _terms(params, heads, parts: Split, data, *, cut: str, penalties, settings: 
         return _Terms(cross_entropy, loss, [], ())
     harmful_outputs = list(model.pooled_tail(harmful, cut).values())
     batches = [
-        TaskPair(Task(x), Task(harmful_x, targets)) for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
+        TaskPair(Task(x, primary_targets), Task(harmful_x, targets))
+        for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
     ]
 
     before, after = iter(heads), []
@@ -388,7 +397,7 @@ def _terms(params, heads, parts: Split, data, *, cut: str, penalties, settings: 
             return _mean_value(penalty, batches)
         own = harmful[::2][: penalty.after.images], targets[::2][: penalty.after.images]
         moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
-        return penalty.value(TaskPair(Task(outputs[-1]), Task(moved, targets[1::2])))
+        return penalty.value(TaskPair(Task(outputs[-1], primary_targets), Task(moved, targets[1::2])))
 
     return _Terms(cross_entropy, loss, [value(penalty) for penalty in penalties], tuple(after))
 

@@ -27,6 +27,7 @@ from cimm_jax.runs.subject import Subject
 if TYPE_CHECKING:
     from cimm_jax.networks.functional import Split
     from cimm_jax.networks.training import TrainingSettings
+    from cimm_jax.runs.learned_map import Aim
     from cimm_jax.runs.network_subject import NetworkSubject
     from cimm_jax.runs.trained_defence import TrainedDefence
 
@@ -114,7 +115,7 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
     """How a method's blocks are trained: its recipe, and what was given instead; batches are no larger than the images allow.
 
     Args:
-      method: one with penalties.
+      method: one that trains blocks.
       subject: whose images they are.
       seed: of the order of the rows.
       **given: further settings of `TrainingSettings`; None is the recipe's, or for `batch_rows` at last `BATCH_ROWS`.
@@ -150,11 +151,13 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
 def train_blocks(
     subject: "NetworkSubject", method: Method, settings: "TrainingSettings", *, name: str, folder: Path
 ) -> "tuple[TrainedDefence, History, Training]":
-    """The blocks behind the subject's cut, trained with a method's penalties; goes on where it was interrupted.
+    """The blocks behind the subject's cut, trained with a method's penalties, or to give what its closed form gives.
+
+    It goes on where it was interrupted.
 
     Args:
       subject: cut where training begins (`NetworkSubject.cut_at`).
-      method: one with penalties.
+      method: one that trains blocks (`Method.trains_blocks`).
       settings: how.
       name: of the method.
       folder: of the checkpoints.
@@ -164,29 +167,34 @@ def train_blocks(
       KeyboardInterrupt: with what happens when the command is repeated.
     """
     from cimm_jax.networks import functional
+    from cimm_jax.networks.head import parameters_of
     from cimm_jax.networks.renewing import train_and_renew
     from cimm_jax.networks.tails import tail_features
     from cimm_jax.networks.training import train_tail
     from cimm_jax.runs.trained_defence import TrainedDefence
 
-    assert method.penalties is not None  # those who ask have looked
     cut, sets = subject.cut, subject.activations
     primary, harmful = sets["primary"].train, sets["harmful"].train
     made_by = {"method": name, "network": encode(subject.network_data), "versions": versions()}
     total = settings.total_steps(len(primary.labels), harmful.labels)
     renewing = None if method.renewal is None else partial(train_and_renew, renewal=method.renewal)
     train = renewing or partial(train_tail, few=method.few)
+    parts, aim = functional.split(subject.network, cut), _aim(method, subject, name, settings.seed)
+    begun = {}
+    if aim.head is not None:
+        begun = {"targets": aim.targets, "start": (parts.tail, parameters_of(aim.head, parts.head))}
     with (
         blas_threads_for(subject.features),
         progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,
     ):
         try:
             trained = train(
-                functional.split(subject.network, cut),
+                parts,
                 cut,
                 primary,
                 harmful,
-                penalties=method.penalties,
+                penalties=aim.penalties,
+                **begun,
                 settings=settings,
                 checkpoint=Checkpoint(folder, made_by),
                 observe=lambda parts: _kappas(parts, subject),
@@ -259,6 +267,17 @@ def immunize_record(
         kept=kept,
         network=subject.network_data,
     )
+
+
+def _aim(method: Method, subject: "NetworkSubject", name: str, seed: int) -> "Aim":
+    """The method's penalties, or what makes blocks learn its closed form."""
+    from cimm_jax.runs.learned_map import Aim, to_learn
+
+    if method.penalties is not None:
+        return Aim(method.penalties)
+    defence, _ = make_map(subject, method, name=f"the map of {name}", seed=seed, steps=1)
+    published = subject.published
+    return to_learn(jnp.asarray(defence.theta), published.primary.train.x, published.harmful.train.x, subject.head)
 
 
 def _check_alive(features: np.ndarray, task: str) -> None:
