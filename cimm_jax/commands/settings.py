@@ -346,7 +346,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     harmful_batch_size: int | None = only(BLOCKS)
     """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
     train_from: str | None = only(BLOCKS)
-    """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out."""
+    """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out.
+    Closed forms are learned by them."""
     epochs: int | None = only(BLOCKS)
     """Network, with --train-from: times through the longer data set; 2, or the method's own steps, if left out."""
     learning_rate: float | None = only(BLOCKS)

@@ -34,7 +34,7 @@ class Aim(NamedTuple):
     head: Head | None = None
 
 
-def to_learn(theta: jax.Array, primary: np.ndarray, harmful: np.ndarray, head: Head) -> Aim:
+def to_learn(theta: jax.Array | np.ndarray, primary: np.ndarray, harmful: np.ndarray, head: Head) -> Aim:
     """What makes blocks learn a map (`closed_form.wanted_features`).
 
     Args:
@@ -44,7 +44,7 @@ def to_learn(theta: jax.Array, primary: np.ndarray, harmful: np.ndarray, head: H
       head: the published one.
     """
     published = [jnp.asarray(x, jnp.float64) for x in (primary, harmful)]
-    goal = goal_of(theta, *published)
+    goal = goal_of(jnp.asarray(theta), *published)
     targets = tuple(np.asarray(goal.features(x), np.float32) for x in published)
     mapped = head.refitted(np.asarray(goal.theta), primary)
     begun = mapped._replace(bias=mapped.bias - np.asarray(goal.shift, np.float32) @ mapped.kernel)

@@ -12,6 +12,7 @@ from networks.small_networks import NETWORK
 from sample_records import changed
 
 from cimm_jax.commands import cli
+from cimm_jax.errors import InputError
 from cimm_jax.networks import training
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics.spectra import PseudoInverse, feature_condition_number
@@ -182,7 +183,8 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
     [
         ([], {"train_from": "layer9"}, "layer2.0, layer3.0"),
         ([], {"train_from": "features"}, "layer2.0, layer3.0"),
-        ([], {"method": "pencil"}, "algorithm1, ill_only, opt_kappa, imma"),
+        (["--strength", "2"], {"method": "erase"}, "strength: is of balanced penalties"),
+        (["--rank", "12"], {"method": "erase"}, "rank: 12 of 12 directions leaves nothing"),
         (["--batch-size", "999"], {}, "--batch-size: needs 1 to 36"),
         (["--batch-size", "0"], {}, "--batch-size"),
         (["--epochs", "0"], {}, "epochs: needs at least 1"),
@@ -203,16 +205,8 @@ def test_a_map_and_trained_blocks_are_attacked_together(inputs, run, map_run, tm
             "--step-length: is a setting of data sets or own features (--primary FILE) or maps of a network (--model)",
         ),
         (["--resamples", "7"], {}, "resamples: needs at least 20"),
-        (
-            ["--budget", "7"],
-            {},
-            "budget: is a setting of data sets or own features (--primary FILE) or maps of a network",
-        ),
-        (
-            ["--ridge", "0"],
-            {},
-            "ridge: is a setting of data sets or own features (--primary FILE) or maps of a network",
-        ),
+        (["--budget", "7"], {}, "--budget: is no setting of algorithm1"),
+        (["--ridge", "0"], {}, "--ridge: is no setting of algorithm1"),
         (
             ["--hessian", "batch"],
             {},
@@ -308,3 +302,46 @@ def test_fewer_rows_of_a_class_than_two_are_refused_before_anything_is_trained(i
     status = immunize_blocks(inputs, tmp_path, "--harmful-batch-size", "3", method="best_response")
     assert status == 2
     assert "--harmful-batch-size: needs at least 6, two rows of each of 3 classes, got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["erase", "pencil"])
+def test_blocks_are_trained_to_give_features_behind_a_closed_form(inputs, tmp_path, capsys, monkeypatch, method):
+    given = []
+
+    def watched(*_, **settings):
+        given.append(settings)
+        raise InputError("stopped: before training")
+
+    monkeypatch.setattr(training, "train_tail", watched)
+    assert immunize_blocks(inputs, tmp_path, method=method) == 2
+    assert "stopped" in capsys.readouterr().err
+    (found,) = given
+    primary, harmful = found["targets"]
+    assert primary.shape[1] == harmful.shape[1] == len(found["head"].kernel) == 12
+    assert min(primary.min(), harmful.min()) >= 0
+    varying = sum(np.concatenate(found["targets"]).std(0) > 1e-6)
+    assert varying < 6 if method == "erase" else varying > 6
+    assert [penalty.weight for penalty in found["penalties"]] == [1.0]
+    assert (found["settings"].steps, found["settings"].distillation) == (400, 8.0)
+
+
+@pytest.mark.slow
+def test_blocks_that_learned_a_closed_form_are_published_without_a_map(inputs, tmp_path):
+    asked = ["--method", "erase", "--keep", "outputs", "--steps", "2", "--batch-size", "8", "--harmful-batch-size", "8"]
+    printed(immunize_blocks, inputs, tmp_path / "eraser", *asked)
+    record = read_record_of(tmp_path / "eraser", ImmunizeRecord)
+    assert (record.training.trained_from, record.training.steps, record.training.distillation) == (CUT, 2, 8.0)
+    assert not record.training.in_pairs
+    assert record.training.lambdas == (1.0,)
+    assert {path.name for path in (tmp_path / "eraser").glob("*.safetensors")} == {"model.safetensors"}
+
+
+def test_a_method_that_makes_maps_step_by_step_trains_no_blocks(inputs, tmp_path, capsys):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from cimm_jax import methods\ndef mine():\n    return methods.algorithm1()._replace(penalties=None)\n"
+    )
+    assert immunize_blocks(inputs, tmp_path / "out", method=f"{own}:mine") == 2
+    assert "trains no blocks of a network; choose one of algorithm1, ill_only, opt_kappa, imma, pencil" in (
+        capsys.readouterr().err
+    )

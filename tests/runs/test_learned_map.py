@@ -55,7 +55,7 @@ class Tiny:
         start = (self.parts.tail, parameters_of(aim.head, self.parts.head))
         given = {"penalties": aim.penalties, "targets": aim.targets, "start": start}
         trained = train_tail(self.parts, CUT, *self.tasks, **given, settings=SETTINGS)
-        return np.asarray(theta), trained.parts
+        return np.asarray(theta), aim.targets, trained.parts
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +68,18 @@ def kappas(features):
 
 
 def test_blocks_that_learn_pencil_have_its_condition_numbers_within_a_factor(tiny):
-    theta, parts = tiny.learned(methods.pencil(ridge=0.1, budget=10.0))
+    theta, targets, parts = tiny.learned(methods.pencil(ridge=0.1, budget=10.0))
     published, wanted, trained = map(kappas, (tiny.features, [x @ theta for x in tiny.features], tiny.of(parts)))
     assert published[0] > 3 * wanted[0]
     for task in (0, 1):
         assert wanted[task] / 1.5 < trained[task] < 1.5 * wanted[task]
+    for learned, target in zip(tiny.of(parts), targets, strict=True):
+        assert ((learned - target) ** 2).sum() < 0.2 * ((target - target.mean(0)) ** 2).sum()
     assert trained[1] / trained[0] > 3 * published[1] / published[0]
 
 
 def test_blocks_that_learn_erase_cannot_be_read_by_linear_heads_and_keep_the_outputs(tiny):
-    theta, parts = tiny.learned(methods.erase())
+    theta, _, parts = tiny.learned(methods.erase())
     before, after = tiny.features[1], tiny.of(parts)[1]
     shares = [float(linear_share(jnp.asarray(x), tiny.pair().harmful.y)) for x in (before, after)]
     assert shares[0] > 0.4
