@@ -361,6 +361,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     4 of sophon, if left out."""
     fine_tuning_images: int | None = only(BLOCKS)
     """best_response and sophon, with --train-from: images of a batch that this attacker has; half of it if left out."""
+    fine_tuning_goal: Literal["explained", "likelihood"] | None = only(BLOCKS)
+    """best_response, with --train-from: what this attacker wants; "likelihood" is lowered as sophon has it."""
     share: float | None = only(BLOCKS)
     """encoderlock: share of the trained weights that move, those that matter to the harmful task alone; 0.01 if left out."""
     shrink: float | None = only(BLOCKS)
@@ -386,7 +388,14 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     def build(self) -> Method:
         """The method; raises `InputError` for a setting that it does not have, or one out of range."""
         own = (
-            *("lambda_primary", "lambda_harmful", "heads", "fine_tuning_steps", "fine_tuning_images"),
+            *(
+                "lambda_primary",
+                "lambda_harmful",
+                "heads",
+                "fine_tuning_steps",
+                "fine_tuning_images",
+                "fine_tuning_goal",
+            ),
             *("share", "shrink", "noise"),
         )
         given = {name: value for name in own if (value := getattr(self, name)) is not None}

@@ -12,11 +12,19 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods._fine_tuned import RATES, fine_tuner
 from cimm_jax.methods._hiding import WEIGHT, hiding
 from cimm_jax.methods._penalised import default_optimizer
+from cimm_jax.methods._sophon import inverse_likelihood, likelihood
 from cimm_jax.methods.protocol import Method, reused
 from cimm_jax.numerics import losses
+from cimm_jax.numerics.penalty import Penalty
 
 HEADS = {"linear": linear_share, "unscaled": partial(linear_share, standardise=False), "kernel": kernel_share}
 """In closed form, by the names that `best_response` knows them by."""
+
+GOALS = {"explained": linear_share, "likelihood": likelihood}
+"""What an attacker who fine-tunes makes larger."""
+
+LIKELIHOOD_WEIGHT = 10.0
+"""Of an inverse cross-entropy of 1 or so."""
 
 
 @reused(optimizer=default_optimizer)
@@ -27,6 +35,7 @@ def best_response(
     fine_tuning_steps: int = 0,
     fine_tuning_rates: tuple[float, ...] = RATES,
     fine_tuning_images: int | None = None,
+    fine_tuning_goal: str = "explained",
     optimizer: optax.GradientTransformation | None = None,
     loss: losses.Loss = losses.squared,
 ) -> Method:
@@ -49,6 +58,8 @@ def best_response(
         head explains, before the share is looked at once more (first-order meta-learning); 0 is no such attacker.
       fine_tuning_rates: length of these steps; training takes one after the other.
       fine_tuning_images: how many images of a batch that attacker has; None is half of it.
+      fine_tuning_goal: what that attacker wants, of `GOALS`: "explained", the share of a linear head, which is then lowered
+        with the same weight; or "likelihood", as `sophon` has it, of weight `LIKELIHOOD_WEIGHT`.
       optimizer: of linear maps, any optax optimizer; None is `default_optimizer()`.
       loss: primary loss of linear maps.
 
@@ -57,9 +68,19 @@ def best_response(
     """
     if not heads or len(set(heads)) < len(heads) or not set(heads) <= HEADS.keys():
         raise InputError(f"heads: needs some of {', '.join(HEADS)}, each once, got {', '.join(heads) or 'none'}")
-    attacker = fine_tuner(linear_share, fine_tuning_steps, fine_tuning_rates, fine_tuning_images, least=0)
-    after = attacker if fine_tuning_steps else None
-    return hiding(explained_by(heads), lambda_harmful, optimizer=optimizer, loss=loss, after=after)
+    if fine_tuning_goal not in GOALS:
+        raise InputError(f"fine_tuning_goal: needs one of {', '.join(GOALS)}, got {fine_tuning_goal}")
+    wanted = GOALS[fine_tuning_goal]
+    attacker = fine_tuner(wanted, fine_tuning_steps, fine_tuning_rates, fine_tuning_images, least=0)
+    explained = explained_by(heads)
+    method = hiding(explained, lambda_harmful, optimizer=optimizer, loss=loss)
+    if not fine_tuning_steps or method.penalties is None:
+        return method
+    (looked_at,) = method.penalties
+    behind = looked_at._replace(everywhere=False, after=attacker)
+    if wanted is likelihood:
+        behind = Penalty(inverse_likelihood, LIKELIHOOD_WEIGHT, after=attacker)
+    return method._replace(penalties=(looked_at, behind))
 
 
 def explained_by(heads: tuple[str, ...]) -> Callable[[jax.Array, jax.Array], jax.Array]:

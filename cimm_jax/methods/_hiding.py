@@ -8,7 +8,7 @@ import optax
 from cimm_jax.methods._penalised import Term, View, penalised
 from cimm_jax.methods.protocol import Method
 from cimm_jax.numerics import losses
-from cimm_jax.numerics.penalty import InnerAttack, Penalty, check_weight
+from cimm_jax.numerics.penalty import Penalty, check_weight
 from cimm_jax.numerics.products import product
 from cimm_jax.tasks import TaskPair
 
@@ -39,7 +39,6 @@ def hiding(
     *,
     optimizer: optax.GradientTransformation | None,
     loss: losses.Loss,
-    after: InnerAttack | None = None,
 ) -> Method:
     """The method that lowers a number without a unit.
 
@@ -48,8 +47,6 @@ def hiding(
       weight: of it, `lambda_harmful` in messages; None balances it.
       optimizer: of linear maps; None is `default_optimizer()`.
       loss: primary loss of linear maps.
-      after: an attacker of trained blocks, after whose steps the number of the features is lowered as well, with the same
-        weight; None is nobody.
 
     Raises:
       InputError: if the weight is out of range.
@@ -65,8 +62,6 @@ def hiding(
 
     value.__qualname__ = lowered.__qualname__  # what checkpoints tell penalties apart by
     penalties = (Penalty(value, weight, everywhere=True),)
-    if after is not None:
-        penalties += (Penalty(value, weight, after=after),)
     method = penalised([Term(direction, weight)], optimizer=optimizer, loss=loss, penalties=penalties)
     return method._replace(recipe=RECIPE)
 

@@ -54,10 +54,7 @@ def sophon(
         x, y = view.batch.harmful
         return jax.grad(lambda at: inverse_cross_entropy(product(x, at), y))(theta)
 
-    def of_blocks(batch: TaskPair) -> jax.Array:
-        return inverse_cross_entropy(*batch.harmful)
-
-    penalties = (Penalty(of_blocks, weight, after=attacker),)
+    penalties = (Penalty(inverse_likelihood, weight, after=attacker),)
     method = penalised([Term(direction, weight)], optimizer=optimizer, loss=loss, penalties=penalties)
     return method._replace(recipe=RECIPE)
 
@@ -71,6 +68,11 @@ def likelihood(x: jax.Array, y: jax.Array) -> jax.Array:
     """
     targets = _one_hot(y)
     return jnp.mean(jnp.sum(targets * _log_probabilities(x, x, targets), 1))
+
+
+def inverse_likelihood(batch: TaskPair) -> jax.Array:
+    """`inverse_cross_entropy` of the harmful features, a scalar."""
+    return inverse_cross_entropy(*batch.harmful)
 
 
 def inverse_cross_entropy(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -92,6 +92,10 @@ def test_an_attacker_who_fine_tunes_is_one_more_penalty():
     assert plain.after is None
     assert attacked.after == (linear_share, 4, (0.5,), 8)
     assert attacked.weight == plain.weight
+    explained, hindered = methods.best_response(fine_tuning_steps=2, fine_tuning_goal="likelihood").penalties
+    assert explained.weight == plain.weight
+    (of_sophon,) = methods.sophon(fine_tuning_steps=2, lambda_harmful=10.0).penalties
+    assert hindered == of_sophon
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,7 @@ def test_an_attacker_who_fine_tunes_is_one_more_penalty():
         {"fine_tuning_rates": ()},
         {"fine_tuning_rates": (0.0,)},
         {"fine_tuning_steps": 1, "fine_tuning_images": 1},
+        {"fine_tuning_goal": "nothing"},
     ],
 )
 def test_an_attacker_out_of_range_is_refused(settings):
