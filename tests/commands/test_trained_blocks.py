@@ -240,7 +240,7 @@ def test_methods_that_train_blocks_alone_are_refused_where_maps_are_made(inputs,
 
 def test_a_network_is_unlearned_noised_and_distilled(inputs, tmp_path):
     asked = ["--steps", "4", "--batch-size", "8", "--harmful-batch-size", "12", "--shrink", "0.3"]
-    printed(immunize_blocks, inputs, tmp_path / "undo", *asked, method="undo")
+    printed(immunize_blocks, inputs, tmp_path / "undo", "--method", "undo", *asked)
     record = read_record_of(tmp_path / "undo", ImmunizeRecord)
     assert (record.training.steps, record.training.lambdas) == (4, (1.0,))
     assert len(record.history.loss) == 4

@@ -176,7 +176,9 @@ def test_penalties_are_scalars_of_features_with_finite_gradients_or_there_are_no
             assert with_unit or penalty.weight is None, "balanced, unless it has a unit of its own"
             shown = batch
             if penalty.against is not None:
-                shown = Opposed(batch, batch.harmful.x[:, :3], batch.primary.x.mean())
+                classes = jnp.eye(3, dtype=dtype)[jnp.arange(9) % 3]
+                of_classes = batch._replace(harmful=batch.harmful._replace(y=classes))
+                shown = Opposed(of_classes, batch.harmful.x[:, :3], jnp.square(batch.primary.x).mean())
             value, gradient = jax.jit(jax.value_and_grad(penalty.value))(shown)
             assert (value.shape, value.dtype) == ((), dtype)
             chex.assert_tree_all_finite((value, gradient))

@@ -1,5 +1,6 @@
 """The baselines that train blocks alone, on a perceptron: what each paper claims of its method, and what is refused."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -12,16 +13,19 @@ from pairs import make_pair
 from sklearn.linear_model import LogisticRegression
 
 from cimm_jax import InputError, Task, TaskPair, immunize, methods, stack_pairs
+from cimm_jax.closed_form.explained_share import standardised
 from cimm_jax.methods._blocks_alone import harmful_loss
 from cimm_jax.methods._ntl import mean_discrepancy
 from cimm_jax.methods._undo import from_equal
 from cimm_jax.networks import functional
 from cimm_jax.networks.features import Labelled
+from cimm_jax.networks.kept_head import opposed
 from cimm_jax.networks.perceptron import PerceptronConfig
 from cimm_jax.networks.renewing import renewed, train_and_renew
 from cimm_jax.networks.tails import tail_features
-from cimm_jax.networks.training import TrainingSettings, train_tail
-from cimm_jax.numerics.penalty import Opposed
+from cimm_jax.networks.training import TrainingSettings, _depends_on, train_tail
+from cimm_jax.numerics.penalty import KeptHead, Opposed
+from cimm_jax.numerics.products import product
 from cimm_jax.resuming import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -124,6 +128,19 @@ def test_the_discrepancy_is_its_definition_and_has_no_scale(rng):
     assert np.isfinite(gradient).all(), "rows that are all the same have no distance"
 
 
+def test_a_kept_head_learns_and_its_scores_are_passed_on_through_the_features_alone():
+    batch, _, loss = shown()
+    x, y = batch.harmful
+    head, seen = opposed(jnp.zeros((5, 3)), KeptHead(50), batch, loss)
+    assert float(harmful_loss(seen)) < np.log(3) - 0.1
+
+    def told(x, head=None):
+        found = opposed(jnp.zeros((5, 3)), KeptHead(50), batch._replace(harmful=Task(x, y)), loss)[1].scores
+        return jnp.sin(found if head is None else product(standardised(x), head)).sum()
+
+    np.testing.assert_allclose(jax.grad(told)(x), jax.grad(told)(x, head), rtol=1e-9, atol=1e-12)
+
+
 def test_what_undo_lowers_is_zero_where_the_head_says_nothing():
     seen = shown()
     said = np.exp(seen.scores) / np.exp(seen.scores).sum(1, keepdims=True)
@@ -163,6 +180,7 @@ def test_undo_recovers_the_primary_task_after_the_noise_and_goes_on_within_eithe
     defended = scene.defended(method, checkpoint=Checkpoint(tmp_path, {}), progress=made.append, observe=scene.kept)
     assert made == list(range(41, 61)), "the second part goes on from its second epoch, the first is not made again"
     assert (len(defended.losses), len(defended.weights), len(defended.observed)) == (60, 1, 2)
+    assert defended.losses[30] > 2 * defended.losses[29], "the noise came between"
     unlearned = scene.trained(
         train_tail,
         penalties=method.penalties,
@@ -184,6 +202,26 @@ def test_renewed_weights_are_the_papers_mixture(scene):
     mixed = renewed(scene.parts, CUT, methods.undo(shrink=0.25, noise=0.5).renewal, 0)
     for got, own, fresh in zip(*map(jax.tree.leaves, (mixed, scene.parts[1:4:2], all_of_it)), strict=True):
         np.testing.assert_allclose(got, 0.75 * own + 0.125 * fresh, rtol=1e-5, atol=1e-7)
+
+
+def test_states_on_the_way_depend_on_every_setting(scene):
+    made = [
+        methods.ntl(),
+        methods.ntl(bound=0.5),
+        methods.ntl(harmful_scale=0.5),
+        methods.ntl(distance_scale=0.5),
+        methods.ntl(head_steps=3),
+        methods.encoderlock(),
+        methods.encoderlock(alpha=1.0),
+        methods.encoderlock(share=0.1),
+        methods.encoderlock(rounds=1),
+        methods.undo(),
+    ]
+    told = [
+        json.dumps(_depends_on(scene.parts, CUT, scene.primary, scene.harmful, it.penalties, it.few, SETTINGS))
+        for it in made
+    ]
+    assert len(set(told)) == len(made)
 
 
 @pytest.mark.parametrize(
