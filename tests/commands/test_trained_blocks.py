@@ -238,6 +238,7 @@ def test_methods_that_train_blocks_alone_are_refused_where_maps_are_made(inputs,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_unlearned_noised_and_distilled(inputs, tmp_path):
     asked = ["--steps", "4", "--batch-size", "8", "--harmful-batch-size", "12", "--shrink", "0.3"]
     printed(immunize_blocks, inputs, tmp_path / "undo", "--method", "undo", *asked)
