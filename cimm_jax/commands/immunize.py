@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_foreign
+from cimm_jax.commands.tracking import check_trackers, track
 from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.bootstrap import check_resamples
@@ -67,7 +68,9 @@ def run_immunize(settings: Immunize) -> None:
     with only_one_in(settings.out) as folder:
         made = defend(prepared, folder / "checkpoint")
         published = made.defence.write(folder, prepared.subject)
-        deliver(folder, measured(prepared, made), json=settings.json, beside=published)
+        record = measured(prepared, made)
+        deliver(folder, record, json=settings.json, beside=published)
+        track(settings.track, folder, record)
 
 
 def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
@@ -81,6 +84,7 @@ def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
       InputError: if a setting is unusable or one of another kind of run.
     """
     refuse_foreign(settings, settings.kind)
+    check_trackers(settings.track)
     settings = _with_network_defaults(settings)
     method = settings.build()
     steps = 300 if settings.steps is None else settings.steps

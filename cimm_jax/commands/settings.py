@@ -343,6 +343,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
     """Weight of the harmful regularizer; balanced if left out."""
     resamples: int | None = None
     """Bootstrap resamples for the intervals; 200 for small data, 20 for large, none for huge data and networks if left out."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Experiment trackers that are shown the finished run: TensorBoard, in the run's folder, or Weights & Biases."""
     harmful_batch_size: int | None = only(BLOCKS)
     """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
     train_from: str | None = only(BLOCKS)
