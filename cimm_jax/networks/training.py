@@ -26,12 +26,11 @@ from cimm_jax.networks.few_weights import is_chosen_at, more_chosen, none_chosen
 from cimm_jax.networks.functional import Split
 from cimm_jax.networks.head import head_of
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
-from cimm_jax.networks.inner_attack import attacked_features
-from cimm_jax.networks.kept_head import first_head, opposed
+from cimm_jax.networks.kept_head import first_head
+from cimm_jax.networks.training_terms import Terms, terms_of
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.numerics.trained_weights import FewWeights
 from cimm_jax.resuming import Checkpoint, checksum
-from cimm_jax.tasks import Task, TaskPair
 
 __all__ = ["State", "Trained", "TrainingSettings", "train_tail"]
 
@@ -192,7 +191,7 @@ def train_tail(
     optimizer = _optimizer(settings, total)
     classes = int(harmful.labels.max()) + 1
     penalties = tuple(penalties)
-    terms = partial(_terms, cut=cut, penalties=penalties, settings=settings)
+    terms = partial(terms_of, cut=cut, penalties=penalties, settings=settings)
     step = jax.jit(partial(_step, terms=terms, optimizer=optimizer, few=few))
     balance = jax.jit(partial(_balanced, terms=terms, penalties=penalties, strength=settings.strength))
     choose = None if few is None else jax.jit(partial(_chosen, terms=terms, few=few))
@@ -321,7 +320,7 @@ def _weighted(weights: Sequence[jax.Array], added: Sequence[jax.Array]) -> jax.A
     return sum((w * value for w, value in zip(weights, added, strict=True)), jnp.zeros(()))
 
 
-def _slope_of_tail(of: Callable[["_Terms"], jax.Array], state: State, parts: Split, data, terms) -> Any:
+def _slope_of_tail(of: Callable[[Terms], jax.Array], state: State, parts: Split, data, terms) -> Any:
     """The gradient in the tail's parameters of a function of the terms."""
 
     def value(tail):
@@ -340,7 +339,7 @@ def _chosen(state: State, parts: Split, data, *, terms, few: FewWeights) -> Any:
 def _balanced(state: State, parts: Split, data, *, terms, penalties, strength) -> tuple[jax.Array, ...]:
     """Lambda of each penalty: the weight given, or what makes its gradient of the tail `strength` times the loss's."""
 
-    def tail_norm(of: Callable[["_Terms"], jax.Array]) -> jax.Array:
+    def tail_norm(of: Callable[[Terms], jax.Array]) -> jax.Array:
         return optax.tree.norm(_slope_of_tail(of, state, parts, data, terms))
 
     length, weights = tail_norm(lambda found: found.primary), []
@@ -349,72 +348,3 @@ def _balanced(state: State, parts: Split, data, *, terms, penalties, strength) -
         balanced = jnp.where(own > 0, strength * length / jnp.where(own > 0, own, 1), 0)
         weights.append(balanced if penalty.weight is None else jnp.full((), penalty.weight, length.dtype))
     return tuple(weights)
-
-
-class _Terms(NamedTuple):
-    """What a step's loss is made of.
-
-    Attributes:
-      primary: cross-entropy of the primary rows.
-      loss: the distance from the published outputs added.
-      added: value of each penalty.
-      heads: the kept ones, after their steps.
-    """
-
-    primary: jax.Array
-    loss: jax.Array
-    added: list[jax.Array]
-    heads: tuple[jax.Array, ...]
-
-
-def _terms(params, heads, parts: Split, data, *, cut: str, penalties, settings: TrainingSettings) -> _Terms:
-    tail, head = params
-    primary, labels, harmful, (primary_targets, targets), turn = data
-    model = functional.merge(parts._replace(tail=tail, head=head))
-    outputs = list(model.pooled_tail(primary, cut).values())
-    logits = model.head(outputs[-1])
-    classes = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-    goal = optax.smooth_labels(classes, settings.label_smoothing)
-    cross_entropy = optax.losses.softmax_cross_entropy(logits, goal).mean()
-    distance = _distance_from_published(logits, parts, primary, cut, settings)
-    loss = cross_entropy if distance is None else cross_entropy + settings.distillation * distance
-    if not penalties:
-        return _Terms(cross_entropy, loss, [], ())
-    harmful_outputs = list(model.pooled_tail(harmful, cut).values())
-    batches = [
-        TaskPair(Task(x, primary_targets), Task(harmful_x, targets))
-        for x, harmful_x in zip(outputs, harmful_outputs, strict=True)
-    ]
-
-    before, after = iter(heads), []
-
-    def value(penalty: Penalty) -> jax.Array:
-        if penalty.against is not None:
-            head, shown = opposed(next(before), penalty.against, batches[-1], cross_entropy)
-            after.append(head)
-            return penalty.value(shown)
-        if penalty.after is None:
-            return _mean_value(penalty, batches)
-        own = harmful[::2][: penalty.after.images], targets[::2][: penalty.after.images]
-        moved = attacked_features(parts, tail, cut, penalty.after, turn, own, harmful[1::2])
-        return penalty.value(TaskPair(Task(outputs[-1], primary_targets), Task(moved, targets[1::2])))
-
-    return _Terms(cross_entropy, loss, [value(penalty) for penalty in penalties], tuple(after))
-
-
-def _distance_from_published(
-    logits: jax.Array, parts: Split, primary: jax.Array, cut: str, settings: TrainingSettings
-) -> jax.Array | None:
-    """Mean KL divergence of the new softmax from the published one; None where nobody asks for it."""
-    if not settings.distillation:
-        return None
-    published = functional.merge(parts)
-    wanted = jax.lax.stop_gradient(published.head(published.tail(primary, cut)))
-    new, wanted = (jax.nn.log_softmax(values / settings.temperature) for values in (logits, wanted))
-    return optax.losses.kl_divergence_with_log_targets(new, wanted).mean()
-
-
-def _mean_value(penalty: Penalty, batches: Sequence[TaskPair]) -> jax.Array:
-    """Of the features, the last of the outputs, or the mean over all of them."""
-    looked_at = batches if penalty.everywhere else batches[-1:]
-    return sum((penalty.value(batch) for batch in looked_at), jnp.zeros(())) / len(looked_at)
