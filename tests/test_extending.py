@@ -148,6 +148,9 @@ run("report", out / "mine", out / "hit", out / "net", "--out", out / "page")
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     """A copy of the package with one of each added; returns what was printed, by command, and the folder of the runs."""

@@ -238,6 +238,7 @@ def test_divergence_is_told_and_is_no_number_nowhere(downloaded, solved):
     assert np.isfinite(found.loss).all()
 
 
+@pytest.mark.slow
 def test_a_whole_transformer_learns_and_has_no_statistics_to_ask_about():
     target = victim_of(filled(dataclasses.replace(SMALL["vit_transformers"], depth=1)), None)
     settings = FineTuning("they", None, 2, "adamw", "new", (0.03,), 12, "cosine", "batch")

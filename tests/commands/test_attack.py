@@ -162,6 +162,7 @@ def without_paths(folder):
     return encode(replace(record, manifest=replace(record.manifest, settings=settings)))
 
 
+@pytest.mark.slow
 def test_what_other_settings_or_a_damaged_file_hold_is_run_again(run, tmp_path, capsys, monkeypatch):
     arguments = ["attack", str(run), "--harmful-only", "--attackers", "line_search", "sgd", "--attack-steps"]
     with monkeypatch.context() as patched:

@@ -86,6 +86,7 @@ def test_immunize_keeps_the_primary_logits_and_says_what_it_found(inputs, run):
     assert (run / "immunize.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
     attackers = ["line_search", "adam", "undo the map + line_search"]
     arguments = ["attack", str(run), "--attackers", *attackers, "--attack-steps", "50", "--rates", "2", "--seeds", "1"]

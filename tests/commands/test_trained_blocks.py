@@ -318,7 +318,8 @@ def test_blocks_are_trained_to_give_features_behind_a_closed_form(inputs, tmp_pa
     assert "stopped" in capsys.readouterr().err
     (found,) = given
     primary, harmful = found["targets"]
-    assert primary.shape[1] == harmful.shape[1] == len(found["head"].kernel) == 12
+    assert primary.shape[1] == harmful.shape[1] == 12
+    assert len(jax.tree.leaves(found["start"][1])) == 2, "a head of its own"
     assert min(primary.min(), harmful.min()) >= 0
     varying = sum(np.concatenate(found["targets"]).std(0) > 1e-6)
     assert varying < 6 if method == "erase" else varying > 6

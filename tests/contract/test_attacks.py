@@ -102,6 +102,7 @@ def test_vmap_over_targets_rates_and_keys_equals_a_loop(alone, together, name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.slow
 def test_traces_in_float32_at_a_tiny_and_a_huge_rate(single_precision, name):
     target, traces = single_precision
     assert_a_trace(traces[name], (2, len(RECORDS)), np.float32)

@@ -22,6 +22,7 @@ def small(monkeypatch, standard_promotion_everywhere):
     monkeypatch.setattr(attack_tables.methods, "PRESETS", {"pencil_signal": None})
 
 
+@pytest.mark.slow
 def test_a_pair_is_run_once_and_again_if_something_else_makes_it(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = ["--data-dir", str(tmp_path), "--rows", "60", "--pairs", "1", "--out", str(out)]

@@ -26,7 +26,7 @@ def settings(*more):
 
 
 def scale(folder, *more, data="a"):
-    subject = SimpleNamespace(head=None, network_data={"sha256": data})
+    subject = SimpleNamespace(head=None, network=None, network_data={"sha256": data})
     return ladder._defence("erase", subject, ladder.CONFIGS["resnet20_mnist"], folder, settings(*more)).theta[0, 0]
 
 

@@ -53,6 +53,7 @@ def logits(network, pixels):
     return head_of(network).logits(tail_features(functional.split(network), x, network.cuts[0]))
 
 
+@pytest.mark.slow
 def test_it_learns_and_neither_an_interruption_nor_the_file_of_weights_shows(folder, monkeypatch, capsys):
     images, heldout = load_cifar10(folder / CIFAR)
     whole, epochs = train(SMALL, images, heldout, QUICK)

@@ -34,6 +34,7 @@ def small(rng, monkeypatch, standard_promotion_everywhere):
         monkeypatch.setattr(search, name, value)
 
 
+@pytest.mark.slow
 def test_the_best_that_leaves_the_primary_task_alone_wins_and_the_search_resumes(tmp_path, capsys, monkeypatch):
     arguments = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--steps", "20", "--at-once", "1"]
     search.main(arguments)

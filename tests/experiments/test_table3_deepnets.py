@@ -89,6 +89,7 @@ def test_a_map_of_other_settings_is_made_again(tmp_path, monkeypatch):
     assert made == [3, 4, 3], "made for other settings or images; the map before the last is still there"
 
 
+@pytest.mark.slow
 def test_what_is_measured_and_who_attacked_is_kept(folder, tmp_path, monkeypatch, capsys):
     arguments = ["--config", "resnet20_halves", "--data-dir", str(folder), "--cache", str(folder / "cache")]
     arguments += ["--methods", "undefended", "pencil", "--batch-size", "4", "--attack-steps", "5", "--rates", "2"]

@@ -47,6 +47,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_rows_are_made_once_and_dead_features_are_said(folder, capsys, monkeypatch):
     arguments = ["--config", "tail_halves", "--data-dir", str(folder), "--out", str(folder / "out"), "--epochs", "1"]
     arguments += ["--cache", str(folder / "cache"), "--methods", "plain", "ill_only", "--batch-size", "10"]

@@ -187,7 +187,7 @@ def check_regularizers(values, array, sigma):
         assert ill + float(info.smallest_normal) >= float(min(expected, largest)) / 5000
 
 
-test_matrices, test_matrices_at_length = fuzzed(check_matrix, matrices(), short=60, long=8000)
+test_matrices, test_matrices_at_length = fuzzed(check_matrix, matrices(), short=25, long=8000)
 _, test_more_shapes_at_length = fuzzed(check_matrix, matrices(tuple(MORE_SHAPES)), short=1, long=4000)
 
 

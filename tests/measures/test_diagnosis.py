@@ -49,6 +49,7 @@ def test_a_task_cannot_be_immunized_against_itself(rng):
     assert any("proportional" in reason for reason in diagnosis.reasons)
 
 
+@pytest.mark.slow
 def test_images_of_two_digits_cost():
     # All targets are 1, so both tasks want the mean image, and two digits have much of it in common.
     diagnosis = diagnose(load_pair("digits", primary="3", harmful="5").train)

@@ -39,6 +39,7 @@ def test_every_pair_and_seed_equals_a_run_of_its_own():
                 np.testing.assert_allclose(measured[name].train.ratio.rir[index, seed], alone, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_share_is_that_of_each_run_and_the_closed_form_reaches_the_limit():
     measured = sweep(
         {"pencil": methods.pencil(ridge=0.0), "algorithm1": methods.algorithm1()}, SPLIT, keys=KEYS, steps=5
@@ -73,6 +74,7 @@ def test_ninety_pairs_compile_as_often_as_one():
 CHOSEN = {"algorithm1": methods.algorithm1(), "ill_only": methods.ill_only()}
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_how_many_pairs_are_worked_on_at_once():
     chosen, calls = {"ill_only": CHOSEN["ill_only"]}, []
     whole = sweep(chosen, SPLIT, keys=KEYS, steps=4, batch_size=5, pairs_at_once=3)
@@ -118,6 +120,7 @@ def test_pairs_at_once_follow_the_memory_and_blocks_are_even(monkeypatch):
 
 
 @pytest.mark.parametrize("at_once", [pytest.param(3, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
 def test_an_interrupted_sweep_continues_to_the_same_result(at_once):
     whole = sweep(CHOSEN, SPLIT, keys=KEYS, steps=10, batch_size=5, chunks=5)
     saved = []

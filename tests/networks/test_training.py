@@ -142,6 +142,7 @@ def test_more_epochs_are_another_training_whoever_made_the_checkpoint(tasks, tmp
     np.testing.assert_array_equal(again.losses, fresh.losses)
 
 
+@pytest.mark.slow
 def test_what_else_a_state_depends_on_starts_a_training_anew(tasks, tmp_path):
     parts, primary, harmful = tasks
     assert make(tasks, tmp_path)[1] == [1, 2, 3, 4, 5, 6]

@@ -420,6 +420,7 @@ def test_memory_and_time_are_told():
     assert f"{len(ladder_record().tried) * 1.5 / 60:.3g} minutes" in page.alone
 
 
+@pytest.mark.slow
 def test_beside_another_attack_the_ladder_comes_first_on_the_page_and_in_the_card():
     records = [attack_record(), ladder_record()]
     page = undrawn_page(*records)

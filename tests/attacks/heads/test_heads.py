@@ -153,6 +153,7 @@ def of_twins():
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.slow
 def test_equal_rows_in_single_precision(of_twins, name):
     assert_a_trace(of_twins[name], (len(RATES), 1, len(RECORDS)), np.float32)
 
