@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.closed_form.pencil import feature_spectrum
-from cimm_jax.numerics.condensing import Condensed
+from cimm_jax.numerics.condensing import Condensed, filled_up
 from cimm_jax.numerics.hessian import covariance
 from cimm_jax.numerics.inputs import as_matrix
 from cimm_jax.numerics.products import product
@@ -88,9 +88,8 @@ def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[np.ndarray]) -
     size, total, squares = 0, jnp.zeros(len(CANDIDATES), x.dtype), jnp.zeros(len(CANDIDATES), x.dtype)
     for chunk in chunks:
         size = size or -(-len(chunk) // len(factors)) * len(factors)
-        padded = np.zeros((size, features), x.dtype)  # rows of zeros score 0
-        padded[: len(chunk)] = chunk
-        found, squared = _summed_scores(models, scaled(jnp.asarray(padded), -exponent), inside, rank)
+        filled = jnp.asarray(filled_up(chunk, size), x.dtype)  # rows of zeros score 0
+        found, squared = _summed_scores(models, scaled(filled, -exponent), inside, rank)
         total, squares = jax.block_until_ready((total + found, squares + squared))  # no chunk waits in memory
     score = total / condensed.rows
     best = jnp.argmin(score)

@@ -35,8 +35,8 @@ from cimm_jax.methods import (
     method_names,
 )
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
-from cimm_jax.networks import network_names
-from cimm_jax.networks.weight_files import is_checkpoint_folder, weights_of
+from cimm_jax.networks import checkpoint_folder, network_names
+from cimm_jax.networks.weight_files import weights_of
 from cimm_jax.runs.immunizing import BATCH_ROWS
 from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
 
@@ -663,9 +663,9 @@ def _are_files(settings: "SubjectSettings | Attack") -> bool:
 
 def network_weights(weights: Path | None, model: str | None) -> Path | None:
     """The weights that were given or, of a checkpoint folder, its own; raises `InputError` if it has none."""
-    if weights is not None or model is None or model in network_names() or not is_checkpoint_folder(model):
+    if weights is not None or model is None or (folder := checkpoint_folder(model)) is None:
         return weights
-    return weights_of(Path(model))
+    return weights_of(folder)
 
 
 def _is_place(text: str) -> bool:

@@ -22,7 +22,7 @@ FILES = {"primary": "primary.npz", "harmful": "harmful.npz"}
 ARRAYS = ("x", "y", "x_heldout", "y_heldout")
 """Of a mapping, as .npz files of own features have them."""
 
-_NOT_ASKED = ("config", "json", "out")
+_NOT_ASKED = ("config", "json", "out", "track")
 """Settings that only a command has."""
 
 

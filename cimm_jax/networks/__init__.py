@@ -9,9 +9,20 @@ from cimm_jax.networks.registry import (
     build,
     by_name,
     check_model,
+    checkpoint_folder,
     config_of,
     definition_of,
     network_names,
 )
 
-__all__ = ["GROUP", "NETWORKS", "build", "by_name", "check_model", "config_of", "definition_of", "network_names"]
+__all__ = [
+    "GROUP",
+    "NETWORKS",
+    "build",
+    "by_name",
+    "check_model",
+    "checkpoint_folder",
+    "config_of",
+    "definition_of",
+    "network_names",
+]

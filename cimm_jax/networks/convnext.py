@@ -21,7 +21,7 @@ from cimm_jax.networks.key_maps import (
     layer_norm_entries,
     linear_entries,
 )
-from cimm_jax.networks.layers import ACTIVATIONS, DepthwiseConv
+from cimm_jax.networks.layers import ACTIVATIONS, DepthwiseConv, layer_norm
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tensor_names import outputs_of, prefix_of
 
@@ -122,11 +122,6 @@ def _places(config: ConvNextConfig) -> Sequence[tuple[int, int, int]]:
     return found
 
 
-def _norm(width: int, rngs: nnx.Rngs, epsilon: float = EPSILON) -> nnx.LayerNorm:
-    # The fast variance is a difference of squares, which loses digits where the mean is large.
-    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
-
-
 def _windows(inputs: int, outputs: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
     """A convolution of windows side by side."""
     window = (size, size)
@@ -138,7 +133,7 @@ class Patches(nnx.Module):
 
     def __init__(self, patch: int, width: int, *, rngs: nnx.Rngs):
         self.conv = _windows(3, width, patch, rngs)
-        self.norm = _norm(width, rngs)
+        self.norm = layer_norm(width, EPSILON, rngs=rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, 3) -> (N, height / patch, width / patch, channels); the same in training."""
@@ -153,7 +148,7 @@ class ConvNextBlock(nnx.Module):
         self.activation = activation
         self.depthwise = DepthwiseConv(width, _KERNEL, rngs=rngs)
         self.depthwise_bias = nnx.Param(jnp.zeros((width,), jnp.float32))
-        self.norm = _norm(width, rngs)
+        self.norm = layer_norm(width, EPSILON, rngs=rngs)
         self.up = nnx.Linear(width, _WIDER * width, kernel_init=_INIT, rngs=rngs)
         self.down = nnx.Linear(_WIDER * width, width, kernel_init=_INIT, rngs=rngs)
         self.scale = nnx.data(nnx.Param(jnp.ones((width,), jnp.float32)) if layer_scale else None)
@@ -170,7 +165,7 @@ class Downsampled(nnx.Module):
     """The first block of a later stage: normalisation and a 2x2 convolution that halves height and width go before it."""
 
     def __init__(self, inputs: int, outputs: int, block: ConvNextBlock, *, rngs: nnx.Rngs):
-        self.norm = _norm(inputs, rngs)
+        self.norm = layer_norm(inputs, EPSILON, rngs=rngs)
         self.conv = _windows(inputs, outputs, _SMALLER, rngs)
         self.block = block
 
@@ -183,7 +178,7 @@ class PooledNorm(nnx.Module):
     """The mean over height and width, normalised."""
 
     def __init__(self, width: int, epsilon: float, *, rngs: nnx.Rngs):
-        self.norm = _norm(width, rngs, epsilon)
+        self.norm = layer_norm(width, epsilon, rngs=rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, height, width, channels) -> (N, channels); the same in training."""

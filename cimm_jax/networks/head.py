@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -12,7 +11,7 @@ from cimm_jax.data.tensor_file import FLOATS, open_tensors
 from cimm_jax.errors import InputError
 from cimm_jax.networks.backbone import Backbone
 
-__all__ = ["MOST_BYTES", "head_of", "parameters_of", "read_head", "with_head"]
+__all__ = ["MOST_BYTES", "head_of", "read_head", "with_head"]
 
 MOST_BYTES = 1 << 30
 """Of a file with a head; one of 16,384 features and 10,000 classes has two thirds of that."""
@@ -32,7 +31,7 @@ def with_head(network: Backbone, head: Head) -> Backbone:
 
 
 def read_head(path: Path, features: int) -> Head:
-    """The head in a file that `Head.to_bytes` made, float32.
+    """The head in a file with `kernel` and `bias`, float32.
 
     Raises:
       InputError: if it is missing, damaged, or not one on so many features.
@@ -46,12 +45,3 @@ def read_head(path: Path, features: int) -> Head:
     if not all(np.isfinite(array).all() for array in found):
         raise InputError(f"weights: {path} has numbers that are not finite; immunize again")
     return found
-
-
-def parameters_of(head: Head, like: nnx.State) -> nnx.State:
-    """The head's arrays in the place of those of a network taken apart (`functional.Split.head`), of the same types."""
-
-    def put(path, leaf):
-        return jnp.asarray(getattr(head, path[-2].key), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(put, like)

@@ -10,7 +10,16 @@ from flax import nnx
 
 from cimm_jax.networks.convolution import SAME, Convolution, Padding, pads_of
 
-__all__ = ["ACTIVATIONS", "ConvNorm", "DepthwiseConv", "DepthwiseNorm", "GlobalMean", "NormSettings", "linear_head"]
+__all__ = [
+    "ACTIVATIONS",
+    "ConvNorm",
+    "DepthwiseConv",
+    "DepthwiseNorm",
+    "GlobalMean",
+    "NormSettings",
+    "layer_norm",
+    "linear_head",
+]
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     # The usual tanh approximation of the first is off by up to 5e-4.
@@ -137,6 +146,12 @@ def _normalised(conv: Convolution | DepthwiseConv, norm: nnx.BatchNorm, x: jax.A
 def _batch_norm(channels: int, norm: NormSettings, rngs: nnx.Rngs) -> nnx.BatchNorm:
     # The fast variance is a difference of squares, which loses digits where the mean is large.
     return nnx.BatchNorm(channels, momentum=norm.momentum, epsilon=norm.epsilon, use_fast_variance=False, rngs=rngs)
+
+
+def layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer normalisation over the last axis."""
+    # The fast variance is a difference of squares, which loses digits where the mean is large.
+    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
 
 
 class GlobalMean(nnx.Module):

@@ -3,20 +3,31 @@
 People name others by a checkpoint folder, or by a file of their own.
 """
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cimm_jax import plugins
 from cimm_jax.errors import InputError
-from cimm_jax.networks.weight_files import is_checkpoint_folder, open_checkpoint
+from cimm_jax.networks.weight_files import open_checkpoint
 
 if TYPE_CHECKING:
     import jax
 
     from cimm_jax.networks.backbone import Backbone, Config
 
-__all__ = ["GROUP", "NETWORKS", "build", "by_name", "check_model", "config_of", "definition_of", "network_names"]
+__all__ = [
+    "GROUP",
+    "NETWORKS",
+    "build",
+    "by_name",
+    "check_model",
+    "checkpoint_folder",
+    "config_of",
+    "definition_of",
+    "network_names",
+]
 
 NETWORKS = {
     "resnet18": "cimm_jax.networks.resnet:RESNET18",
@@ -61,8 +72,14 @@ def by_name(name: str) -> "Config":
 
 def check_model(model: str) -> None:
     """Raises `InputError` unless the text could be what a network is named by; opens nothing."""
-    if model not in network_names() and not plugins.is_file(model) and not is_checkpoint_folder(model):
+    if model not in network_names() and not plugins.is_file(model) and checkpoint_folder(model) is None:
         raise _unknown(model)
+
+
+def checkpoint_folder(model: str) -> Path | None:
+    """The folder that a model is named by; None for a name, which goes before a folder of the same name, and for a file."""
+    is_folder = model not in network_names() and not plugins.is_file(model) and os.path.isdir(model)
+    return Path(model) if is_folder else None
 
 
 def config_of(model: str, weights: Path) -> "Config":
@@ -79,10 +96,10 @@ def config_of(model: str, weights: Path) -> "Config":
     check_model(model)
     if model in NETWORKS:
         return by_name(model)
-    if not plugins.is_file(model) and model not in plugins.names(GROUP):
+    if (folder := checkpoint_folder(model)) is not None:
         from cimm_jax.networks.hub_folder import hub_config
 
-        return hub_config(Path(model), weights)
+        return hub_config(folder, weights)
     from cimm_jax.networks.own_network import own_config
 
     with open_checkpoint(weights) as file:
@@ -93,11 +110,11 @@ def definition_of(model: str) -> str | None:
     """Checksum of the files that say what the network is, after `config_of`; None if a package does, whose version is known."""
     if plugins.is_file(model):
         return plugins.loaded().get(model)
-    if model in network_names() or not is_checkpoint_folder(model):
+    if (folder := checkpoint_folder(model)) is None:
         return None
     from cimm_jax.networks.hub_folder import definition_checksum
 
-    return definition_checksum(Path(model))
+    return definition_checksum(folder)
 
 
 def build(config: "Config | str", key: "jax.Array") -> "Backbone":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cimm_jax.networks.layers import ACTIVATIONS
+from cimm_jax.networks.layers import ACTIVATIONS, layer_norm
 from cimm_jax.numerics.products import product
 
 __all__ = ["INIT", "Block", "BlockSettings", "Embed", "EmbedSettings", "LastNorm", "Readout", "bicubic_matrix"]
@@ -82,11 +82,6 @@ def bicubic_matrix(old: int, new: int) -> np.ndarray:
     return matrix
 
 
-def _norm(width: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # The fast variance is a difference of squares, which loses digits where the mean is large.
-    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
-
-
 def _dense(inputs: int, outputs: int, rngs: nnx.Rngs, *, bias: bool = True) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=INIT, rngs=rngs)
 
@@ -107,7 +102,7 @@ class Embed(nnx.Module):
         tokens = 1 + settings.distilled + settings.grid**2
         self.position = nnx.Param(INIT(rngs.params(), (1, tokens, width), jnp.float32))
         epsilon = settings.norm_epsilon
-        self.norm = nnx.data(None if epsilon is None else _norm(width, epsilon, rngs))
+        self.norm = nnx.data(None if epsilon is None else layer_norm(width, epsilon, rngs=rngs))
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, image, image, 3) -> (N, tokens, width); the same in training."""
@@ -138,12 +133,12 @@ class Block(nnx.Module):
     def __init__(self, settings: BlockSettings, *, rngs: nnx.Rngs):
         width, bias = settings.width, settings.query_bias
         self.heads, self.activation = settings.heads, settings.activation
-        self.norm1 = _norm(width, settings.epsilon, rngs)
+        self.norm1 = layer_norm(width, settings.epsilon, rngs=rngs)
         self.query = _dense(width, width, rngs, bias=bias)
         self.key = _dense(width, width, rngs, bias=bias)
         self.value = _dense(width, width, rngs, bias=bias)
         self.out = _dense(width, width, rngs)
-        self.norm2 = _norm(width, settings.epsilon, rngs)
+        self.norm2 = layer_norm(width, settings.epsilon, rngs=rngs)
         self.up = _dense(width, settings.hidden, rngs)
         self.down = _dense(settings.hidden, width, rngs)
         self.scale1, self.scale2 = (
@@ -171,7 +166,7 @@ class LastNorm(nnx.Module):
 
     def __init__(self, width: int, epsilon: float, readout: Readout = "class", *, rngs: nnx.Rngs):
         self.readout = readout
-        self.norm = _norm(width, epsilon, rngs)
+        self.norm = layer_norm(width, epsilon, rngs=rngs)
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         """Shape (N, tokens, width) -> (N, width), or twice as many features; the same in training."""

@@ -21,7 +21,6 @@ __all__ = [
     "MOST_INDEX_BYTES",
     "SINGLE",
     "Checkpoint",
-    "is_checkpoint_folder",
     "open_checkpoint",
     "weights_checksum",
     "weights_of",
@@ -54,11 +53,6 @@ class Checkpoint(NamedTuple):
     def array(self, name: str) -> np.ndarray:
         """A tensor of numbers (`tensor_file.NUMBERS`)."""
         return self.files[name].array(name)
-
-
-def is_checkpoint_folder(text: str) -> bool:
-    """Whether a model is named by a folder."""
-    return os.path.isdir(text)
 
 
 def weights_of(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import gram_factor
 from cimm_jax.tasks import Task
 
-__all__ = ["Condensed", "condense"]
+__all__ = ["Condensed", "condense", "filled_up"]
 
 
 class Condensed(NamedTuple):
@@ -58,10 +58,8 @@ def condense(chunks: Iterable[Task], *, folds: int = 1) -> Condensed:
             raise InputError(
                 f"chunks[{number}]: has shape {both.shape}; give chunks like the first, only the last shorter"
             )
-        padded = np.zeros((size, both.shape[1]), both.dtype)
-        padded[: len(both)] = both
         # Before another chunk is read: chunks that wait to be worked on would fill the memory.
-        factors = _grown(factors, padded).block_until_ready()
+        factors = _grown(factors, filled_up(both, size)).block_until_ready()
         count += len(x)
     if factors is None or not count:
         raise InputError("chunks: is empty; give at least one row")
@@ -69,6 +67,11 @@ def condense(chunks: Iterable[Task], *, folds: int = 1) -> Condensed:
     x, y = whole[:, :inputs], whole[:, inputs:]
     targets = None if not y.shape[1] else y[:, 0] if single else y
     return Condensed(Task(x, targets), _inputs_alone(factors[:, :, :inputs]), count)
+
+
+def filled_up(x: np.ndarray, rows: int) -> np.ndarray:
+    """The rows of shape (n, d) and rows of zeros, `rows` together: one shape for all chunks, and no covariance changes."""
+    return np.pad(x, ((0, rows - len(x)), (0, 0)))
 
 
 @jax.jit

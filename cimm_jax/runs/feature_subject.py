@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.attacks import class_task
-from cimm_jax.class_targets import centred, one_hot
+from cimm_jax.class_targets import one_hot
 from cimm_jax.data import TaskNames, checksums
 from cimm_jax.data.feature_table import FeatureParts
 from cimm_jax.data.feature_tasks import HELDOUT_SHARE, FeatureTask, Rows, load_feature_tasks
@@ -20,7 +20,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.methods import Method
 from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
-from cimm_jax.runs.many_features import CondensedFeatures, condensed_features, some_rows
+from cimm_jax.runs.many_features import CondensedFeatures, condensed_features, some_rows, target_coding
 from cimm_jax.runs.source import FeatureSource
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
@@ -195,9 +195,9 @@ def _coded(rows: Rows, classes: tuple[str, ...]) -> Task:
 
 
 def _seen(task: FeatureTask, rows: Rows) -> Task:
-    """What methods and measures are given: classes minus their means over the training rows."""
-    x, y = _coded(rows, task.classes)
-    return Task(x, centred(y, one_hot(task.train.labels, len(task.classes))) if task.classes else y)
+    """What methods and measures are given."""
+    coding, labels = target_coding(task), rows.labels
+    return Task(np.asarray(rows.x, np.float64), None if coding is None or labels is None else coding(labels))
 
 
 def _attacked(task: FeatureTask, loss: losses.Loss) -> SplitTask:

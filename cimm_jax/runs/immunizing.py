@@ -167,7 +167,7 @@ def train_blocks(
       KeyboardInterrupt: with what happens when the command is repeated.
     """
     from cimm_jax.networks import functional
-    from cimm_jax.networks.head import parameters_of
+    from cimm_jax.networks.head import with_head
     from cimm_jax.networks.renewing import train_and_renew
     from cimm_jax.networks.tails import tail_features
     from cimm_jax.networks.training import train_tail
@@ -182,7 +182,8 @@ def train_blocks(
     parts, aim = functional.split(subject.network, cut), _aim(method, subject, name, settings.seed)
     begun = {}
     if aim.head is not None:
-        begun = {"targets": aim.targets, "start": (parts.tail, parameters_of(aim.head, parts.head))}
+        begun_with = functional.split(with_head(subject.network, aim.head), cut)
+        begun = {"targets": aim.targets, "start": (begun_with.tail, begun_with.head)}
     with (
         blas_threads_for(subject.features),
         progress_bar(f"{name} on {subject.title} from {cut}", total) as progress,

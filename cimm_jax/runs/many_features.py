@@ -13,7 +13,7 @@ from cimm_jax.numerics.condensing import Condensed, condense
 from cimm_jax.progress import progress_bar
 from cimm_jax.tasks import SplitPair, Task, TaskPair, check_pair
 
-__all__ = ["CondensedFeatures", "condensed_features", "some_rows"]
+__all__ = ["CondensedFeatures", "condensed_features", "some_rows", "target_coding"]
 
 
 class CondensedFeatures(NamedTuple):
@@ -64,7 +64,7 @@ def some_rows(tasks: Mapping[str, FeatureTask], most: int, seed: int = 0) -> Tas
     def drawn(task: FeatureTask) -> Task:
         count = len(task.train.x)
         rows = task.train.choose(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
-        return next(_read(rows, _coded(task)))
+        return next(_read(rows, target_coding(task)))
 
     return TaskPair(*(drawn(tasks[name]) for name in TaskPair._fields))
 
@@ -72,11 +72,15 @@ def some_rows(tasks: Mapping[str, FeatureTask], most: int, seed: int = 0) -> Tas
 def _condensed(task: FeatureTask, part: str, name: str) -> Condensed:
     rows = getattr(task, part)
     with progress_bar(f"{part} rows of the {name} task", len(rows.x)) as progress:
-        return condense(_read(rows, _coded(task), progress), folds=FOLDS)
+        return condense(_read(rows, target_coding(task), progress), folds=FOLDS)
 
 
-def _coded(task: FeatureTask) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Labels as methods see them: classes as -1 and +1 minus the means over the training rows."""
+def target_coding(task: FeatureTask) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What makes of labels the targets that methods see: classes as -1 and +1 minus the means over the training rows.
+
+    Args:
+      task: whose labels; None is returned if it has none. Amounts stay as they are.
+    """
     labels = task.train.labels
     if labels is None:
         return None

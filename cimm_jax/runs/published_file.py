@@ -126,15 +126,15 @@ def write_published(folder: Path, published: Published, subject: "Subject", defe
 
 def _settings(config: "Config", source: NetworkSource, features: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and preprocessor_config.json: the publisher's own, of a checkpoint folder."""
+    from cimm_jax.networks import checkpoint_folder
     from cimm_jax.networks.hub_files import model_config, preprocessor_config
     from cimm_jax.networks.hub_folder import folder_settings
-    from cimm_jax.networks.weight_files import is_checkpoint_folder
 
-    made = model_config(config, source.title, features), preprocessor_config(config.preprocess)
-    if not is_checkpoint_folder(source.model):
-        return made
-    own, preprocessor = folder_settings(Path(source.model))
-    return own, preprocessor or made[1]
+    preprocessor = preprocessor_config(config.preprocess)
+    if (folder := checkpoint_folder(source.model)) is None:
+        return model_config(config, source.title, features), preprocessor
+    own, own_preprocessor = folder_settings(folder)
+    return own, own_preprocessor or preprocessor
 
 
 def read_told(path: Path) -> Told:

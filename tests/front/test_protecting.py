@@ -159,6 +159,7 @@ def test_trained_blocks_of_a_network_are_published(inputs, tmp_path, monkeypatch
         ({"data": "digits"}, "primary: data sets are named by paths or words, got arrays"),
         ({"methd": "pencil"}, "methd: is no setting; did you mean method"),
         ({"out": "x"}, "out: is no setting"),
+        ({"track": ["tensorboard"]}, "track: is no setting"),
         ({"ridge": "much"}, "ridge: cannot be 'much'"),
         ({"budget": "much"}, "budget: needs a number"),
         ({"heldout_share": 2.0}, "heldout_share: needs a share above 0"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from cimm_jax.data.tensor_file import Described
 from cimm_jax.errors import InputError
-from cimm_jax.networks import config_of, functional
+from cimm_jax.networks import checkpoint_folder, config_of, functional
 from cimm_jax.networks.hub_folder import FAMILIES, hub_config
 from cimm_jax.networks.hub_transformers import hub_transformer
 from cimm_jax.networks.json_fields import Fields
@@ -362,6 +363,8 @@ def test_a_name_goes_before_a_folder(tmp_path, monkeypatch):
     folder = variant("vit", tmp_path / "resnet18")
     assert type(config_of("resnet18", weights_of(folder))).__name__ == "ResNetConfig"
     assert type(config_of("./resnet18", weights_of(folder))).__name__ == "HubTransformerConfig"
+    assert checkpoint_folder("resnet18") is None
+    assert checkpoint_folder("./resnet18") == Path("resnet18")
 
 
 def test_a_trained_block_of_half_precision_weights_is_read(tmp_path):

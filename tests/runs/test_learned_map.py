@@ -10,7 +10,7 @@ from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.closed_form.explained_share import linear_share
 from cimm_jax.networks import functional
 from cimm_jax.networks.features import Labelled
-from cimm_jax.networks.head import head_of, parameters_of
+from cimm_jax.networks.head import head_of, with_head
 from cimm_jax.networks.perceptron import PerceptronConfig
 from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.training import TrainingSettings, train_tail
@@ -31,7 +31,7 @@ class Tiny:
 
     def __init__(self):
         network = filled(PerceptronConfig(10, (32, 12), CLASSES))
-        self.parts, self.head = functional.split(network, CUT), head_of(network)
+        self.network, self.parts, self.head = network, functional.split(network, CUT), head_of(network)
         rng = np.random.default_rng(0)
         self.tasks = []
         for _ in range(2):
@@ -52,7 +52,8 @@ class Tiny:
     def learned(self, method):
         theta = methods.immunize(method, self.pair()).theta
         aim = to_learn(theta, *self.features, self.head)
-        start = (self.parts.tail, parameters_of(aim.head, self.parts.head))
+        begun = functional.split(with_head(self.network, aim.head), CUT)
+        start = (begun.tail, begun.head)
         given = {"penalties": aim.penalties, "targets": aim.targets, "start": start}
         trained = train_tail(self.parts, CUT, *self.tasks, **given, settings=SETTINGS)
         return np.asarray(theta), aim.targets, trained.parts
