@@ -126,6 +126,9 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--configs", nargs="+", choices=tuple(CONFIGS), default=tuple(CONFIGS))
     made.add_argument("--defences", nargs="+", choices=DEFENCES, default=DEFENCES)
     made.add_argument("--seeds", type=int, default=3)
+    made.add_argument(
+        "--defence-seeds", type=int, default=1, help="how often each defence that trains blocks is trained"
+    )
     made.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS])
     made.add_argument("--tuning-images", type=int, help="with more images than these nobody fine-tunes")
     made.add_argument("--steps", type=int, default=300, help="optimizer steps of the paper's methods as maps")
@@ -147,9 +150,10 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
     )
     subject = NetworkSubject(source, settings.cache)
     defences = [
-        _defence(defence, subject, ladder, folder / "defences" / defence, settings)
+        _defence(of_seed, defence, subject, ladder, folder / "defences" / of_seed, settings, seed)
         for defence in settings.defences
         if defence in MAPS or defence in ladder.blocks
+        for of_seed, seed in _seeds_of(defence, ladder, settings)
     ]
     asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
     if settings.tuning_images is not None:
@@ -175,46 +179,62 @@ def _command(name: str, settings: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _defence(name: str, subject: NetworkSubject, ladder: Ladder, folder: Path, settings: argparse.Namespace) -> Defence:
-    """The defence, read from its folder if the same data and settings made it there, or made into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made_by = {"data": encode(subject.network_data), "seed": settings.seed, "steps": settings.steps}
-    if name in ladder.blocks:
-        blocks = ladder.blocks[name]
-        made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, settings.seed))}
-    noted = MadeBy(folder / "made_by.json", made_by)
-    found = noted.read() is not None
-    defence = _read_or_made(name, subject, ladder, folder, settings, found=found)
-    noted.write(name)
-    return defence
+def _seeds_of(defence: str, ladder: Ladder, settings: argparse.Namespace) -> list[tuple[str, int]]:
+    """Names, and seeds, of a defence: of one that trains blocks as many as are asked for, of a map the first."""
+    more = range(1, settings.defence_seeds if defence in ladder.blocks else 1)
+    return [(defence, settings.seed), *((f"{defence}, seed {settings.seed + i}", settings.seed + i) for i in more)]
 
 
-def _read_or_made(
+def _defence(
     name: str,
+    defence: str,
     subject: NetworkSubject,
     ladder: Ladder,
     folder: Path,
     settings: argparse.Namespace,
+    seed: int,
+) -> Defence:
+    """The defence, read from its folder if the same data and settings made it there, or made into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made_by = {"data": encode(subject.network_data), "seed": seed, "steps": settings.steps}
+    if defence in ladder.blocks:
+        blocks = ladder.blocks[defence]
+        made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, seed))}
+    noted = MadeBy(folder / "made_by.json", made_by)
+    found = noted.read() is not None
+    made = _read_or_made(name, defence, subject, ladder, folder, settings, seed, found=found)
+    noted.write(name)
+    return made
+
+
+def _read_or_made(
+    name: str,
+    defence: str,
+    subject: NetworkSubject,
+    ladder: Ladder,
+    folder: Path,
+    settings: argparse.Namespace,
+    seed: int,
     *,
     found: bool,
 ) -> Defence:
-    if name in MAPS:
+    if defence in MAPS:
         if found:
             return MapDefence.read(name, folder)
-        method = methods.build_methods([name], {}, {})[name]
-        defence, _ = make_map(subject, method, name=name, seed=settings.seed, steps=settings.steps, with_history=False)
-        defence.write(folder, subject)
-        return defence
-    blocks = ladder.blocks[name]
+        method = methods.build_methods([defence], {}, {})[defence]
+        made, _ = make_map(subject, method, name=name, seed=seed, steps=settings.steps, with_history=False)
+        made.write(folder, subject)
+        return made
+    blocks = ladder.blocks[defence]
     subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
     subject.cut_at(blocks.cut)
     if found:
         return TrainedDefence.read(name, folder, subject, blocks.cut)
-    training = _training(blocks, subject, settings.seed)
+    training = _training(blocks, subject, seed)
     method = methods.by_name(blocks.method)()
-    defence, *_ = train_blocks(subject, method, training, name=name, folder=folder / "checkpoint")
-    defence.write(folder, subject)
-    return defence
+    made, *_ = train_blocks(subject, method, training, name=name, folder=folder / "checkpoint")
+    made.write(folder, subject)
+    return made
 
 
 def _training(blocks: Blocks, subject: NetworkSubject, seed: int) -> TrainingSettings:
