@@ -16,6 +16,7 @@ from cimm_jax.errors import InputError, few, one_line
 __all__ = [
     "UnreadableError",
     "UnwritableError",
+    "cache_home",
     "check_name",
     "entries",
     "open_regular",
@@ -50,6 +51,11 @@ class UnwritableError(InputError):
     def __init__(self, argument: str, path: Path, reason: str):
         super().__init__(f"{argument}: cannot write {path} ({reason}); make room, or choose a folder that is yours")
         self.reason = reason
+
+
+def cache_home() -> Path:
+    """cimm_jax in $XDG_CACHE_HOME, or in ~/.cache: for what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax"
 
 
 def check_name(path: Path | str, argument: str) -> None:

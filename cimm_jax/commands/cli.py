@@ -13,6 +13,7 @@ import tyro
 import cimm_jax
 from cimm_jax import interruption
 from cimm_jax.commands import settings
+from cimm_jax.commands.compilation_cache import keep_programs
 from cimm_jax.commands.config_file import read_config
 from cimm_jax.commands.delivery import command_line
 from cimm_jax.errors import InputError
@@ -158,6 +159,7 @@ def _run(asked: object) -> None:
 
     # An application may choose its precision; condition numbers need this one.
     jax.config.update("jax_enable_x64", True)
+    keep_programs()
     name = type(asked).__name__.lower()
     verb = import_module(f"cimm_jax.commands.{name}")
     interruption.begin()

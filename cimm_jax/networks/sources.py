@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cimm_jax.data.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.errors import InputError
-from cimm_jax.files import output_folder, read_regular, write_whole
+from cimm_jax.files import cache_home, output_folder, read_regular, write_whole
 
 __all__ = ["FILE", "HUB", "PUBLISHED", "TIMEOUT_SECONDS", "HubWeights", "from_hub", "from_package"]
 
@@ -71,7 +71,7 @@ def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None 
 
     Args:
       weights: what to fetch, or a name in `PUBLISHED`.
-      cache: folder for downloads; None is cimm_jax in $XDG_CACHE_HOME, or in ~/.cache.
+      cache: folder for downloads; None is `files.cache_home`.
       endpoint: the hub, or a mirror of it.
 
     Raises:
@@ -85,7 +85,7 @@ def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None 
         )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", wanted.repository):
         raise InputError(f"repository: need owner/name, got {wanted.repository!r}")
-    folder = _cache(cache) / wanted.repository.replace("/", "--") / wanted.revision
+    folder = (cache_home() if cache is None else Path(cache)) / wanted.repository.replace("/", "--") / wanted.revision
     path = folder / FILE
     if os.path.exists(path):
         content = read_regular(path, "cache", most=MOST_WEIGHTS_BYTES, cure="delete it to download it again")
@@ -103,12 +103,6 @@ def _known(weights: HubWeights | str) -> HubWeights:
     if weights not in PUBLISHED:
         raise InputError(f"weights: {weights!r} is unknown; choose one of {', '.join(PUBLISHED)}, or give HubWeights")
     return PUBLISHED[weights]
-
-
-def _cache(folder: str | os.PathLike[str] | None) -> Path:
-    if folder is not None:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax"
 
 
 def _download(url: str) -> bytes:

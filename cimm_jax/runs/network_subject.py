@@ -1,6 +1,5 @@
 """A network whose features are protected: its images, its activations at a cut, its features, all computed once."""
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,6 +20,7 @@ from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
 from cimm_jax.data.reserved import check_share, chosen_images, heldout_rows, reserved_rows
 from cimm_jax.errors import InputError, naming
+from cimm_jax.files import cache_home
 from cimm_jax.methods import Method
 from cimm_jax.networks import config_of, definition_of, functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
@@ -235,8 +235,8 @@ def attacked_task(features: FeatureSet, loss: losses.Loss) -> SplitTask:
 
 
 def default_cache() -> Path:
-    """cimm_jax/features in $XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cimm_jax" / "features"
+    """Of features and activations, in `files.cache_home`."""
+    return cache_home() / "features"
 
 
 def _images(source: NetworkSource, task: str, listed: ClassList | None, preprocess: Preprocess) -> SplitImages:
