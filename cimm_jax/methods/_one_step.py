@@ -61,8 +61,8 @@ def one_step(
         return State(jnp.eye(*solution.shape, dtype=solution.dtype), solution, *(covariance(task.x) for task in pair))
 
     def step(state: State, batch: TaskPair) -> tuple[State, Info]:
-        primary = condition_number(probe_hessian(state.theta, state.k_primary))
-        harmful = condition_number(probe_hessian(state.theta, state.k_harmful))
+        primary = condition_number(probe_hessian(state.theta, state.k_primary), symmetric=True)
+        harmful = condition_number(probe_hessian(state.theta, state.k_harmful), symmetric=True)
         loss = jnp.full((), jnp.nan, batch.primary.x.dtype)
         info = Info(loss, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=state.solution), info

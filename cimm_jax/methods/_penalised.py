@@ -171,8 +171,8 @@ def penalised(
         g_theta = g_theta + _weighted_sum(terms, state.weights, state.theta, view(state, batch))
         updates, optimizer_state = optimizer.update((g_theta, g_omega), state.optimizer, params)
         theta, omega = cast(tuple[jax.Array, jax.Array], optax.apply_updates(params, updates))
-        primary = condition_number(probe_hessian(state.theta, state.k_primary))
-        harmful = condition_number(probe_hessian(state.theta, state.k_harmful))
+        primary = condition_number(probe_hessian(state.theta, state.k_primary), symmetric=True)
+        harmful = condition_number(probe_hessian(state.theta, state.k_harmful), symmetric=True)
         info = Info(value, primary.kappa, harmful.kappa, primary.floored | harmful.floored)
         return state._replace(theta=theta, omega=omega, optimizer=optimizer_state), info
 

@@ -22,7 +22,7 @@ import numpy as np
 from matfree import decomp
 
 from cimm_jax.errors import InputError
-from cimm_jax.numerics.decompositions import eigh, mix_columns, qr, singular_values
+from cimm_jax.numerics.decompositions import eigh, mix_columns, qr, singular_values, symmetric_singular_values
 from cimm_jax.numerics.inputs import as_matrix, is_concrete
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
@@ -196,13 +196,15 @@ class Route(enum.Enum):
     """Eigenvalues of the Gram matrix of the smaller side: the fastest, and it resolves only half the digits."""
 
 
-def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum:
+def condition_number(s: jax.Array, policy: Policy = PseudoInverse(), *, symmetric: bool = False) -> Spectrum:
     """Condition number of a matrix under a named policy.
 
     Args:
       s: shape (..., m, n), as `inputs.as_array` takes it; leading axes are a batch. `Ridge` and `ReleasedCode` are meant for
         symmetric positive semi-definite matrices, and `ReleasedCode` for no others than square ones.
       policy: `PseudoInverse`, `Ridge` or `ReleasedCode`.
+      symmetric: s is known to be, as a Hessian is: the answer is the same, in half the time. Of what is not, the
+        symmetric part is judged.
 
     Returns:
       A `Spectrum` whose fields have the batch shape, of s's dtype, or float32 if that is shorter.
@@ -216,7 +218,7 @@ def condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> Spectrum
     >>> float(spectrum.kappa), int(spectrum.rank)
     (2.0, 2)
     """
-    return _with_scale(_matrix_spectrum(s, policy))
+    return _with_scale(_matrix_spectrum(s, policy, symmetric=symmetric))
 
 
 def feature_condition_number(
@@ -257,14 +259,14 @@ def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.A
     return jnp.maximum(scaled(larger, units[0].exponent + units[1].exponent - units[2].exponent), 1)
 
 
-def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
+def log_condition_number(s: jax.Array, policy: Policy = PseudoInverse(), *, symmetric: bool = False) -> jax.Array:
     """The logarithm of kappa(s), shape (...), with finite gradients also where singular values repeat or are zero.
 
     The derivative is u_1 v_1^T / sigma_max - u_k v_k^T / sigma_min; among equal singular values it is that of one of
     them, or a mean of several: a subgradient. Values that the policy counts as zero have no influence on it. Arguments and
     errors are those of `condition_number`; infinite where kappa is, NaN where s is.
     """
-    return _log_ratio(_matrix_spectrum(s, policy).spectrum)
+    return _log_ratio(_matrix_spectrum(s, policy, symmetric=symmetric).spectrum)
 
 
 def log_feature_condition_number(f: jax.Array, policy: Policy = PseudoInverse()) -> jax.Array:
@@ -395,14 +397,16 @@ class _Measured(NamedTuple):
     power: int = 1
 
 
-def _matrix_spectrum(s: jax.Array, policy: Policy) -> _Measured:
+def _matrix_spectrum(s: jax.Array, policy: Policy, *, symmetric: bool) -> _Measured:
     s = _check_matrix(s, "s")
+    if s.shape[-1] != s.shape[-2] and (symmetric or isinstance(policy, ReleasedCode)):
+        wanted = "symmetric" if symmetric else "ReleasedCode"
+        raise InputError(f"s: {wanted} needs shape (..., d, d), got {s.shape}; give a symmetric matrix")
     if isinstance(policy, ReleasedCode):
-        if s.shape[-1] != s.shape[-2]:
-            raise InputError(f"s: ReleasedCode needs shape (..., d, d), got {s.shape}; give a symmetric matrix")
         return _Measured(policy.measure_matrix(s), None)
     units = normalised(s)
-    return _Measured(policy.measure(singular_values(units.values), _matrix_accuracy(s, s)), units.exponent)
+    sigma = (symmetric_singular_values if symmetric else singular_values)(units.values)
+    return _Measured(policy.measure(sigma, _matrix_accuracy(s, s)), units.exponent)
 
 
 def _feature_spectrum(

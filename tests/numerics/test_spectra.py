@@ -455,6 +455,26 @@ def test_log_condition_number_gradient_is_a_subgradient_where_the_extremes_repea
     assert np.abs(inner).max() < 1e-9  # and nothing else, in particular nothing from zero singular values
 
 
+@pytest.mark.parametrize("sigma", [[9.0, 3.0, 2.0, 0.5], [4.0, 1.0, 1e-3, 0.0], [5.0, -7.0, 1.0, 0.25]])
+def test_a_symmetric_matrix_has_the_same_condition_number_and_gradient_by_its_eigenvalues(rng, sigma):
+    h = prescribed.covariance(rng, [sigma, sigma])
+    # Of the last one the largest value belongs to a negative eigenvalue.
+    for policy in (PseudoInverse(), Ridge(1e-3)):
+        general, symmetric = (condition_number(h, policy, symmetric=known) for known in (False, True))
+        np.testing.assert_allclose(symmetric.kappa, general.kappa, rtol=1e-12)
+        np.testing.assert_array_equal(symmetric.rank, general.rank)
+        np.testing.assert_array_equal(symmetric.floored, general.floored)
+    general, symmetric = (
+        jax.grad(lambda h, known=known: log_condition_number(h, symmetric=known).sum())(h) for known in (False, True)
+    )
+    np.testing.assert_allclose(symmetric, general, atol=1e-9 * np.abs(general).max())
+
+
+def test_what_is_called_symmetric_is_square():
+    with pytest.raises(InputError, match=r"s: symmetric needs shape \(\.\.\., d, d\), got \(2, 3\)"):
+        condition_number(np.ones((2, 3)), symmetric=True)
+
+
 def test_log_condition_number_gradient_at_the_identity_and_under_jit_is_finite():
     for s in (jnp.eye(4), jnp.ones((3, 3)), jnp.zeros((3, 3)), jnp.diag(jnp.array([1.0, 0, 0]))):
         assert jnp.isfinite(jax.jit(jax.grad(log_condition_number))(s)).all()
