@@ -19,13 +19,24 @@ import jax.numpy as jnp
 from cimm_jax.numerics.distances import squared_distances
 from cimm_jax.numerics.products import product
 
-__all__ = ["KERNEL_RIDGE", "LINEAR_RIDGE", "gaussian_kernel", "kernel_share", "linear_share", "standardised"]
+__all__ = [
+    "KERNEL_RIDGE",
+    "LINEAR_RIDGE",
+    "gaussian_kernel",
+    "kernel_share",
+    "linear_share",
+    "standardised",
+    "whitened",
+]
 
 LINEAR_RIDGE = 0.03
 """Times the rows; one more for each feature, or with more features than rows every row would say its own label alone."""
 
 KERNEL_RIDGE = 0.3
 """Added to a kernel with ones on its diagonal."""
+
+_WHITENING_RIDGE = 1e-2
+"""Added to the covariance of standardised features: what hardly varies is read, and rounding is not."""
 
 _SPREAD = 1e-3
 """Added to a feature's deviation: one that hardly varies is not blown up."""
@@ -65,7 +76,9 @@ def _in_one_scale(x: jax.Array) -> jax.Array:
     return centred * jnp.where(variance > 0, jax.lax.rsqrt(jnp.where(variance > 0, variance, 1)), 0)
 
 
-def kernel_share(x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float = KERNEL_RIDGE) -> jax.Array:
+def kernel_share(
+    x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float = KERNEL_RIDGE, whiten: bool = False
+) -> jax.Array:
     """The share that ridge regression on the kernel exp(-|a - b|^2 / (width d)) explains, a scalar.
 
     Args:
@@ -73,8 +86,19 @@ def kernel_share(x: jax.Array, y: jax.Array, *, width: float = 1.0, ridge: float
       y: targets, shape (B, C).
       width: of the kernel, in features.
       ridge: added to the kernel.
+      whiten: look at whitened features, or else at standardised ones.
     """
-    return _share(_hat(gaussian_kernel(standardised(x), width), ridge), y)
+    return _share(_hat(gaussian_kernel((whitened if whiten else standardised)(x), width), ridge), y)
+
+
+def whitened(x: jax.Array) -> jax.Array:
+    """Features of shape (B, d) made uncorrelated, at a variance of up to 1, by the Cholesky factor of their covariance.
+
+    Nothing but `_WHITENING_RIDGE` is left of how much directions vary, so that a head sees what others overlook in small ones.
+    """
+    x = standardised(x)
+    covariance = product(x.T, x) / len(x) + _WHITENING_RIDGE * jnp.eye(x.shape[1], dtype=x.dtype)
+    return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(covariance), x.T, lower=True).T
 
 
 def gaussian_kernel(x: jax.Array, width: float = 1.0) -> jax.Array:

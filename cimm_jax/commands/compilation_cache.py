@@ -24,17 +24,17 @@ def keep_programs() -> Path | None:
     share programs. Nothing changes where JAX_COMPILATION_CACHE_DIR names a folder, where JAX_ENABLE_COMPILATION_CACHE is false,
     or where the folder cannot be made; then the result is None.
     """
-    config = jax.config
-    if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
+    settings = jax.config.values
+    if not settings["jax_enable_compilation_cache"] or settings["jax_compilation_cache_dir"] is not None:
         return None
     folder = cache_home() / "programs" / _machine()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # whoever may write here has code run
     except OSError:
         return None
-    config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
-    config.update("jax_compilation_cache_max_size", MOST_BYTES)
-    config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
 
 

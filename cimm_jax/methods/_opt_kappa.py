@@ -50,4 +50,6 @@ def _inverse_log_kappa_harmful(theta: jax.Array, view: View) -> jax.Array:
 
 def _log_kappa(theta: jax.Array, x: jax.Array, k: jax.Array | None) -> jax.Array:
     """Log kappa of the probe Hessian of all rows, or, where K is not given, of the batch."""
-    return log_feature_condition_number(x @ theta) if k is None else log_condition_number(probe_hessian(theta, k), symmetric=True)
+    if k is None:
+        return log_feature_condition_number(x @ theta)
+    return log_condition_number(probe_hessian(theta, k), symmetric=True)

@@ -29,7 +29,16 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.meshes import on_every_device
 from cimm_jax.numerics.products import product
 
-__all__ = ["eigh", "gram_factor", "mix_columns", "qr", "right_svd", "singular_values", "svd", "symmetric_singular_values"]
+__all__ = [
+    "eigh",
+    "gram_factor",
+    "mix_columns",
+    "qr",
+    "right_svd",
+    "singular_values",
+    "svd",
+    "symmetric_singular_values",
+]
 
 
 def _unbatched_on_cpu(decompose: Callable) -> Callable:
