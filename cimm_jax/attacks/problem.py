@@ -1,7 +1,8 @@
 """The problem that an optimizer is given, made as small as its answer allows.
 
 Full-batch steps on the squared loss see the features F = U S V^T only through S V^T and U^T Y: N rows become at most d, and
-the part of Y outside the range of U is a constant. An optimizer that commutes with rotations of the probe (plain gradient
+the part of Y outside the range of U is a constant. The gradient is that of the normal equations, one product where features and
+their transpose are two. An optimizer that commutes with rotations of the probe (plain gradient
 descent with any momentum, line searches, conjugate gradient, L-BFGS) may work on c = V^T w, where the features are the
 diagonal S and a step costs O(d). Both are exact; only rounding differs.
 """
@@ -34,6 +35,7 @@ class Problem(NamedTuple):
       largest: bound on the largest eigenvalue of the loss's Hessian.
       smallest: the same bound times sigma_min^2 / sigma_max^2 over the non-zero singular values.
       best: least-squares variable, shape (d, C).
+      gram: X^T X, shape (d, d), of the squared loss where the axes of the features are kept; None elsewhere.
     """
 
     x: jax.Array
@@ -44,6 +46,19 @@ class Problem(NamedTuple):
     largest: jax.Array
     smallest: jax.Array
     best: jax.Array
+    gram: jax.Array | None = None
+
+    def value_and_gradient(self, variable: jax.Array, loss: losses.Loss) -> tuple[jax.Array, jax.Array]:
+        """The loss, a scalar, and its gradient, shape (d, C).
+
+        With X^T X the loss is 1/2 <W, X^T X W - 2 X^T Y> + 1/2 |Y|^2 over the number of targets: near its least it is right to
+        rounding of |Y|^2, enough to see that it grows.
+        """
+        if self.gram is None:
+            return jax.value_and_grad(lambda variable: loss(self.scores(variable), self.y) + self.offset)(variable)
+        image, pulled = product(self.gram, variable), self.transposed(self.y)
+        value = (jnp.sum(variable * (image - 2 * pulled)) + jnp.sum(self.y**2)) / (2 * self.y.size) + self.offset
+        return value, (image - pulled) / self.y.size
 
     def scores(self, variable: jax.Array) -> jax.Array:
         """Shape (n, C)."""
@@ -96,6 +111,7 @@ def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -
     # Directions at rounding level are none: their part of the targets stays in the loss, and nobody can fit it.
     reduced, coefficients = scale * jnp.where(kept, sigma, 0), scale * coefficients
     if axes:
-        best = product(vt.T, best)
-        return Problem(reduced[:, None] * vt, coefficients, offset, None, jnp.zeros_like(best), largest, smallest, best)
+        best, x = product(vt.T, best), reduced[:, None] * vt
+        gram = product(x.T, x) if x.shape[1] < 2 * x.shape[0] else None
+        return Problem(x, coefficients, offset, None, jnp.zeros_like(best), largest, smallest, best, gram)
     return Problem(reduced, coefficients, offset, vt.T, jnp.zeros_like(best), largest, smallest, best)

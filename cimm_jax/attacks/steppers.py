@@ -61,7 +61,7 @@ def gradient_stepper(
         if batch_size is not None:
             rows = jax.random.randint(draw, (batch_size,), 0, len(problem.y))
             problem = problem._replace(x=problem.x[rows], y=problem.y[rows])
-        value, gradient = jax.value_and_grad(_objective(problem, loss))(variable)
+        value, gradient = problem.value_and_gradient(variable, loss)
         with optax_promotions():
             updates, inner = optimizer(problem).update(gradient, inner, variable)
         return (optax.apply_updates(variable, updates), inner, key), value
@@ -77,7 +77,7 @@ def hessian_stepper(name: str, loss: losses.Loss) -> Stepper:
         return problem.start
 
     def step(problem: Problem, variable: jax.Array):
-        value, gradient = jax.value_and_grad(_objective(problem, loss))(variable)
+        value, gradient = problem.value_and_gradient(variable, loss)
         if name == "inverse_smoothness":
             return variable - gradient / problem.largest, value
         if name == "optimal_constant":
@@ -99,7 +99,10 @@ def lbfgs_stepper(loss: losses.Loss) -> Stepper:
 
     def step(problem: Problem, state):
         variable, inner = state
-        function = _objective(problem, loss)
+
+        def function(variable: jax.Array) -> jax.Array:
+            return loss(problem.scores(variable), problem.y) + problem.offset
+
         with optax_promotions():
             value, gradient = optax.value_and_grad_from_state(function)(variable, state=inner)
             updates, inner = optimizer.update(gradient, inner, variable, value=value, grad=gradient, value_fn=function)
@@ -142,10 +145,6 @@ def optax_promotions() -> Iterator[None]:
     """Optimizers mix dtypes and ranks as JAX's defaults allow; a program that forbids it elsewhere can still use them."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
-
-
-def _objective(problem: Problem, loss: losses.Loss) -> Callable[[jax.Array], jax.Array]:
-    return lambda variable: loss(problem.scores(variable), problem.y) + problem.offset
 
 
 def _divided(above: jax.Array, below: jax.Array) -> jax.Array:

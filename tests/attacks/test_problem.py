@@ -26,7 +26,7 @@ def test_the_curvature_bound_is_attained_at_zero(rng, loss):
     np.testing.assert_allclose(problem.smallest, smallest, rtol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(12, 3), (4, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(12, 3), (4, 7), (3, 7)], ids=str)
 @pytest.mark.parametrize(("rows", "axes"), [(True, True), (False, True), (False, False)])
 def test_every_form_has_the_same_loss_gradient_and_best_probe(rng, shape, rows, axes):
     x, y = prescribed.matrix(rng, [3.0, 1.0, 0.0], shape), rng.standard_normal((shape[0], 2))
@@ -44,6 +44,12 @@ def test_every_form_has_the_same_loss_gradient_and_best_probe(rng, shape, rows, 
     np.testing.assert_allclose(loss(variable), np.mean((x @ w - y) ** 2) / 2, rtol=1e-12)
     gradient = problem.probe(jax.grad(loss)(variable))
     np.testing.assert_allclose(gradient, x.T @ (x @ w - y) / y.size, atol=1e-12)
+    value, slope = problem.value_and_gradient(variable, losses.squared)
+    assert (problem.gram is not None) == (
+        axes and not rows and shape != (3, 7)
+    )  # there it has more entries than twice X
+    np.testing.assert_allclose(value, loss(variable), rtol=1e-12)
+    np.testing.assert_allclose(problem.probe(slope), gradient, atol=1e-12)
     scores = rng.standard_normal(problem.y.shape)
     np.testing.assert_allclose(
         np.sum(scores * problem.scores(variable)), np.sum(problem.transposed(scores) * variable), rtol=1e-9
