@@ -6,7 +6,7 @@ The undefended extractor is attacked with the SAME sweep: attackers tune their r
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from cimm_jax.attacks.protocol import Target, Trace, check_target
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.least_squares import probe_loss
+from cimm_jax.numerics.meshes import on_one_device
 
 
 class Swept(NamedTuple):
@@ -149,7 +150,10 @@ def _checked(operators: Sequence[Operator], targets: Mapping[str, Target], keys:
         raise InputError("targets: is empty; give at least one")
     if np.ndim(keys) != 1 or not len(keys):
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
-    checked = {name: check_target(target, f"targets[{name!r}]") for name, target in targets.items()}
+    # Of arrays that are spread over devices, copies on one.
+    checked = {
+        name: jax.tree.map(_gathered, check_target(target, f"targets[{name!r}]")) for name, target in targets.items()
+    }
     shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)) for target in checked.values()}
     if len(shapes) > 1:
         raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
@@ -161,6 +165,10 @@ def _checked(operators: Sequence[Operator], targets: Mapping[str, Target], keys:
                     f"targets[{name!r}].{part}.y: differs from the first target's; attack one task at a time"
                 )
     return checked
+
+
+def _gathered(leaf: Any) -> Any:
+    return on_one_device(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
 _decompose_each = jax.jit(jax.vmap(Target.decomposed))
