@@ -104,6 +104,8 @@ class Checkpoint:
         Args:
           like: notes -> a state of the same structure, or its shapes and dtypes.
         """
+        if jax.process_count() > 1:  # they would all have to restore the same
+            return None
         found, damage = None, []
         for slot in self._slots():
             if slot.number is None:
@@ -130,8 +132,10 @@ class Checkpoint:
     def save(self, state: Any, notes: dict[str, Any]) -> None:
         """Saves a state, and notes as JSON has them; raises `KeyboardInterrupt` after that if a signal has waited for it.
 
-        On a full disk, a line on standard error says so and the work goes on.
+        On a full disk, a line on standard error says so and the work goes on. Work of several processes is not saved.
         """
+        if jax.process_count() > 1:
+            return
         *_, slot = self._slots()
         number = 1 + max(slot.number or 0 for slot in self._slots())
         with interruption.saving():

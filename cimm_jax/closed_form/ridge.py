@@ -203,9 +203,9 @@ def _summed_by_device(x: jax.Array, everywhere, mesh, axes: tuple[str, ...]) -> 
         return jax.tree.map(lambda leaf: leaf[None], sums)
 
     spread = PartitionSpec(axes)
-    return jax.shard_map(
-        of_shard, mesh=mesh, in_specs=(spread, PartitionSpec()), out_specs=spread, check_vma=False
-    )(x, everywhere)
+    return jax.shard_map(of_shard, mesh=mesh, in_specs=(spread, PartitionSpec()), out_specs=spread, check_vma=False)(
+        x, everywhere
+    )
 
 
 def _chosen(score: jax.Array, standard_error: jax.Array) -> RidgePath:

@@ -28,7 +28,9 @@ from cimm_jax.networks.head import head_of
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
 from cimm_jax.networks.kept_head import first_head
 from cimm_jax.networks.training_terms import Terms, terms_of
+from cimm_jax.numerics.meshes import on_one_device
 from cimm_jax.numerics.penalty import Penalty
+from cimm_jax.numerics.spreading import by_rows, everywhere, finished, mesh_in_use
 from cimm_jax.numerics.trained_weights import FewWeights
 from cimm_jax.resuming import Checkpoint, checksum
 
@@ -91,6 +93,14 @@ class TrainingSettings:
     def trained_rows(self, primary_rows: int) -> int:
         """How many of so many primary rows are trained on: all but those that are set aside to look at."""
         return primary_rows - (0 if self.primary_accuracy is None else rows_aside(primary_rows))
+
+    def check_divides(self) -> None:
+        """Raises `InputError` if the rows of a step do not divide among the devices that they are spread over."""
+        mesh = mesh_in_use()
+        for name in () if mesh is None else ("batch_rows", "harmful_rows"):
+            size = getattr(self, name)
+            if size is not None and size % mesh.size:
+                raise InputError(f"{name}: needs a multiple of the {mesh.size} devices that rows go to, got {size}")
 
     def batches(
         self, primary_rows: int, harmful_labels: np.ndarray, epoch: int
@@ -163,6 +173,8 @@ def train_tail(
 ) -> Trained:
     """Trains the tail. Without penalties it is plain training on the primary task.
 
+    Within `spreading.spread_over`, each device has rows of its own, and gradients are added up over all: those of the same steps.
+
     Args:
       parts: the network, split at the cut (`functional.split`).
       cut: where.
@@ -180,8 +192,12 @@ def train_tail(
       progress: called with the number of steps made.
 
     Raises:
-      InputError: if a batch is larger than a data set, or the wanted accuracy is above the published one.
+      InputError: if a batch is larger than a data set or does not divide among the devices, or the wanted accuracy is above the
+        published one.
     """
+    mesh = mesh_in_use()
+    settings.check_divides()
+    parts, start = everywhere((parts, start), mesh)
     held = None
     if settings.primary_accuracy is not None:
         held = hold_accuracy(settings.primary_accuracy, parts, cut, primary, settings.seed)
@@ -201,6 +217,7 @@ def train_tail(
         more = _depends_on((parts, start, targets), cut, primary, harmful, penalties, few, settings)
         checkpoint = checkpoint.that_depends_on(**more)
         state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
+    state = everywhere(state, mesh)
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
         observed.append(observe(parts))
@@ -212,12 +229,12 @@ def train_tail(
             rows_p = p if held is None else held.trained[p]
             shown = _classes_of(harmful.labels[h], classes) if targets is None else (targets[0][rows_p], targets[1][h])
             turn = epoch * per_epoch + number
-            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown, turn)
+            data = (*by_rows((primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown), mesh), turn)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state, parts, data))
             if few is not None and choose is not None and is_chosen_at(few, turn, total):
                 state = state._replace(moving=choose(state, parts, data))
-            state, loss = step(state, parts, data)
+            state, loss = finished(step(state, parts, data), mesh)
             found.append(loss)
             if held is not None and (turn + 1) % EVERY == 0:
                 factor = held.factor(_with(parts, state))
@@ -232,7 +249,8 @@ def train_tail(
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
     losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
-    return Trained(_with(parts, state), losses, weights, observed)
+    trained = _with(parts, state)
+    return Trained(trained if mesh is None else jax.tree.map(on_one_device, trained), losses, weights, observed)
 
 
 def _classes_of(labels: np.ndarray, classes: int) -> tuple[None, np.ndarray]:

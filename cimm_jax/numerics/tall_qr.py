@@ -35,8 +35,8 @@ def is_tall(x: jax.Array) -> bool:
 def few_rows(x: jax.Array) -> jax.Array:
     """F of shape (d, d) on one device, F^T F = x^T x, of a matrix of shape (N, d) that `is_tall`; others stay as they are.
 
-    F has the singular values of x, and the zeros that say what rank is possible (`structure.largest_possible_rank`): its columns
-    are zero where those of x are, and no more of its rows are not zero. Of an x that is not finite, F is NaN.
+    F has the singular values of x, and the zeros that say what rank is possible (`structure.largest_possible_rank`): its
+    columns are zero where those of x are, and no more of its rows are not zero. Of an x that is not finite, F is NaN.
     """
     if not is_tall(x):
         return x

@@ -1,4 +1,4 @@
-"""Arrays on a mesh, of explicit axes, as `jax.make_mesh` makes them, and of automatic ones, in a process that has eight devices."""
+"""Arrays on a mesh of explicit axes, as `jax.make_mesh` makes them, and of automatic ones, in a process of eight devices."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ PROGRAM = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
     from cimm_jax import (
-        PseudoInverse, ReleasedCode, Ridge, SplitPair, Task, TaskPair, absorb, attacks, condition_number, covariance, definition_3_1, diagnose,
-        extract, feature_condition_number, immunize, judge, log_condition_number, methods, pencil_limit, probe_hessian, r_ill,
+        PseudoInverse, ReleasedCode, Ridge, SplitPair, Task, TaskPair, absorb, attacks, condition_number, covariance,
+        definition_3_1, diagnose, extract, feature_condition_number, immunize, judge, log_condition_number, methods, pencil_limit, probe_hessian, r_ill,
         r_well, relative_immunization_ratio, stack_pairs, streamed_covariance,
     )
     from cimm_jax.attacks import Target
@@ -54,7 +54,9 @@ PROGRAM = """
         lambda x, pair, theta: grouped_ratio(extract(theta, pair), key, groups=2, rows=10)[:3],
         lambda x, pair, theta: absorb(theta, theta),
         lambda x, pair, theta: diagnose(pair).mu,
-        lambda x, pair, theta: diagnose(pair, heldout=pair)[3:10],
+        lambda x, pair, theta: [
+            getattr(diagnose(pair, heldout=pair), name) for name in ("ridge", "mu", "undefended", "protection")
+        ],
         lambda x, pair, theta: covariance(condense([pair.primary], folds=5).task.x),
         lambda x, pair, theta: [
             found.left
