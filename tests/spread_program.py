@@ -10,13 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
-
-jax.config.update("jax_enable_x64", True)
-folder, *cluster = sys.argv[1:]
-if cluster:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
-
 from networks.small_networks import NETWORK, filled
 
 from cimm_jax import (
@@ -39,6 +32,12 @@ from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.training import TrainingSettings, train_tail
 from cimm_jax.numerics.meshes import on_host, spread_rows
 from cimm_jax.numerics.spreading import spread_over
+
+jax.config.update("jax_enable_x64", True)
+folder, *cluster = sys.argv[1:]
+if cluster:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
 
 CUT = "layer3.0"
 rng = np.random.default_rng(0)
@@ -88,9 +87,9 @@ def networks(name):
 
 def same(found, known, tolerance):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(known), strict=True):
-        one, other = (np.asarray(leaf, float) for leaf in (one, other))
-        size = np.abs(other[np.isfinite(other)]).max(initial=0)
-        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * size)
+        wanted = np.asarray(other, float)
+        size = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
+        np.testing.assert_allclose(np.asarray(one, float), wanted, rtol=tolerance, atol=tolerance * size)
 
 
 exact, swept, learned = linear_algebra(jnp.asarray(x), jnp.asarray(h)), sweeps(), networks("alone")

@@ -77,7 +77,7 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     by_row = jnp.concatenate([_scores(model, part, rank) for model, part in zip(models, parts, strict=True)], axis=1)
     # Rows of zeros say nothing, and are not counted: data may be filled up with them.
     present = jnp.concatenate([part.any(1) for part in parts])
-    count = present.sum()
+    count = present.sum().astype(x.dtype)
     score = by_row.sum(1) / count
     best = jnp.argmin(score)
     deviation = jnp.sqrt(jnp.where(present, jnp.square(by_row[best] - score[best]), 0).sum() / count)

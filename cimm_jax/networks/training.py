@@ -173,7 +173,7 @@ def train_tail(
 ) -> Trained:
     """Trains the tail. Without penalties it is plain training on the primary task.
 
-    Within `spreading.spread_over`, each device has rows of its own, and gradients are added up over all: those of the same steps.
+    Within `spreading.spread_over`, each device has rows of its own, and gradients are means over those of all.
 
     Args:
       parts: the network, split at the cut (`functional.split`).
@@ -198,10 +198,8 @@ def train_tail(
     mesh = mesh_in_use()
     settings.check_divides()
     parts, start = everywhere((parts, start), mesh)
-    held = None
-    if settings.primary_accuracy is not None:
-        held = hold_accuracy(settings.primary_accuracy, parts, cut, primary, settings.seed)
-    rows = len(primary.labels)
+    rows, wanted = len(primary.labels), settings.primary_accuracy
+    held = None if wanted is None else hold_accuracy(wanted, parts, cut, primary, settings.seed)
     per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
     total = settings.total_steps(rows, harmful.labels)
     optimizer = _optimizer(settings, total)
@@ -248,9 +246,7 @@ def train_tail(
             observed.append(observe(_with(parts, state)))
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
-    losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
-    trained = _with(parts, state)
-    return Trained(trained if mesh is None else jax.tree.map(on_one_device, trained), losses, weights, observed)
+    return _trained(parts, state, found, observed)
 
 
 def _classes_of(labels: np.ndarray, classes: int) -> tuple[None, np.ndarray]:
@@ -302,6 +298,12 @@ def _first_state(
         tuple(first_head(width, classes) for penalty in penalties if penalty.against is not None),
         () if few is None else none_chosen(params[0]),
     )
+
+
+def _trained(parts: Split, state: State, found: Sequence[jax.Array], observed: list[Any]) -> Trained:
+    """The result, its arrays on one device."""
+    losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
+    return Trained(jax.tree.map(on_one_device, _with(parts, state)), losses, weights, observed)
 
 
 def _with(parts: Split, state: State) -> Split:

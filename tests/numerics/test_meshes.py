@@ -12,8 +12,8 @@ PROGRAM = """
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
     from cimm_jax import (
         PseudoInverse, ReleasedCode, Ridge, SplitPair, Task, TaskPair, absorb, attacks, condition_number, covariance,
-        definition_3_1, diagnose, extract, feature_condition_number, immunize, judge, log_condition_number, methods, pencil_limit, probe_hessian, r_ill,
-        r_well, relative_immunization_ratio, stack_pairs, streamed_covariance,
+        definition_3_1, diagnose, extract, feature_condition_number, immunize, judge, log_condition_number, methods,
+        pencil_limit, probe_hessian, r_ill, r_well, relative_immunization_ratio, stack_pairs, streamed_covariance,
     )
     from cimm_jax.attacks import Target
     from cimm_jax.closed_form.limits import pair_limit, share_of_pair
@@ -24,7 +24,7 @@ PROGRAM = """
     from cimm_jax.numerics.convergence import excess_left
     from cimm_jax.numerics.condensing import condense
     from cimm_jax.numerics.least_squares import probe_loss
-    from cimm_jax.numerics.meshes import on_one_device, spread_rows
+    from cimm_jax.numerics.meshes import spread_rows
     from cimm_jax.numerics.spectra import Route
     from cimm_jax.numerics.tall_qr import dealt_factors, few_rows, is_tall
 
