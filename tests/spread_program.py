@@ -31,6 +31,7 @@ from cimm_jax.networks.activation_cache import cached_outputs
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.training import TrainingSettings, train_tail
 from cimm_jax.numerics.meshes import on_host, spread_rows
+from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.numerics.spreading import spread_over
 
 jax.config.update("jax_enable_x64", True)
@@ -73,9 +74,8 @@ def sweeps():
 
 def networks(name):
     settings = TrainingSettings(epochs=1, batch_rows=8, learning_rate=0.01)
-    trained = train_tail(
-        parts, CUT, activations, activations, penalties=methods.ill_only().penalties, settings=settings
-    )
+    penalties = (Penalty(lambda batch: covariance(batch.harmful.x).mean(), None),)
+    trained = train_tail(parts, CUT, activations, activations, penalties=penalties, settings=settings)
     own = Path(folder) / f"{name}{jax.process_index()}"
     return (
         trained.parts.tail,
