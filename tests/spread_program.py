@@ -57,7 +57,7 @@ images = ImageSet(
 model = filled(NETWORK)
 parts = functional.split(model, CUT)
 pixels = rng.standard_normal((24, 16, 16, 3)).astype(np.float32)
-activations = Labelled(np.asarray(functional.trunk(parts, pixels, CUT)), np.arange(24) % 3)
+activations = Labelled(np.asarray(functional.trunk(parts, jnp.asarray(pixels), CUT)), np.arange(24) % 3)
 
 
 def linear_algebra(x, h):

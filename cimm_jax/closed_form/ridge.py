@@ -17,7 +17,6 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.closed_form.pencil import feature_spectrum
@@ -29,7 +28,7 @@ from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.spectra import eigenpairs
 from cimm_jax.numerics.tall_qr import is_tall
-from cimm_jax.tasks import Task
+from cimm_jax.tasks import Array, Task
 
 __all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge", "choose_ridge_in_chunks"]
 
@@ -84,7 +83,7 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     return _chosen(score, deviation / jnp.sqrt(count))
 
 
-def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[np.ndarray]) -> RidgePath:
+def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[Array]) -> RidgePath:
     """What `choose_ridge` says of all rows, which are read once more in chunks.
 
     Args:

@@ -228,12 +228,11 @@ def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array, mesh: Mesh 
 
 @partial(jax.jit, static_argnums=(0, 5), static_argnames="mesh", donate_argnums=1)
 def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_size, mesh: Mesh | None = None):
-    return along(
-        lambda batched, common: _advanced(items, *batched, *common, batch_size), (runs, numbers), (pairs, steps), mesh
-    )
+    return along(partial(_advanced, items, batch_size), (runs, numbers), (pairs, steps), mesh)
 
 
-def _advanced(items, runs: Runs, numbers: jax.Array, pairs: Pairs, steps, batch_size):
+def _advanced(items, batch_size, batched: tuple[Runs, jax.Array], common: tuple[Pairs, jax.Array]) -> Runs:
+    (runs, numbers), (pairs, steps) = batched, common
     rows = (pairs.primary.train.x.shape[1], pairs.harmful.train.x.shape[1])
 
     def one(method: Method, number, run: Run) -> Run:

@@ -97,10 +97,11 @@ class TrainingSettings:
     def check_divides(self) -> None:
         """Raises `InputError` if the rows of a step do not divide among the devices that they are spread over."""
         mesh = mesh_in_use()
-        for name in () if mesh is None else ("batch_rows", "harmful_rows"):
+        devices = 1 if mesh is None else mesh.size
+        for name in ("batch_rows", "harmful_rows"):
             size = getattr(self, name)
-            if size is not None and size % mesh.size:
-                raise InputError(f"{name}: needs a multiple of the {mesh.size} devices that rows go to, got {size}")
+            if size is not None and size % devices:
+                raise InputError(f"{name}: needs a multiple of the {devices} devices that rows go to, got {size}")
 
     def batches(
         self, primary_rows: int, harmful_labels: np.ndarray, epoch: int

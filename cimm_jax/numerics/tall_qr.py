@@ -20,19 +20,19 @@ from cimm_jax.numerics.decompositions import gram_factor, right_svd
 from cimm_jax.numerics.meshes import axes_of_rows, on_one_device
 from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.threads import one_blas_thread
-from cimm_jax.tasks import Task, TaskPair
+from cimm_jax.tasks import Array, Task, TaskPair
 
 __all__ = ["dealt_factors", "few_rows", "inputs_in_few_rows", "is_tall"]
 
 
-def is_tall(x: jax.Array) -> bool:
+def is_tall(x: Array) -> bool:
     """Whether it is a concrete matrix, spread by rows alone, with at least as many of them on each device as columns."""
     if not isinstance(x, jax.Array) or x.ndim != 2 or x.dtype not in (jnp.float32, jnp.float64):
         return False
     return bool(axes_of_rows(x)) and x.sharding.shard_shape(x.shape)[0] >= x.shape[1] > 0
 
 
-def few_rows(x: jax.Array) -> jax.Array:
+def few_rows(x: Array) -> Array:
     """F of shape (d, d) on one device, F^T F = x^T x, of a matrix of shape (N, d) that `is_tall`; others stay as they are.
 
     F has the singular values of x, and the zeros that say what rank is possible (`structure.largest_possible_rank`): its

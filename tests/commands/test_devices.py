@@ -6,8 +6,8 @@ import pytest
 from cimm_jax import InputError
 from cimm_jax.commands.cli import main
 from cimm_jax.commands.devices import FORCED, check_float64, mesh_of
-from cimm_jax.commands.several_processes import CLUSTERS, join
 from cimm_jax.commands.settings import Sweep
+from cimm_jax.commands.several_processes import CLUSTERS, join
 from cimm_jax.numerics.spreading import mesh_in_use, spread_over
 
 
