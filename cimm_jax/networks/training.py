@@ -196,11 +196,10 @@ def train_tail(
       InputError: if a batch is larger than a data set or does not divide among the devices, or the wanted accuracy is above the
         published one.
     """
-    mesh = mesh_in_use()
     settings.check_divides()
-    parts, start = everywhere((parts, start), mesh)
-    rows, wanted = len(primary.labels), settings.primary_accuracy
+    rows, wanted, mesh = len(primary.labels), settings.primary_accuracy, mesh_in_use()
     held = None if wanted is None else hold_accuracy(wanted, parts, cut, primary, settings.seed)
+    parts, start = everywhere((parts, start), mesh)
     per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
     total = settings.total_steps(rows, harmful.labels)
     optimizer = _optimizer(settings, total)
@@ -219,7 +218,7 @@ def train_tail(
     state = everywhere(state, mesh)
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
-        observed.append(observe(parts))
+        observed.append(observe(_on_one(parts)))
     epochs = -(-total // per_epoch)
     for epoch in range(begun["epoch"], epochs):
         made = begun["made"] if epoch == begun["epoch"] else 0
@@ -236,7 +235,7 @@ def train_tail(
             state, loss = finished(step(state, parts, data), mesh)
             found.append(loss)
             if held is not None and (turn + 1) % EVERY == 0:
-                factor = held.factor(_with(parts, state))
+                factor = held.factor(_on_one(_with(parts, state)))
                 state = state._replace(weights=tuple(weight * factor for weight in state.weights))
             if checkpoint is not None:
                 notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
@@ -244,7 +243,7 @@ def train_tail(
             if progress is not None:
                 progress(turn + 1)
         if observe is not None and (settings.steps is None or epoch == epochs - 1):
-            observed.append(observe(_with(parts, state)))
+            observed.append(observe(_on_one(_with(parts, state))))
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
     return _trained(parts, state, found, observed)
@@ -304,7 +303,12 @@ def _first_state(
 def _trained(parts: Split, state: State, found: Sequence[jax.Array], observed: list[Any]) -> Trained:
     """The result, its arrays on one device."""
     losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
-    return Trained(jax.tree.map(on_one_device, _with(parts, state)), losses, weights, observed)
+    return Trained(_on_one(_with(parts, state)), losses, weights, observed)
+
+
+def _on_one(parts: Split) -> Split:
+    """What whoever looks at the network is shown: its arrays on one device."""
+    return jax.tree.map(on_one_device, parts)
 
 
 def _with(parts: Split, state: State) -> Split:
