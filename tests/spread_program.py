@@ -29,6 +29,7 @@ from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.networks import functional
 from cimm_jax.networks.activation_cache import cached_outputs
 from cimm_jax.networks.features import Labelled
+from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.training import TrainingSettings, train_tail
 from cimm_jax.numerics.meshes import on_host, spread_rows
 from cimm_jax.numerics.penalty import Penalty
@@ -77,12 +78,9 @@ def networks(name):
     penalties = (Penalty(lambda batch: covariance(batch.harmful.x).mean(), None),)
     trained = train_tail(parts, CUT, activations, activations, penalties=penalties, settings=settings)
     own = Path(folder) / f"{name}{jax.process_index()}"
-    return (
-        trained.parts.tail,
-        trained.parts.head,
-        trained.losses,
-        cached_outputs(own, model, images, weights_sha256="w"),
-    )
+    cached = cached_outputs(own, model, images, weights_sha256="w")
+    behind = tail_features(trained.parts, activations.x[:11], CUT)
+    return trained.parts.tail, trained.parts.head, trained.losses, cached, behind
 
 
 def same(found, known, tolerance):
