@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from cimm_jax.closed_form.pencil import feature_spectrum
 from cimm_jax.numerics.condensing import Condensed, condense, filled_up
 from cimm_jax.numerics.hessian import covariance
-from cimm_jax.numerics.inputs import as_matrix
+from cimm_jax.numerics.inputs import as_matrix, check_finite
 from cimm_jax.numerics.meshes import axes_of_rows, on_one_device
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
@@ -59,13 +59,15 @@ def choose_ridge(x: jax.Array) -> RidgePath:
 
     Args:
       x: inputs of the primary task, shape (N, d), N at least 2, as `inputs.as_array` takes them; rows are dealt to min(N, 5)
-        folds in turn.
+        folds in turn. Spread over devices by rows, it is not copied to one (`tall_qr`).
 
     Raises:
       InputError: if x is no matrix of real numbers or, when it is concrete, not finite.
     """
     if is_tall(x):
-        return choose_ridge_in_chunks(condense([Task(x)], folds=FOLDS), [x])
+        condensed = condense([Task(x)], folds=FOLDS)
+        check_finite(condensed.folds, "x")
+        return choose_ridge_in_chunks(condensed, [x])
     x = normalised(as_matrix(x, "x")).values  # the score has no scale, but the squares that it is made of
     rows, features = x.shape
     folds = min(FOLDS, rows)
@@ -76,7 +78,7 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     by_row = jnp.concatenate([_scores(model, part, rank) for model, part in zip(models, parts, strict=True)], axis=1)
     # Rows of zeros say nothing, and are not counted: data may be filled up with them.
     present = jnp.concatenate([part.any(1) for part in parts])
-    count = present.sum().astype(x.dtype)
+    count = jnp.maximum(present.sum(), 1).astype(x.dtype)
     score = by_row.sum(1) / count
     best = jnp.argmin(score)
     deviation = jnp.sqrt(jnp.where(present, jnp.square(by_row[best] - score[best]), 0).sum() / count)
@@ -105,6 +107,7 @@ def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[Array]) -> Rid
             filled = jnp.asarray(filled_up(chunk, size), x.dtype)  # rows of zeros score 0
             found = _summed(models, scaled(filled, -exponent), inside, rank)
         sums = jax.block_until_ready(jax.tree.map(jnp.add, sums, found))  # no chunk waits in memory
+    sums = sums._replace(rows=jnp.maximum(sums.rows, 1))
     score = sums.score / sums.rows
     best = jnp.argmin(score)
     deviation = jnp.sqrt(jnp.maximum(sums.squared[best] / sums.rows - score[best] ** 2, 0))
