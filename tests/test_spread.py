@@ -15,7 +15,8 @@ PROGRAM = Path(__file__).with_name("spread_program.py")
 
 def begun(folder, devices, *cluster):
     flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    # A script has its own folder first on its path, and not where pytest was started.
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(PROGRAM.parents[1])}
     command = [sys.executable, PROGRAM, folder, *cluster]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
