@@ -25,7 +25,7 @@ from cimm_jax.methods.run import check_batch_size, check_key, check_method, chec
 from cimm_jax.methods.stepping import Run, advance_on, draw_rows, start
 from cimm_jax.numerics.meshes import on_host, on_one_device
 from cimm_jax.numerics.spectra import ReleasedCode
-from cimm_jax.numerics.spreading import along, everywhere, mesh_in_use, multiple_of_devices
+from cimm_jax.numerics.spreading import agreed, along, everywhere, mesh_in_use, multiple_of_devices
 from cimm_jax.tasks import SplitPair, TaskPair
 
 Runs = dict[str, Run]
@@ -118,7 +118,7 @@ def sweep(
     pairs = split if isinstance(split, Pairs) else pairs_of_stack(split)
     _check(methods, pairs, keys, steps, batch_size, pairs_at_once)
     items, total, pairs, mesh = tuple(methods.items()), len(pairs.primary_of), on_device(pairs), mesh_in_use()
-    at_once = multiple_of_devices(block_size(methods, pairs, keys, batch_size, pairs_at_once), mesh)
+    at_once = multiple_of_devices(agreed(block_size(methods, pairs, keys, batch_size, pairs_at_once)), mesh)
     pairs, keys = everywhere((pairs, keys), mesh)
     if progress is None:
         progress = _begin(items, keys, pairs, at_once, mesh)

@@ -62,7 +62,8 @@ def spread_rows(x: np.ndarray, mesh: Mesh) -> jax.Array:
       mesh: of any axes; the rows go over the product of all.
     """
     filled = np.pad(x, [(0, -len(x) % mesh.size), *[(0, 0)] * (np.ndim(x) - 1)])
-    return jax.device_put(filled, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.make_array_from_callback(filled.shape, sharding, lambda part: filled[part])
 
 
 @jax.jit

@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from cimm_jax.numerics.threads import one_blas_thread
 
 __all__ = [
+    "agreed",
     "along",
     "by_rows",
     "everywhere",
@@ -71,6 +72,15 @@ def everywhere(tree: Any, mesh: Mesh | None) -> Any:
     return tree if mesh is None else _put(tree, mesh, PartitionSpec())
 
 
+def agreed(count: int) -> int:
+    """The least of what the processes say: they must all divide their common work alike."""
+    if jax.process_count() == 1:
+        return count
+    from jax.experimental import multihost_utils
+
+    return int(np.min(multihost_utils.process_allgather(np.asarray(count))))
+
+
 def by_rows(tree: Any, mesh: Mesh | None) -> Any:
     """Arrays spread by their first axes, which must divide among the devices; without a mesh, the arrays."""
     return tree if mesh is None else _put(tree, mesh, PartitionSpec(mesh.axis_names))
@@ -113,8 +123,10 @@ def _put(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = put(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(leaf)))
-        # Every process has all of it: what is on a device of one process cannot be put on those of several.
-        several = jax.process_count() > 1 and (not isinstance(leaf, jax.Array) or leaf.is_fully_addressable)
-        return jax.device_put(np.asarray(leaf) if several else leaf, sharding)
+        if jax.process_count() == 1 or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+            return jax.device_put(leaf, sharding)
+        # Every process has all of it, and gives its devices their parts: `device_put` would compare them all first.
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
     return jax.tree.map(put, tree)
