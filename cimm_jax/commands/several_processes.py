@@ -6,6 +6,7 @@ that is removed, so that nobody needs to ask which process it is.
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -42,6 +43,7 @@ def join(settings: Any) -> int:
         raise InputError(f"{named[0]}: --distributed takes this from the cluster; give one of them")
     if named:
         _check(**given)
+    _keep_output_to_python()
     # Of what a CPU build has, this goes between processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -61,6 +63,13 @@ def join(settings: Any) -> int:
 
 
 _SECONDS = 300
+
+
+def _keep_output_to_python() -> None:
+    """What libraries in other languages print (Gloo, whom it is connected to) goes to standard error, beside no JSON."""
+    own = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = own
 
 
 def _check(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
