@@ -104,6 +104,8 @@ class Checkpoint:
         Args:
           like: notes -> a state of the same structure, or its shapes and dtypes.
         """
+        if jax.process_count() > 1:  # they would all have to restore the same
+            return None
         found, damage = None, []
         for slot in self._slots():
             if slot.number is None:
@@ -130,8 +132,10 @@ class Checkpoint:
     def save(self, state: Any, notes: dict[str, Any]) -> None:
         """Saves a state, and notes as JSON has them; raises `KeyboardInterrupt` after that if a signal has waited for it.
 
-        On a full disk, a line on standard error says so and the work goes on.
+        On a full disk, a line on standard error says so and the work goes on. Work of several processes is not saved.
         """
+        if jax.process_count() > 1:
+            return
         *_, slot = self._slots()
         number = 1 + max(slot.number or 0 for slot in self._slots())
         with interruption.saving():
@@ -175,7 +179,7 @@ class Checkpoint:
         if shutil.disk_usage(self._folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(_without_keys(state))):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Orbax would say so in pages
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            checkpointer.save(slot.state, _without_keys(state), force=True)
+            checkpointer.save(slot.state, jax.tree.map(_on_one_device, _without_keys(state)), force=True)
         slot.about.write({**about, "files": _files(slot.state)})
 
     def _state(self, slot: "_Slot", about: Any, like: Callable[[dict[str, Any]], Any]) -> Any:
@@ -252,6 +256,13 @@ def _is_key(leaf: Any) -> bool:
 
 def _without_keys(state: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _on_one_device(leaf: Any) -> Any:
+    """What is on several devices is restored wherever there is one."""
+    if not isinstance(leaf, jax.Array) or len(leaf.devices()) == 1:
+        return leaf
+    return jax.device_put(leaf, min(leaf.devices(), key=lambda device: device.id))
 
 
 def _with_key(like: Any, leaf: jax.Array) -> jax.Array:

@@ -7,7 +7,8 @@ its arrays as `as_floating` makes them.
 """
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -152,7 +153,7 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
     rows, features = x.shape
     if rows < 2 or features < 1:
         raise InputError(f"{name}.x: needs at least 2 rows and 1 feature, got shape {x.shape}; give more data")
-    if not np.any(np.asarray(x)):
+    if not _found(lambda xp, values: xp.any(values), x):
         raise InputError(f"{name}.x: is zero everywhere, so it has no condition number; check how it was loaded")
     if task.y is None:
         if needs_labels:
@@ -162,7 +163,7 @@ def check_task(task: Task, name: str, *, needs_labels: bool = False) -> Task:
     if y.ndim not in (1, 2) or y.shape[0] != rows:
         raise InputError(f"{name}.y: needs shape ({rows},) or ({rows}, C), got {y.shape}; match it to x")
     # A published head may have classes that none of these rows is of.
-    if y.ndim == 2 and (classes := np.sum(np.any(np.asarray(y) != np.asarray(y)[:1], axis=0))) > rows:
+    if y.ndim == 2 and (classes := _found(lambda xp, of: (of != of[:1]).any(0).sum(), y)) > rows:
         raise InputError(f"{name}.y: has {classes} classes and only {rows} rows; give more data, or fewer classes")
     return Task(x, y)
 
@@ -227,10 +228,17 @@ def _finite(value: Any, name: str) -> Array:
     if not _is(array, jnp.floating):
         raise InputError(f"{name}: needs a floating-point dtype, got {array.dtype}; convert it with .astype(float)")
     array = as_floating(array, name)
-    bad = int(array.size - np.isfinite(np.asarray(array)).sum())
+    bad = int(array.size - _found(lambda xp, values: xp.isfinite(values).sum(), array))
     if bad:
         raise InputError(f"{name}: has {bad} NaN or infinite values; remove or impute them first")
     return array
+
+
+def _found(what: Callable[[Any, Array], Array], array: Array) -> np.ndarray:
+    """What a function of NumPy, or of its namesake in JAX, makes of an array; where it is, if it is spread over devices."""
+    if isinstance(array, jax.Array) and len(array.sharding.device_set) > 1:
+        return np.asarray(jax.jit(partial(what, jnp))(array))
+    return np.asarray(what(np, np.asarray(array)))
 
 
 def _unboxed(array: np.ndarray, name: str) -> np.ndarray:

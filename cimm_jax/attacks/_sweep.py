@@ -6,17 +6,20 @@ The undefended extractor is attacked with the SAME sweep: attackers tune their r
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from cimm_jax.attacks.catalogue import Operator
 from cimm_jax.attacks.protocol import Target, Trace, check_target
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.least_squares import probe_loss
+from cimm_jax.numerics.meshes import on_host, on_one_device
+from cimm_jax.numerics.spreading import along, everywhere, mesh_in_use
 
 
 class Swept(NamedTuple):
@@ -68,6 +71,8 @@ def sweep(
 ) -> dict[str, Swept]:
     """Runs every operator against every target; one compilation an operator.
 
+    Within `spreading.spread_over`, each device has rates and seeds of its own.
+
     Features are scaled to mean square 1 first, by one number an extractor, so that a grid of rates means the same everywhere.
 
     Args:
@@ -86,12 +91,14 @@ def sweep(
     """
     targets = _checked(operators, targets, keys)
     traces = {operator.name: done[operator.name] for operator in operators if operator.name in done}
-    stacked = _stack(targets.values()) if len(traces) < len(operators) else None
+    mesh = mesh_in_use()
+    stacked = everywhere(_stack(targets.values()), mesh) if len(traces) < len(operators) else None
+    keys = everywhere(keys, mesh)
     for number, operator in enumerate(operators):
         if stacked is not None and operator.name not in traces:
-            rates = jnp.asarray(operator.rates, stacked.fit.x.dtype)
-            trace = _run(operator.attack, keys if operator.random else keys[:1], stacked, rates)
-            traces[operator.name] = jax.tree.map(np.asarray, trace)
+            rates = np.asarray(operator.rates, stacked.fit.x.dtype)
+            trace = _run(operator.attack, keys if operator.random else keys[:1], stacked, rates, mesh)
+            traces[operator.name] = jax.tree.map(on_host, trace)
             if finished is not None:
                 finished(operator, traces[operator.name])
         if progress is not None:
@@ -149,7 +156,10 @@ def _checked(operators: Sequence[Operator], targets: Mapping[str, Target], keys:
         raise InputError("targets: is empty; give at least one")
     if np.ndim(keys) != 1 or not len(keys):
         raise InputError(f"keys: needs shape (seeds,) with at least one seed, got {np.shape(keys)}")
-    checked = {name: check_target(target, f"targets[{name!r}]") for name, target in targets.items()}
+    # Of arrays that are spread over devices, copies on one.
+    checked = {
+        name: jax.tree.map(_gathered, check_target(target, f"targets[{name!r}]")) for name, target in targets.items()
+    }
     shapes = {tuple(np.shape(leaf) for leaf in jax.tree.leaves(target)) for target in checked.values()}
     if len(shapes) > 1:
         raise InputError(f"targets: have {len(shapes)} different shapes; attack the same rows with as many features")
@@ -161,6 +171,10 @@ def _checked(operators: Sequence[Operator], targets: Mapping[str, Target], keys:
                     f"targets[{name!r}].{part}.y: differs from the first target's; attack one task at a time"
                 )
     return checked
+
+
+def _gathered(leaf: Any) -> Any:
+    return on_one_device(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
 _decompose_each = jax.jit(jax.vmap(Target.decomposed))
@@ -179,11 +193,25 @@ def _unit(target: Target) -> Target:
     return target.with_features(lambda x: x / size)._replace(mapping=mapping)
 
 
-@partial(jax.jit, static_argnums=0)
-def _run(attack, keys: jax.Array, stacked: Target, rates: jax.Array) -> Trace:
+@partial(jax.jit, static_argnums=(0, 4))
+def _run(attack, keys: jax.Array, stacked: Target, rates: jax.Array, mesh: Mesh | None) -> Trace:
+    if mesh is not None:
+        return _run_along(attack, keys, stacked, rates, mesh)
     over_seeds = jax.vmap(attack, in_axes=(0, None, None))
     over_rates = jax.vmap(over_seeds, in_axes=(None, None, 0))
     return jax.vmap(over_rates, in_axes=(None, 0, None))(keys, stacked, rates)
+
+
+def _run_along(attack, keys: jax.Array, stacked: Target, rates: jax.Array, mesh: Mesh) -> Trace:
+    """Each device with rates and seeds of its own."""
+    over_extractors = jax.vmap(attack, in_axes=(None, 0, None))
+    seeds, tried = (grid.ravel() for grid in np.meshgrid(np.arange(len(keys)), np.arange(len(rates))))
+
+    def trials(batched, stacked: Target) -> Trace:
+        return jax.vmap(lambda key, rate: over_extractors(key, stacked, rate))(*batched)
+
+    found = along(trials, (keys[seeds], rates[tried]), stacked, mesh)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(len(rates), len(keys), *leaf.shape[1:]), 2, 0), found)
 
 
 class _Reference(NamedTuple):

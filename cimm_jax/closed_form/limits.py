@@ -21,6 +21,7 @@ from cimm_jax.numerics.decompositions import singular_values
 from cimm_jax.numerics.inputs import as_array, as_pair
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised
+from cimm_jax.numerics.tall_qr import inputs_in_few_rows
 from cimm_jax.tasks import TaskPair
 
 __all__ = [
@@ -153,7 +154,7 @@ def share_of_pair(theta: jax.Array, pair: TaskPair) -> Share:
     Raises:
       InputError: if something is no array of real numbers (`inputs.as_array`).
     """
-    return _share_of_pair(as_array(theta, "theta"), as_pair(pair))
+    return _share_of_pair(as_array(theta, "theta"), as_pair(inputs_in_few_rows(pair)))
 
 
 @jax.jit
@@ -166,14 +167,15 @@ def pair_limit(pair: TaskPair, *, rtol: float | None = None) -> Limit:
     """The limit of a pair of tasks, from their inputs. Pure.
 
     Args:
-      pair: the tasks, as `inputs.as_array` takes their arrays; targets are not used.
+      pair: the tasks, as `inputs.as_array` takes their arrays; targets are not used. Inputs that
+        are spread over devices by rows are not copied to one (`tall_qr.few_rows`).
       rtol: as in `pencil.feature_spectrum`.
 
     Raises:
       InputError: if something is no array of real numbers, or rtol is not in [0, 1).
     """
     check_rtol(rtol)
-    return seen_in_range(pair_pencil(own_units(pair).pair, rtol=rtol)).limit
+    return seen_in_range(pair_pencil(own_units(inputs_in_few_rows(pair)).pair, rtol=rtol)).limit
 
 
 def covariance_limit(k_primary: jax.Array, k_harmful: jax.Array, *, rtol: float | None = None) -> Limit:

@@ -12,20 +12,23 @@ protection). Labels are not looked at. Five folds; one decomposition a fold serv
 """
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.closed_form.pencil import feature_spectrum
-from cimm_jax.numerics.condensing import Condensed, filled_up
+from cimm_jax.numerics.condensing import Condensed, condense, filled_up
 from cimm_jax.numerics.hessian import covariance
-from cimm_jax.numerics.inputs import as_matrix
+from cimm_jax.numerics.inputs import as_matrix, check_finite
+from cimm_jax.numerics.meshes import axes_of_rows, on_one_device
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.spectra import eigenpairs
+from cimm_jax.numerics.tall_qr import is_tall
+from cimm_jax.tasks import Array, Task
 
 __all__ = ["CANDIDATES", "FOLDS", "RidgePath", "choose_ridge", "choose_ridge_in_chunks"]
 
@@ -56,11 +59,15 @@ def choose_ridge(x: jax.Array) -> RidgePath:
 
     Args:
       x: inputs of the primary task, shape (N, d), N at least 2, as `inputs.as_array` takes them; rows are dealt to min(N, 5)
-        folds in turn.
+        folds in turn. Spread over devices by rows, it is not copied to one (`tall_qr`).
 
     Raises:
       InputError: if x is no matrix of real numbers or, when it is concrete, not finite.
     """
+    if is_tall(x):
+        condensed = condense([Task(x)], folds=FOLDS)
+        check_finite(condensed.folds, "x")
+        return choose_ridge_in_chunks(condensed, [x])
     x = normalised(as_matrix(x, "x")).values  # the score has no scale, but the squares that it is made of
     rows, features = x.shape
     folds = min(FOLDS, rows)
@@ -69,11 +76,16 @@ def choose_ridge(x: jax.Array) -> RidgePath:
     parts = [z[fold::folds] for fold in range(folds)]
     models = _models([covariance(part) for part in parts], rank, features)
     by_row = jnp.concatenate([_scores(model, part, rank) for model, part in zip(models, parts, strict=True)], axis=1)
-    score = by_row.mean(1)
-    return _chosen(score, by_row[jnp.argmin(score)].std() / rows**0.5)
+    # Rows of zeros say nothing, and are not counted: data may be filled up with them.
+    present = jnp.concatenate([part.any(1) for part in parts])
+    count = jnp.maximum(present.sum(), 1).astype(x.dtype)
+    score = by_row.sum(1) / count
+    best = jnp.argmin(score)
+    deviation = jnp.sqrt(jnp.where(present, jnp.square(by_row[best] - score[best]), 0).sum() / count)
+    return _chosen(score, deviation / jnp.sqrt(count))
 
 
-def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[np.ndarray]) -> RidgePath:
+def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[Array]) -> RidgePath:
     """What `choose_ridge` says of all rows, which are read once more in chunks.
 
     Args:
@@ -85,16 +97,21 @@ def choose_ridge_in_chunks(condensed: Condensed, chunks: Iterable[np.ndarray]) -
     inside, rank = _range_of(x)
     factors = scaled(condensed.folds, -exponent)
     models = _models([covariance(product(factor, inside)) for factor in factors], rank, features)
-    size, total, squares = 0, jnp.zeros(len(CANDIDATES), x.dtype), jnp.zeros(len(CANDIDATES), x.dtype)
+    none = jnp.zeros(len(CANDIDATES), x.dtype)
+    size, sums = 0, _Sums(none, none, jnp.zeros((), x.dtype))
     for chunk in chunks:
         size = size or -(-len(chunk) // len(factors)) * len(factors)
-        filled = jnp.asarray(filled_up(chunk, size), x.dtype)  # rows of zeros score 0
-        found, squared = _summed_scores(models, scaled(filled, -exponent), inside, rank)
-        total, squares = jax.block_until_ready((total + found, squares + squared))  # no chunk waits in memory
-    score = total / condensed.rows
+        if is_tall(chunk):
+            found = _sums_where_they_are(models, chunk, inside, rank, exponent)
+        else:
+            filled = jnp.asarray(filled_up(chunk, size), x.dtype)  # rows of zeros score 0
+            found = _summed(models, scaled(filled, -exponent), inside, rank)
+        sums = jax.block_until_ready(jax.tree.map(jnp.add, sums, found))  # no chunk waits in memory
+    sums = sums._replace(rows=jnp.maximum(sums.rows, 1))
+    score = sums.score / sums.rows
     best = jnp.argmin(score)
-    deviation = jnp.sqrt(jnp.maximum(squares[best] / condensed.rows - score[best] ** 2, 0))
-    return _chosen(score, deviation / condensed.rows**0.5)
+    deviation = jnp.sqrt(jnp.maximum(sums.squared[best] / sums.rows - score[best] ** 2, 0))
+    return _chosen(score, deviation / jnp.sqrt(sums.rows))
 
 
 class _Model(NamedTuple):
@@ -143,14 +160,54 @@ def _scores(model: _Model, part: jax.Array, rank: jax.Array) -> jax.Array:
     return jnp.where(present[None, :], model.determinant[:, None] + rank * quadratic, 0)
 
 
+class _Sums(NamedTuple):
+    """Over rows.
+
+    Attributes:
+      score: the scores, by candidate, shape (candidates,).
+      squared: their squares, the same.
+      rows: how many are not zero, a scalar.
+    """
+
+    score: jax.Array
+    squared: jax.Array
+    rows: jax.Array
+
+
 @jax.jit
-def _summed_scores(
-    models: list[_Model], x: jax.Array, inside: jax.Array, rank: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Scores of rows, and their squares, added up by candidate; rows are dealt to the folds in turn."""
+def _summed(models: list[_Model], x: jax.Array, inside: jax.Array, rank: jax.Array) -> _Sums:
+    """Of rows that are dealt to the folds in turn."""
     z = product(x, inside)
     scores = [_scores(model, z[fold :: len(models)], rank) for fold, model in enumerate(models)]
-    return sum((s.sum(1) for s in scores), jnp.zeros(())), sum(((s**2).sum(1) for s in scores), jnp.zeros(()))
+    return _Sums(
+        sum((s.sum(1) for s in scores), jnp.zeros(())),
+        sum(((s**2).sum(1) for s in scores), jnp.zeros(())),
+        z.any(1).sum().astype(z.dtype),
+    )
+
+
+def _sums_where_they_are(models: list[_Model], x: jax.Array, *others: jax.Array) -> _Sums:
+    """The same of rows that are spread over devices; `others` are the range, its dimension and the exponent of x."""
+    sharding = cast(NamedSharding, x.sharding)
+    everywhere = jax.device_put((models, *others), NamedSharding(sharding.mesh, PartitionSpec()))
+    found = _summed_by_device(x, everywhere, sharding.mesh, axes_of_rows(x))
+    return jax.tree.map(lambda leaf: on_one_device(leaf).sum(0), found)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _summed_by_device(x: jax.Array, everywhere, mesh, axes: tuple[str, ...]) -> _Sums:
+    def of_shard(own: jax.Array, everywhere) -> _Sums:
+        models, inside, rank, exponent = everywhere
+        first = jax.lax.axis_index(axes) * len(own)  # the number of the first row here
+        turned = jax.tree.map(lambda *leaves: jnp.roll(jnp.stack(leaves), -first, axis=0), *models)
+        own_models = [jax.tree.map(lambda leaf, fold=fold: leaf[fold], turned) for fold in range(len(models))]
+        sums = _summed(own_models, scaled(own, -exponent), inside, rank)
+        return jax.tree.map(lambda leaf: leaf[None], sums)
+
+    spread = PartitionSpec(axes)
+    return jax.shard_map(of_shard, mesh=mesh, in_specs=(spread, PartitionSpec()), out_specs=spread, check_vma=False)(
+        x, everywhere
+    )
 
 
 def _chosen(score: jax.Array, standard_error: jax.Array) -> RidgePath:

@@ -16,6 +16,7 @@ from cimm_jax.commands import settings
 from cimm_jax.commands.compilation_cache import keep_programs
 from cimm_jax.commands.config_file import read_config
 from cimm_jax.commands.delivery import command_line
+from cimm_jax.commands.devices import on_devices
 from cimm_jax.errors import InputError
 from cimm_jax.files import reason_of
 from cimm_jax.runs.manifest import versions
@@ -163,7 +164,8 @@ def _run(asked: object) -> None:
     name = type(asked).__name__.lower()
     verb = import_module(f"cimm_jax.commands.{name}")
     interruption.begin()
-    if level() is Level.VERBOSE:
-        _say_what_runs(asked)
-    getattr(verb, f"run_{name}")(asked)
-    sys.stdout.flush()  # a full disk is noticed here rather than while the interpreter ends
+    with on_devices(asked) as settled:
+        if level() is Level.VERBOSE:
+            _say_what_runs(settled)
+        getattr(verb, f"run_{name}")(settled)
+        sys.stdout.flush()  # a full disk is noticed here rather than while the interpreter ends

@@ -1,11 +1,16 @@
 """`cimm diagnose`: can this pair be immunized at all?"""
 
+import jax
+import numpy as np
+
 from cimm_jax.closed_form.ridge import RidgePath
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.settings import Diagnose, parse_budget, refuse_foreign
 from cimm_jax.errors import naming
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.diagnosis import check_questions, diagnose
+from cimm_jax.numerics.meshes import spread_rows
+from cimm_jax.numerics.spreading import mesh_in_use
 from cimm_jax.progress import phase
 from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.records import DiagnoseRecord
@@ -48,8 +53,11 @@ def run_diagnose(settings: Diagnose) -> None:
 
 
 def _given(subject: Subject) -> tuple[dict[str, TaskPair], RidgePath | None]:
-    """Rows by part, and what is known of the ridge: features that are too many to be held are condensed."""
+    """Rows by part, over the devices, and what is known of the ridge: features that are too many to be held are condensed."""
     if not isinstance(subject, FeatureSubject) or not subject.is_large:
-        return subject.pairs(), None
+        pairs, mesh = subject.pairs(), mesh_in_use()
+        if mesh is not None:
+            pairs = jax.tree.map(lambda rows: spread_rows(np.asarray(rows), mesh), pairs)
+        return pairs, None
     split, path = subject.condensed()
     return split._asdict(), path

@@ -186,8 +186,8 @@ def _training_settings(settings: Immunize, method: Method, subject: Subject) -> 
 
     assert isinstance(subject, NetworkSubject)  # only networks have blocks
     names = ("epochs", "steps", "learning_rate", "strength", "label_smoothing", "distillation", "primary_accuracy")
-    with naming("harmful_batch_size", "harmful_rows"):
-        return training_settings(
+    with naming("harmful_batch_size", "harmful_rows"), naming("batch_size", "batch_rows"):
+        found = training_settings(
             method,
             subject,
             seed=settings.seed,
@@ -195,3 +195,5 @@ def _training_settings(settings: Immunize, method: Method, subject: Subject) -> 
             harmful_rows=settings.harmful_batch_size,
             **{name: getattr(settings, name) for name in names},
         )
+        found.check_divides()
+    return found

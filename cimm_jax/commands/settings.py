@@ -65,6 +65,7 @@ __all__ = [
     "Attack",
     "Common",
     "DataName",
+    "DeviceSettings",
     "Diagnose",
     "EraseSettings",
     "Export",
@@ -168,6 +169,22 @@ class Common:
     """Print results.json instead of tables."""
     config: Path | None = None
     """TOML file with any of these settings by name, such as the config.toml of a run's folder; flags win over it."""
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """What a command runs on; changes no result."""
+
+    mesh: str | None = None
+    """Spread work over so many devices: data=8 (docs/meshes.md); if left out, one, or all of several processes."""
+    coordinator: str | None = None
+    """Several processes: HOST:PORT of the first, the same for all."""
+    processes: int | None = None
+    """Several processes: how many."""
+    process_id: int | None = None
+    """Several processes: the number of this one, from 0; 0 writes and prints."""
+    distributed: Flag = False
+    """Several processes: take the three from the cluster's settings (Slurm, Open MPI, Kubernetes, Cloud TPU)."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +341,7 @@ class SubjectSettings(FeatureSettings):
 
 
 @dataclass(frozen=True)
-class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
+class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, Common):
     """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
     method: Annotated[str, _help(f"{_listed((*method_names(), OWN))}.")] = "algorithm1"
@@ -408,7 +425,7 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, Common):
 
 
 @dataclass(frozen=True)
-class Sweep(EraseSettings, PencilSettings, Common):
+class Sweep(EraseSettings, PencilSettings, DeviceSettings, Common):
     """Immunize all 90 ordered pairs of digits with several methods and seeds at once. An interrupted sweep continues."""
 
     data: Annotated[
@@ -451,7 +468,7 @@ class Sweep(EraseSettings, PencilSettings, Common):
 
 
 @dataclass(frozen=True)
-class Diagnose(SubjectSettings, Common):
+class Diagnose(SubjectSettings, DeviceSettings, Common):
     """Say whether a pair of tasks can be immunized at all, what a budget buys, and why.
 
     Of a network, also what its outputs alone give an attacker. Nothing is trained.
@@ -481,7 +498,7 @@ class Diagnose(SubjectSettings, Common):
 
 
 @dataclass(frozen=True)
-class Attack(EraseSettings, PencilSettings, FeatureSettings, Common):
+class Attack(EraseSettings, PencilSettings, FeatureSettings, DeviceSettings, Common):
     """Attack immunized extractors, and the undefended one alike, with a sweep of optimizers, rates and adaptive attackers."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()

@@ -28,10 +28,12 @@ from cimm_jax.closed_form.units import own_units
 from cimm_jax.errors import InputError, check_count
 from cimm_jax.measures.definition import MUCH_GREATER
 from cimm_jax.measures.ratios import ImmunizationRatio, relative_immunization_ratio
+from cimm_jax.numerics.condensing import condensed_pair
 from cimm_jax.numerics.convergence import excess_left
 from cimm_jax.numerics.inputs import as_pair
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.spectra import product_amplification
+from cimm_jax.numerics.tall_qr import inputs_in_few_rows, is_tall
 from cimm_jax.tasks import Task, TaskPair, check_pair
 
 __all__ = ["PROTECTED", "Alignment", "BudgetRow", "Diagnosis", "Protection", "alignment", "check_questions", "diagnose"]
@@ -179,7 +181,8 @@ def diagnose(
     rows ask for. Impossible: neither.
 
     Args:
-      pair: training rows; float64 for meaningful limits.
+      pair: training rows; float64 for meaningful limits. Tasks that are spread over devices by rows are condensed where they
+        are (`numerics.condensing`), and their rows not copied to one device.
       heldout: other rows of both tasks, measured beside; None leaves them out.
       ridge_path: what held-out primary rows say of each candidate, if the pair is condensed (`numerics.condensing`) and has no
         rows to be held out; None finds it. A `ridge` is taken before it.
@@ -193,8 +196,11 @@ def diagnose(
     Raises:
       InputError: if the pair is unusable, a setting out of range, or a task has more classes than rows.
     """
-    given = as_pair(check_pair(pair))
-    others = None if heldout is None else as_pair(check_pair(heldout, "heldout"), "heldout")
+    pair = check_pair(pair)
+    if is_tall(pair.primary.x) and ridge is None:
+        ridge_path = ridge_path or choose_ridge(pair.primary.x)
+    given = as_pair(condensed_pair(pair))
+    others = None if heldout is None else as_pair(condensed_pair(check_pair(heldout, "heldout")), "heldout")
     check_questions(
         budgets=budgets,
         top_k=top_k,
@@ -250,7 +256,7 @@ def alignment(pair: TaskPair, *, top_k: int = 10) -> Alignment:
     Raises:
       InputError: if an input is no array of real numbers (`inputs.as_array`).
     """
-    pair = as_pair(pair)
+    pair = as_pair(inputs_in_few_rows(pair))
     primary, harmful = (_feature_spectrum(task.x) for task in pair)
     k = min(top_k, int(primary.rank), int(harmful.rank))
     cosines = np.asarray(primary.vectors[:, :k].T @ harmful.vectors[:, :k])

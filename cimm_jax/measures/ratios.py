@@ -6,6 +6,7 @@ import jax
 
 from cimm_jax.measures.extraction import Extraction, as_extraction, extract
 from cimm_jax.numerics.spectra import Policy, PseudoInverse, ReleasedCode, Spectrum, feature_condition_number
+from cimm_jax.numerics.tall_qr import inputs_in_few_rows
 from cimm_jax.tasks import TaskPair
 
 __all__ = ["POLICIES", "ImmunizationRatio", "immunization_ratio", "ratios_by_policy", "relative_immunization_ratio"]
@@ -76,14 +77,15 @@ def relative_immunization_ratio(
 
     Args:
       theta: extractor, shape (d, m), of the pair's dtype; float64 for ratios beyond 1e9.
-      pair: the tasks, as `extract` takes them; targets are not used.
+      pair: the tasks, as `extract` takes them; targets are not used. Inputs that are spread over devices by rows are not
+        copied to one (`tall_qr.few_rows`).
       policy: what counts as a zero singular value. Ratios under different policies are not comparable.
       reference: the extractor compared with, shape (d, m'); None is the identity.
 
     Raises:
       InputError: as `extract` and `feature_condition_number`.
     """
-    return immunization_ratio(extract(theta, pair, reference), policy)
+    return immunization_ratio(extract(theta, inputs_in_few_rows(pair), reference), policy)
 
 
 def ratios_by_policy(extraction: Extraction) -> dict[str, ImmunizationRatio]:

@@ -1,7 +1,7 @@
 """Many pairs, many seeds, many methods at once: `vmap` over pairs and seeds, all methods inside one `jit`.
 
 Where not all pairs fit into memory, they are worked on in blocks of equal size, one after another. Beyond rounding, the result
-does not depend on the size of the blocks.
+does not depend on the size of the blocks, nor on the number of devices that a block is spread over (`numerics.spreading`).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from cimm_jax.closed_form.limits import Share, pair_pencil, seen_in_range, share_of_limit
 from cimm_jax.errors import InputError
@@ -22,7 +23,9 @@ from cimm_jax.methods.pairs import Pairs, check_pairs, on_device, pair_at, pairs
 from cimm_jax.methods.protocol import Method
 from cimm_jax.methods.run import check_batch_size, check_key, check_method, check_steps
 from cimm_jax.methods.stepping import Run, advance_on, draw_rows, start
+from cimm_jax.numerics.meshes import on_host, on_one_device
 from cimm_jax.numerics.spectra import ReleasedCode
+from cimm_jax.numerics.spreading import agreed, along, everywhere, mesh_in_use, multiple_of_devices
 from cimm_jax.tasks import SplitPair, TaskPair
 
 Runs = dict[str, Run]
@@ -88,7 +91,8 @@ def sweep(
 ) -> dict[str, Measured]:
     """Immunizes every pair with every method and every seed, and measures.
 
-    Three functions are compiled (start, advance, measure), each once, however many pairs, seeds, methods and steps.
+    Three functions are compiled (start, advance, measure), each once, however many pairs, seeds, methods and steps. Within
+    `spreading.spread_over`, each device has pairs of its own.
 
     Args:
       methods: the methods by name.
@@ -98,7 +102,8 @@ def sweep(
       steps: steps of each method.
       batch_size: rows per step, or None for all.
       chunks: how many calls the steps of a block are divided into, cut to `steps`; between calls the host sees progress.
-      pairs_at_once: how many pairs make a block; None is as many as memory allows.
+      pairs_at_once: how many pairs make a block; None is as many as memory allows. Over a mesh, the next multiple of its
+        devices; the last pair fills up the last block.
       progress: where an interrupted sweep had come to, as its `checkpoint` was last given it; None starts anew. Its block is
         finished first, cut to `pairs_at_once`; without that, the others are made as large.
       checkpoint: called with the progress after each chunk.
@@ -112,27 +117,29 @@ def sweep(
         raise InputError(f"split: needs a SplitPair of stacked tasks, got {type(split).__name__}; see stack_pairs")
     pairs = split if isinstance(split, Pairs) else pairs_of_stack(split)
     _check(methods, pairs, keys, steps, batch_size, pairs_at_once)
-    items, total, pairs = tuple(methods.items()), len(pairs.primary_of), on_device(pairs)
-    at_once = block_size(methods, pairs, keys, batch_size, pairs_at_once)
+    items, total, pairs, mesh = tuple(methods.items()), len(pairs.primary_of), on_device(pairs), mesh_in_use()
+    at_once = multiple_of_devices(agreed(block_size(methods, pairs, keys, batch_size, pairs_at_once)), mesh)
+    pairs, keys = everywhere((pairs, keys), mesh)
     if progress is None:
-        progress = _begin(items, keys, pairs, at_once)
+        progress = _begin(items, keys, pairs, at_once, mesh)
     elif progress.at_once > at_once:
         progress = progress._replace(runs=jax.tree.map(lambda leaf: leaf[:at_once], progress.runs))
     elif pairs_at_once is None:
         at_once = progress.at_once  # blocks of another size would be rounded differently
     length = -(-steps // max(1, min(chunks, steps)))
     while progress.finished < total:
-        numbers = _block(progress, total)
+        numbers, runs = _block(progress, total), everywhere(progress.runs, mesh)
         while (made := int(next(iter(progress.runs.values())).steps[0, 0])) < steps:
             # The last chunk may be shorter; a traced trip count keeps it from being compiled again.
-            count = jnp.asarray(min(length, steps - made))
-            progress = progress._replace(runs=_advance(items, progress.runs, pairs, numbers, count, batch_size))
+            count = np.asarray(min(length, steps - made))
+            runs = _advance(items, runs, pairs, numbers, count, batch_size, mesh=mesh)
+            progress = progress._replace(runs=runs if mesh is None else jax.tree.map(on_one_device, runs))
             if checkpoint is not None:
                 checkpoint(progress)
-        progress = _filled_in(progress, _measure(items, progress.runs, pairs, numbers), total)
+        progress = _filled_in(progress, _measure(items, runs, pairs, numbers, mesh=mesh), total)
         if progress.finished < total:
-            progress = progress._replace(runs={})  # their memory, before the next ones take theirs
-            progress = progress._replace(runs=_start(items, keys, pairs, _block(progress, total, at_once)))
+            progress, runs = progress._replace(runs={}), None  # their memory, before the next ones take theirs
+            progress = progress._replace(runs=_start(items, keys, pairs, _block(progress, total, at_once), mesh=mesh))
     measured = jax.tree.map(jnp.asarray, progress.measured)
     return {name: measured[name] for name in methods}  # jit sorts the keys of a dict
 
@@ -176,10 +183,11 @@ def abstract_progress(
     return Progress(measured, jax.ShapeDtypeStruct((), np.int32), runs)
 
 
-def _begin(items, keys: jax.Array, pairs: Pairs, at_once: int) -> Progress:
+def _begin(items, keys: jax.Array, pairs: Pairs, at_once: int, mesh: Mesh | None) -> Progress:
     blank = abstract_progress(dict(items), pairs, keys, at_once).measured
     measured = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank)
-    return Progress(measured, np.int32(0), _start(items, keys, pairs, np.arange(at_once, dtype=np.int32)))
+    numbers = np.minimum(np.arange(at_once, dtype=np.int32), len(pairs.primary_of) - 1)
+    return Progress(measured, np.int32(0), _start(items, keys, pairs, numbers, mesh=mesh))
 
 
 def _filled_in(progress: Progress, block: dict[str, Measured], total: int) -> Progress:
@@ -189,7 +197,7 @@ def _filled_in(progress: Progress, block: dict[str, Measured], total: int) -> Pr
 
     def fill(whole, part):
         whole = np.array(whole)
-        whole[first:last] = np.asarray(part)[: last - first]
+        whole[first:last] = on_host(part)[: last - first]
         return whole
 
     return progress._replace(measured=jax.tree.map(fill, progress.measured, block), finished=np.int32(last))
@@ -205,17 +213,26 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-@partial(jax.jit, static_argnums=0)
-def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array):
-    def one(number) -> Runs:
+@partial(jax.jit, static_argnums=0, static_argnames="mesh")
+def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array, mesh: Mesh | None = None):
+    def one(number, keys: jax.Array, pairs: Pairs) -> Runs:
         pair = pair_at(pairs, number).train
         return {name: jax.vmap(partial(start, method, pair=pair))(keys) for name, method in items}
 
-    return jax.lax.map(one, numbers)  # one after another: whole tasks need room
+    def block(numbers, common):
+        # One after another: whole tasks need room.
+        return jax.lax.map(lambda number: one(number, *common), numbers)
+
+    return along(block, numbers, (keys, pairs), mesh)
 
 
-@partial(jax.jit, static_argnums=(0, 5), donate_argnums=1)
-def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_size):
+@partial(jax.jit, static_argnums=(0, 5), static_argnames="mesh", donate_argnums=1)
+def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_size, mesh: Mesh | None = None):
+    return along(partial(_advanced, items, batch_size), (runs, numbers), (pairs, steps), mesh)
+
+
+def _advanced(items, batch_size, batched: tuple[Runs, jax.Array], common: tuple[Pairs, jax.Array]) -> Runs:
+    (runs, numbers), (pairs, steps) = batched, common
     rows = (pairs.primary.train.x.shape[1], pairs.harmful.train.x.shape[1])
 
     def one(method: Method, number, run: Run) -> Run:
@@ -231,9 +248,9 @@ def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_s
     }
 
 
-@partial(jax.jit, static_argnums=0)
-def _measure(items, runs: Runs, pairs: Pairs, numbers: jax.Array):
-    def one(at) -> dict[str, Measured]:
+@partial(jax.jit, static_argnums=0, static_argnames="mesh")
+def _measure(items, runs: Runs, pairs: Pairs, numbers: jax.Array, mesh: Mesh | None = None):
+    def one(at, pairs: Pairs) -> dict[str, Measured]:
         number, runs = at
         split = pair_at(pairs, number)
         seen = seen_in_range(pair_pencil(split.train))
@@ -250,7 +267,10 @@ def _measure(items, runs: Runs, pairs: Pairs, numbers: jax.Array):
 
         return {name: jax.vmap(partial(measured, method))(runs[name]) for name, method in items}
 
-    return jax.lax.map(one, (numbers, runs))
+    def block(batched, pairs: Pairs):
+        return jax.lax.map(lambda at: one(at, pairs), batched)
+
+    return along(block, (numbers, runs), pairs, mesh)
 
 
 def _check(methods: Mapping[str, Method], pairs: Pairs, keys, steps: int, batch_size, pairs_at_once) -> None:

@@ -14,7 +14,7 @@ USED_AT_MOST = 0.5
 
 def free_bytes() -> int:
     """Bytes that an array program may still take: of the device if it has its own memory, otherwise of the machine."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     return int(min(_free_on_machine(), _free_in_container()))

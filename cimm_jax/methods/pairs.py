@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics.meshes import on_one_device
 from cimm_jax.tasks import Array, SplitPair, SplitTask, Task, TaskPair, check_task
 
 __all__ = ["Pairs", "check_pairs", "on_device", "pair_at", "pairs_of", "pairs_of_stack", "rows_at"]
@@ -61,9 +62,13 @@ def rows_at(pairs: Pairs, number: jax.Array, rows: tuple[jax.Array, jax.Array]) 
 def on_device(pairs: Pairs) -> Pairs:
     """The same with arrays of JAX; one stack of tasks stays one."""
     primary, harmful, primary_of, harmful_of = pairs
-    tasks = jax.tree.map(jnp.asarray, primary)
-    others = tasks if harmful is primary else jax.tree.map(jnp.asarray, harmful)
+    tasks = jax.tree.map(_on_one, primary)
+    others = tasks if harmful is primary else jax.tree.map(_on_one, harmful)
     return Pairs(tasks, others, jnp.asarray(primary_of), jnp.asarray(harmful_of))
+
+
+def _on_one(leaf: Array) -> jax.Array:
+    return on_one_device(jnp.asarray(leaf))
 
 
 def check_pairs(pairs: Pairs, name: str, *, needs_labels: bool) -> None:

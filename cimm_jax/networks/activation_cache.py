@@ -24,6 +24,7 @@ from cimm_jax.files import UnwritableError, reason_of
 from cimm_jax.locks import turn_at
 from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import FEATURES, Backbone
+from cimm_jax.numerics.spreading import by_rows, everywhere, local_mesh, multiple_of_devices
 from cimm_jax.resuming import MadeBy
 
 __all__ = ["BATCH_ROWS", "EVERY_PART", "Entry", "cached_outputs"]
@@ -48,7 +49,8 @@ def cached_outputs(
 ) -> np.ndarray:
     """Outputs of the trunk for every image, read from the folder if they are there, or else computed into it.
 
-    One batch is in memory at a time, whatever the size of the data set.
+    One batch is in memory at a time, whatever the size of the data set. Within `spreading.spread_over`, each device has images
+    of its own, in the next multiple of the devices; of several processes, each computes with its own devices.
 
     Args:
       folder: made if need be.
@@ -188,12 +190,14 @@ def _compute(
     progress: Callable[[int], None] | None,
 ) -> None:
     outputs = _every_part if cut == EVERY_PART else functional.trunk
-    parts, run = functional.split(model), jax.jit(outputs, static_argnames="cut")
+    mesh = local_mesh()
+    batch_rows = multiple_of_devices(batch_rows, mesh)
+    parts, run = everywhere(functional.split(model), mesh), jax.jit(outputs, static_argnames="cut")
     done = entry.rows_done()
     for pixels in images.batches(batch_rows, start=done):
         # The last batch is filled up, so that one program serves all.
         filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
-        rows = np.asarray(run(parts, model.config.preprocess(filled), cut))[: len(pixels)]
+        rows = np.asarray(run(parts, by_rows(model.config.preprocess(filled), mesh), cut))[: len(pixels)]
         if not np.isfinite(rows).all():
             raise InputError(
                 f"weights: {cut} of images {done} to {done + len(rows) - 1} is infinite; use other weights"

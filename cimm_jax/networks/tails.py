@@ -8,6 +8,7 @@ import numpy as np
 from cimm_jax.networks import functional
 from cimm_jax.networks.features import FeatureSet
 from cimm_jax.networks.functional import Split
+from cimm_jax.numerics.spreading import by_rows, everywhere, local_mesh, multiple_of_devices
 
 __all__ = ["BATCH_ROWS", "features_behind", "tail_features"]
 
@@ -17,7 +18,7 @@ _tail = jax.jit(functional.tail, static_argnames="cut")
 
 
 def tail_features(parts: Split, activations: np.ndarray, cut: str) -> np.ndarray:
-    """Features of every row, computed in float32 as the network is served.
+    """Features of every row, computed in float32 as the network is served; each device has rows of its own, if they are spread.
 
     Args:
       parts: the network, split at the cut.
@@ -27,13 +28,14 @@ def tail_features(parts: Split, activations: np.ndarray, cut: str) -> np.ndarray
     Returns:
       float64 of shape (N, d), for condition numbers.
     """
-    rows = min(BATCH_ROWS, len(activations))
+    mesh = local_mesh()
+    parts, rows = everywhere(parts, mesh), multiple_of_devices(min(BATCH_ROWS, len(activations)), mesh)
     found = []
     for start in range(0, len(activations), rows):
         batch = np.asarray(activations[start : start + rows])
         # The last batch is filled up, so that one program serves all.
         filled = np.pad(batch, [(0, rows - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
-        found.append(np.asarray(_tail(parts, filled, cut), np.float64)[: len(batch)])
+        found.append(np.asarray(_tail(parts, by_rows(filled, mesh), cut), np.float64)[: len(batch)])
     return np.concatenate(found)
 
 

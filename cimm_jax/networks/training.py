@@ -28,7 +28,9 @@ from cimm_jax.networks.head import head_of
 from cimm_jax.networks.held_accuracy import EVERY, hold_accuracy, rows_aside
 from cimm_jax.networks.kept_head import first_head
 from cimm_jax.networks.training_terms import Terms, terms_of
+from cimm_jax.numerics.meshes import on_one_device
 from cimm_jax.numerics.penalty import Penalty
+from cimm_jax.numerics.spreading import by_rows, everywhere, finished, mesh_in_use
 from cimm_jax.numerics.trained_weights import FewWeights
 from cimm_jax.resuming import Checkpoint, checksum
 
@@ -91,6 +93,15 @@ class TrainingSettings:
     def trained_rows(self, primary_rows: int) -> int:
         """How many of so many primary rows are trained on: all but those that are set aside to look at."""
         return primary_rows - (0 if self.primary_accuracy is None else rows_aside(primary_rows))
+
+    def check_divides(self) -> None:
+        """Raises `InputError` if the rows of a step do not divide among the devices that they are spread over."""
+        mesh = mesh_in_use()
+        devices = 1 if mesh is None else mesh.size
+        for name in ("batch_rows", "harmful_rows"):
+            size = getattr(self, name)
+            if size is not None and size % devices:
+                raise InputError(f"{name}: needs a multiple of the {devices} devices that rows go to, got {size}")
 
     def batches(
         self, primary_rows: int, harmful_labels: np.ndarray, epoch: int
@@ -163,6 +174,8 @@ def train_tail(
 ) -> Trained:
     """Trains the tail. Without penalties it is plain training on the primary task.
 
+    Within `spreading.spread_over`, each device has rows of its own, and gradients are means over those of all.
+
     Args:
       parts: the network, split at the cut (`functional.split`).
       cut: where.
@@ -180,12 +193,13 @@ def train_tail(
       progress: called with the number of steps made.
 
     Raises:
-      InputError: if a batch is larger than a data set, or the wanted accuracy is above the published one.
+      InputError: if a batch is larger than a data set or does not divide among the devices, or the wanted accuracy is above the
+        published one.
     """
-    held = None
-    if settings.primary_accuracy is not None:
-        held = hold_accuracy(settings.primary_accuracy, parts, cut, primary, settings.seed)
-    rows = len(primary.labels)
+    settings.check_divides()
+    rows, wanted, mesh = len(primary.labels), settings.primary_accuracy, mesh_in_use()
+    held = None if wanted is None else hold_accuracy(wanted, parts, cut, primary, settings.seed)
+    parts, start = everywhere((parts, start), mesh)
     per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
     total = settings.total_steps(rows, harmful.labels)
     optimizer = _optimizer(settings, total)
@@ -201,9 +215,10 @@ def train_tail(
         more = _depends_on((parts, start, targets), cut, primary, harmful, penalties, few, settings)
         checkpoint = checkpoint.that_depends_on(**more)
         state, begun = checkpoint.restore(lambda notes: state) or (state, begun)
+    state = everywhere(state, mesh)
     found, observed = begun["losses"], begun["observed"]
     if observe is not None and not observed:
-        observed.append(observe(parts))
+        observed.append(observe(_on_one(parts)))
     epochs = -(-total // per_epoch)
     for epoch in range(begun["epoch"], epochs):
         made = begun["made"] if epoch == begun["epoch"] else 0
@@ -212,15 +227,15 @@ def train_tail(
             rows_p = p if held is None else held.trained[p]
             shown = _classes_of(harmful.labels[h], classes) if targets is None else (targets[0][rows_p], targets[1][h])
             turn = epoch * per_epoch + number
-            data = (primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown, turn)
+            data = (*by_rows((primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown), mesh), turn)
             if epoch == number == 0:
                 state = state._replace(weights=balance(state, parts, data))
             if few is not None and choose is not None and is_chosen_at(few, turn, total):
                 state = state._replace(moving=choose(state, parts, data))
-            state, loss = step(state, parts, data)
+            state, loss = finished(step(state, parts, data), mesh)
             found.append(loss)
             if held is not None and (turn + 1) % EVERY == 0:
-                factor = held.factor(_with(parts, state))
+                factor = held.factor(_on_one(_with(parts, state)))
                 state = state._replace(weights=tuple(weight * factor for weight in state.weights))
             if checkpoint is not None:
                 notes = {"epoch": epoch, "made": number + 1, "losses": found, "observed": observed}
@@ -228,11 +243,10 @@ def train_tail(
             if progress is not None:
                 progress(turn + 1)
         if observe is not None and (settings.steps is None or epoch == epochs - 1):
-            observed.append(observe(_with(parts, state)))
+            observed.append(observe(_on_one(_with(parts, state))))
         if checkpoint is not None:
             checkpoint.save(state, {"epoch": epoch + 1, "made": 0, "losses": found, "observed": observed})
-    losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
-    return Trained(_with(parts, state), losses, weights, observed)
+    return _trained(parts, state, found, observed)
 
 
 def _classes_of(labels: np.ndarray, classes: int) -> tuple[None, np.ndarray]:
@@ -284,6 +298,17 @@ def _first_state(
         tuple(first_head(width, classes) for penalty in penalties if penalty.against is not None),
         () if few is None else none_chosen(params[0]),
     )
+
+
+def _trained(parts: Split, state: State, found: Sequence[jax.Array], observed: list[Any]) -> Trained:
+    """The result, its arrays on one device."""
+    losses, weights = (np.asarray([float(number) for number in numbers]) for numbers in (found, state.weights))
+    return Trained(_on_one(_with(parts, state)), losses, weights, observed)
+
+
+def _on_one(parts: Split) -> Split:
+    """What whoever looks at the network is shown: its arrays on one device."""
+    return jax.tree.map(on_one_device, parts)
 
 
 def _with(parts: Split, state: State) -> Split:

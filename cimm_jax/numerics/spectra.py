@@ -27,6 +27,7 @@ from cimm_jax.numerics.inputs import as_matrix, is_concrete
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.structure import largest_possible_rank
+from cimm_jax.numerics.tall_qr import few_rows
 
 __all__ = [
     "FLOOR_WINDOW",
@@ -231,7 +232,8 @@ def feature_condition_number(
     """Condition number of f^T f, the Hessian of an l2 probe on features f, without squaring f.
 
     Args:
-      f: features, shape (..., N, d), as `inputs.as_array` takes them; leading axes are a batch.
+      f: features, shape (..., N, d), as `inputs.as_array` takes them; leading axes are a batch. A matrix that is spread over
+        devices by rows, concrete, is not copied to one: all routes but `ReleasedCode`'s go through `tall_qr.few_rows` first.
       policy: as in `condition_number`; `rtol` is relative to sigma_max of f^T f.
       route: how the singular values are found; ignored by `ReleasedCode`, whose rule is about the formed matrix.
       amplification: how much more than a unit in its last place f is off, a scalar or shape (...): for a product x theta it
@@ -412,7 +414,7 @@ def _matrix_spectrum(s: jax.Array, policy: Policy, *, symmetric: bool) -> _Measu
 def _feature_spectrum(
     f: jax.Array, policy: Policy, route: Route = Route.SVD, amplification: float | jax.Array = 1.0
 ) -> _Measured:
-    f = _check_matrix(f, "f")
+    f = _check_matrix(few_rows(f), "f")
     if isinstance(policy, ReleasedCode):
         return _Measured(policy.measure_matrix(product(f.mT, f)), None)
     units = normalised(f)

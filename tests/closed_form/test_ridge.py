@@ -105,6 +105,13 @@ def test_a_row_of_zeros_says_nothing(rng):
     np.testing.assert_array_equal(scores[:, 2], 0)
 
 
+def test_rows_of_zeros_at_the_end_change_nothing(rng):
+    x = inputs(rng, 20)
+    filled = jnp.pad(x, ((0, 3), (0, 0)))
+    for found, wanted in zip(choose(filled), choose(x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10)
+
+
 def test_columns_of_zeros_leave_the_ridge_as_it_is(rng):
     # Relative to the mean eigenvalue, which they lower: the same ridge is twice as much of it.
     x = inputs(rng, 20, 20)
