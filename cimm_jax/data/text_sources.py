@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ NEWSGROUPS = "newsgroups"
 """Names the 20 newsgroups of scikit-learn; a folder of that name is ./newsgroups."""
 
 _PARTS = ("train", "test")
+_TELLING = ("headers", "footers", "quotes")
+"""What says the newsgroup by more than its text."""
 
 
 def load_texts(
@@ -104,11 +107,11 @@ def _rows(part: ImageSet) -> TokenRows:
 
 
 def _newsgroups(strict: bool) -> SplitTexts:
-    """As scikit-learn has them, in its own folder, without headers, footers and quotes, which say too much."""
+    """As scikit-learn has them, in its own folder."""
     from sklearn.datasets import fetch_20newsgroups
 
     try:
-        found = [fetch_20newsgroups(subset=part, remove=("headers", "footers", "quotes")) for part in _PARTS]
+        found: list[Any] = [fetch_20newsgroups(subset=part, remove=_TELLING) for part in _PARTS]
     except (OSError, EOFError, ValueError) as error:  # unreachable, broken off, damaged in its folder
         raise InputError(
             f"texts: scikit-learn cannot download the 20 newsgroups ({one_line(error)}); connect to a network, put them in "

@@ -96,7 +96,7 @@ def tokenized(texts: Sequence[str], tokenizer: Path, *, length: int, vocabulary:
 
 def _tokenizer(path: Path) -> Any:
     try:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError("model: texts need the package tokenizers; pip install 'cimm_jax[text]'") from error
     # Its own threads would only wait for each other behind those of the trunk.

@@ -1,5 +1,6 @@
 """Sentence encoders against the originals; `make_golden_text.py` says where the numbers come from."""
 
+import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from networks.small_networks import filled
 from networks.test_parity import TOLERANCE, distance, outputs
 from networks.text_networks import BERT, SENTENCES
 from safetensors.numpy import load_file, save_file
 
+from cimm_jax.attacks.fine_tuners import standard_fine_tuners
 from cimm_jax.data.text_tokens import PADDING, TokenRows, padded_length, tokenized
 from cimm_jax.errors import InputError
 from cimm_jax.networks import by_name, functional
 from cimm_jax.networks.sources import PACKAGED, packaged_weights, tokenizer_of
 from cimm_jax.networks.tokens import SMALLEST_NORM, mean_token, unit_rows
 from cimm_jax.networks.weights import export_weights, load_weights
+from cimm_jax.networks.word_vectors import WORDLLAMA, WordVectorConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "text"
 
@@ -47,12 +50,10 @@ def test_every_layer_is_that_of_the_original_where_there_are_tokens(golden, trun
     there = tensors["ids"] != PADDING
     expected = outputs(tensors)
     assert {*expected, "pooled"} == got.keys()
-    for cut, of in expected.items():
-        found = np.asarray(got[cut])
-        if found.ndim == 3:
-            np.testing.assert_array_equal(found[..., -1], there)
-            found, of = found[..., :-1][there], of[there]
-        assert distance(found, of) < TOLERANCE, cut
+    for cut in ("layer0", "layer1", "pool"):
+        np.testing.assert_array_equal(got[cut][..., -1], there)
+        assert distance(np.asarray(got[cut])[..., :-1][there], expected[cut][there]) < TOLERANCE, cut
+    assert distance(got["features"], expected["features"]) < TOLERANCE
     pooled = got["pooled"]
     assert pooled.keys() == {*model.cuts[:-1]}, "what the ladder puts heads on"
     last, counts = expected["pool"] * there[..., None], there.sum(1, keepdims=True)
@@ -137,8 +138,9 @@ def test_a_package_that_is_missing_or_has_other_weights_is_one_message(tmp_path,
         packaged_weights("wordllama")
 
 
-def test_a_table_of_words_has_no_layer_that_adapters_go_on():
-    from cimm_jax.networks.lora import widths
-
-    state = nnx.eval_shape(lambda: by_name("wordllama").build(nnx.Rngs(0)))
-    assert not widths(nnx.state(state.parts, nnx.Param))
+def test_of_a_table_of_words_all_weights_are_trained_and_of_layers_the_last():
+    table = WordVectorConfig(4, dataclasses.replace(WORDLLAMA.preprocess, vocabulary=9))
+    assert {one.cut for one in standard_fine_tuners(filled(table), classes=3).attackers} == {None}
+    attackers, left_out = standard_fine_tuners(filled(BERT), classes=3)
+    assert {(one.cut, one.rank) for one in attackers} == {("layer1", None), *(("layer0", rank) for rank in (1, 4, 16))}
+    assert sum("texts of up to 20 tokens go through the last blocks only" in told for told in left_out) == 4

@@ -26,12 +26,8 @@ PARAMETERS = {
     "linear": 784 * 784 + 7850,
 }
 FEATURES = {
-    "resnet18": 512,
-    "resnet20_cifar10": 64,
-    "vit_b16": 768,
-    "vit_tiny": 192,
-    "efficientnet_lite0": 1280,
-    "minilm_l6": 384,
+    **{"resnet18": 512, "resnet20_cifar10": 64, "vit_b16": 768, "vit_tiny": 192, "efficientnet_lite0": 1280},
+    **{"minilm_l6": 384, "wordllama": 256},
 }
 
 
