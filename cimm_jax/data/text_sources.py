@@ -15,14 +15,13 @@ from cimm_jax.data.text_tokens import TokenRows, padded_length, tokenized
 from cimm_jax.errors import InputError, one_line
 from cimm_jax.files import check_name
 
-__all__ = ["NEWSGROUPS", "load_texts", "of_one_length"]
+__all__ = ["NEWSGROUPS", "load_newsgroups", "load_texts", "of_one_length"]
 
 NEWSGROUPS = "newsgroups"
 """Names the 20 newsgroups of scikit-learn; a folder of that name is ./newsgroups."""
 
 _PARTS = ("train", "test")
 _TELLING = ("headers", "footers", "quotes")
-"""What says the newsgroup by more than its text."""
 
 
 def load_texts(
@@ -55,7 +54,7 @@ def load_texts(
         raise InputError(f"image_rows: needs at least 2, got {rows}")
     check_name(source, "texts")
     if source == NEWSGROUPS:
-        texts = _newsgroups(strict)
+        texts = load_newsgroups(strict=strict)
     elif rows is not None:
         raise InputError(f"image_rows: {source} is a folder of texts, which is taken whole; leave it out")
     else:
@@ -106,8 +105,17 @@ def _rows(part: ImageSet) -> TokenRows:
     return part.pixels
 
 
-def _newsgroups(strict: bool) -> SplitTexts:
-    """As scikit-learn has them, in its own folder."""
+def load_newsgroups(*, strict: bool = False) -> SplitTexts:
+    """The 20 newsgroups as scikit-learn has them, downloaded into its own folder unless they are there.
+
+    Headers, footers and quotes are left out: they say the newsgroup by more than its text.
+
+    Args:
+      strict: refuse empty texts, which are skipped otherwise.
+
+    Raises:
+      InputError: if they cannot be downloaded or, if strict, a text is empty.
+    """
     from sklearn.datasets import fetch_20newsgroups
 
     try:

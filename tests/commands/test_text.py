@@ -92,11 +92,17 @@ def test_every_rung_is_climbed_with_adapters_on_attention(runs):
 
 
 REFUSED = {
-    "cuts with nothing behind them": (["--train-from", "pool"], "--train-from: 'pool' has no weights behind it; choose"),
+    "cuts with nothing behind them": (
+        ["--train-from", "pool"],
+        "--train-from: 'pool' has no weights behind it; choose",
+    ),
     "too few tokens": (["--text-length", "3"], "--text-length: needs 16 to 20 tokens, as small_text takes, got 3"),
     "views": (["--views", "2"], "--views: are of images, and this network takes texts; leave it out"),
     "an empty choice": (["--harmful-classes", "ant"], "--harmful-classes: needs at least 2 names"),
-    "no held-out part": (["--primary", "ROOT/primary/train", "--harmful", "nowhere"], "--harmful: nowhere is not a folder"),
+    "no held-out part": (
+        ["--primary", "ROOT/primary/train", "--harmful", "nowhere"],
+        "--harmful: nowhere is not a folder",
+    ),
 }
 
 
@@ -119,5 +125,8 @@ def test_texts_that_were_cut_are_counted(inputs):
     )
     assert subject.network_data.harmful["train"].cut_texts == 1
     (facts,) = network_facts(subject.network_data)
-    assert ("harmful, training", "25 texts of 3 classes, 1 of them cut at the longest that the network is given") in facts.facts
+    assert (
+        "harmful, training",
+        "25 texts of 3 classes, 1 of them cut at the longest that the network is given",
+    ) in facts.facts
     assert jax.tree.leaves(subject.published)[0].shape == (24, 16)

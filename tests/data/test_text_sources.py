@@ -69,7 +69,15 @@ def test_ids_are_cut_counted_and_padded_to_one_length(tmp_path):
 
 
 def test_lengths_are_few():
-    assert [padded_length(longest, 200) for longest in (0, 16, 17, 100, 128, 129, 500)] == [16, 16, 32, 128, 128, 200, 200]
+    assert [padded_length(longest, 200) for longest in (0, 16, 17, 100, 128, 129, 500)] == [
+        16,
+        16,
+        32,
+        128,
+        128,
+        200,
+        200,
+    ]
 
 
 def test_some_of_the_classes_in_the_order_of_their_names(tmp_path):
@@ -116,12 +124,12 @@ def test_damage_is_one_message(tmp_path, damage):
 
 
 def test_what_is_no_folder_or_of_another_tokenizer_or_too_few_is_one_message(tmp_path):
-    with pytest.raises(InputError, match="texts: .*nowhere is not a folder; give one with train/CLASS"):
+    with pytest.raises(InputError, match=r"texts: .*nowhere is not a folder; give one with train/CLASS"):
         load(tmp_path / "nowhere")
     folder = write_texts(tmp_path / "texts", ("ant", "bee"), count=2)
-    with pytest.raises(InputError, match="has token .*, and the network knows 3 tokens; give the tokenizer"):
+    with pytest.raises(InputError, match=r"has token .*, and the network knows 3 tokens; give the tokenizer"):
         load(folder, vocabulary=3)
-    with pytest.raises(InputError, match="image_rows: .* is a folder of texts, which is taken whole"):
+    with pytest.raises(InputError, match=r"image_rows: .* is a folder of texts, which is taken whole"):
         load(folder, rows=5)
     with pytest.raises(InputError, match="image_rows: needs at least 2, got 1"):
         load(NEWSGROUPS, rows=1)
@@ -147,5 +155,7 @@ def test_the_newsgroups_are_scikit_learns_without_what_tells_them(monkeypatch):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups", unreachable)
-    with pytest.raises(InputError, match=r"cannot download the 20 newsgroups \(.*no route.*\); connect to a network, put"):
+    with pytest.raises(
+        InputError, match=r"cannot download the 20 newsgroups \(.*no route.*\); connect to a network, put"
+    ):
         load(NEWSGROUPS)
