@@ -20,9 +20,10 @@ from cimm_jax.networks.layers import ACTIVATIONS, layer_norm, linear_head
 from cimm_jax.networks.tokens import Tokens, first_and_mean, marked, mean_token, read_ids, unit_rows
 from cimm_jax.networks.transformer import INIT, Block, BlockSettings
 
-__all__ = ["MINILM_L6", "BertConfig", "Layer", "SentencePool", "WordEmbed"]
+__all__ = ["MINILM_L6", "BertConfig", "Layer", "Readout", "SentencePool", "WordEmbed"]
 
 Readout = Literal["mean", "class"]
+"""What becomes the features: the mean of the tokens, or the first one, that of the class."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class BertConfig:
       depth: layers.
       block: what they are, their width and normalisations among it.
       preprocess: what texts go through first.
-      readout: what becomes the features: the mean of the tokens, or the first one, that of the class.
+      readout: what becomes the features.
       unit: whether features are rows over their norm.
       kinds: of tokens, of which all have the first: one text is no pair.
       prefix: how keys begin.
@@ -59,7 +60,7 @@ class BertConfig:
     @property
     def key_maps(self) -> tuple[KeyMap, ...]:
         """The names of the transformers library; its pooler is not looked at."""
-        others = (f"{self.prefix}embeddings.position_ids", f"{self.prefix}pooler.", "cls.")
+        others = (f"{self.prefix}embeddings.position_ids", f"{self.prefix}pooler.", "cls.", "classifier.")
         return (KeyMap("transformers", _entries, others=others),)
 
     @property

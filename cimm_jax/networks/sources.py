@@ -124,15 +124,15 @@ def packaged_weights(name: str) -> Path:
 
 
 def tokenizer_of(name: str, weights: Path) -> Path:
-    """The tokenizer beside the weights or, of a network in `PACKAGED`, that in the package.
+    """The tokenizer beside the weights, or in the checkpoint folder that the name is, or in the package of `PACKAGED`.
 
     Raises:
       InputError: if there is neither.
     """
-    beside = weights.parent / TOKENIZER
-    if beside.is_file():
-        return beside
-    known = PACKAGED.get(name)
+    known, folders = PACKAGED.get(name), (weights.parent, Path(name))
+    for folder in folders[: 1 if known else 2]:
+        if (beside := folder / TOKENIZER).is_file():
+            return beside
     path = None if known is None else _file_of(known.package, known.tokenizer)
     if path is None:
         install = "" if known is None else f", or {known.command}"

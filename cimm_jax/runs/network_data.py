@@ -51,6 +51,11 @@ class NetworkData:
     definition_sha256: str | None = None
     head_is_fitted: bool = False
 
+    @property
+    def of_texts(self) -> bool:
+        """Whether the network takes texts."""
+        return self.primary["train"].cut_texts is not None
+
     def checksums(self) -> dict[str, str]:
         """Of the weights, the files that say what the network is, and every part of the images."""
         images = {

@@ -1,6 +1,8 @@
 """Sentence encoders against the originals; `make_golden_text.py` says where the numbers come from."""
 
 import dataclasses
+import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cimm_jax.attacks.fine_tuners import standard_fine_tuners
 from cimm_jax.data.text_tokens import PADDING, TokenRows, padded_length, tokenized
 from cimm_jax.errors import InputError
 from cimm_jax.networks import by_name, functional
+from cimm_jax.networks.hub_folder import definition_checksum, hub_config
 from cimm_jax.networks.sources import PACKAGED, packaged_weights, tokenizer_of
 from cimm_jax.networks.tokens import SMALLEST_NORM, mean_token, unit_rows
 from cimm_jax.networks.weights import export_weights, load_weights
@@ -144,3 +147,71 @@ def test_of_a_table_of_words_all_weights_are_trained_and_of_layers_the_last():
     attackers, left_out = standard_fine_tuners(filled(BERT), classes=3)
     assert {(one.cut, one.rank) for one in attackers} == {("layer1", None), *(("layer0", rank) for rank in (1, 4, 16))}
     assert sum("texts of up to 20 tokens go through the last blocks only" in told for told in left_out) == 4
+
+
+@pytest.fixture
+def folder(golden, tmp_path):
+    """As the sentence-transformers library writes one."""
+    block = BERT.block
+    config = {
+        "model_type": "bert",
+        "vocab_size": BERT.preprocess.vocabulary,
+        "max_position_embeddings": BERT.positions,
+        "hidden_size": block.width,
+        "num_hidden_layers": BERT.depth,
+        "num_attention_heads": block.heads,
+        "intermediate_size": block.hidden,
+        "layer_norm_eps": block.epsilon,
+    }
+    kinds = [{"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Pooling", "Normalize")]
+    files = {
+        "config.json": config,
+        "modules.json": kinds,
+        "sentence_bert_config.json": {"max_seq_length": BERT.preprocess.length},
+        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False},
+    }
+    (tmp_path / "1_Pooling").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    shutil.copy(golden[2], tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_folder_of_a_sentence_encoder_is_read(folder):
+    weights = folder / "model.safetensors"
+    assert hub_config(folder, weights) == BERT
+    before = definition_checksum(folder)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert hub_config(folder, weights).readout == "class"
+    assert definition_checksum(folder) != before
+    for name in ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
+        (folder / name).unlink()
+    plain = hub_config(folder, weights)
+    assert (plain.readout, plain.unit, plain.preprocess.length) == ("mean", False, BERT.positions)
+    (folder / "tokenizer.json").touch()
+    assert tokenizer_of(str(folder), Path("elsewhere") / "model.safetensors") == folder / "tokenizer.json"
+
+
+UNFIT = {
+    "another pooling": ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pools by pooling_mode_max_tokens"),
+    "a layer behind": (
+        "modules.json",
+        [{"type": "a.Transformer"}, {"type": "a.Dense"}],
+        "has Transformer, Dense; read",
+    ),
+    "no modules": ("modules.json", {"a": 1}, "is no list of modules"),
+    "more tokens than positions": ("sentence_bert_config.json", {"max_seq_length": 25}, "needs 1 to 24"),
+    "other positions": (
+        "config.json",
+        {"model_type": "bert", "position_embedding_type": "relative_key"},
+        "needs absolute",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_what_a_folder_asks_for_and_is_not_here_is_one_message(folder, what):
+    name, content, message = UNFIT[what]
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        hub_config(folder, folder / "model.safetensors")
