@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def verdict(name: str, record: LadderRecord) -> str:
-    """One sentence a defence, of what attackers with fewest texts get and what the primary task keeps."""
+    """What each defence stops, what the best attacker with most texts gets, and what the primary task keeps."""
     undefended = record.networks[UNDEFENDED].primary
     told = []
     for defence, rungs in record.rungs.items():
@@ -118,12 +118,15 @@ def verdict(name: str, record: LadderRecord) -> str:
         assert primary is not None
         assert undefended is not None
         told.append(
-            f"{defence} stops {listed(held) if held else 'nobody'}"
-            f"{f', hinders {listed(hindered)}' if hindered else ''}, leaves the best attacker "
-            f"{percent(best.defended.accuracy.estimate)} of {percent(best.undefended.accuracy.estimate)}, and keeps "
-            f"{percent(primary)} of {percent(undefended)} of the primary task"
+            f"{defence} stops {_rungs(held)}{f', weakens {_rungs(hindered)}' if hindered else ''}; the best attacker of all gets "
+            f"{percent(best.defended.accuracy.estimate)} ({percent(best.undefended.accuracy.estimate)} undefended), the primary "
+            f"task {percent(primary)} ({percent(undefended)})"
         )
-    return f"Verdict on {name} ({record.seeds} draws of texts, guessing {percent(record.judged.guessing)}): {'; '.join(told)}."
+    return f"Verdict on {name} ({record.seeds} draws of texts, guessing {percent(record.judged.guessing)}): {', and '.join(told)}."
+
+
+def _rungs(names: Sequence[str]) -> str:
+    return f"the rung{'s' if len(names) > 1 else ''} {listed(names)}" if names else "no rung"
 
 
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -147,11 +147,13 @@ class NetworkSubject:
           InputError: with the known ones, unless blocks stand behind the cut.
         """
         cuts = self._loaded.cuts[:-1]
-        if cut not in cuts:
-            raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {', '.join(cuts)}")
-        if not jax.tree.leaves(functional.split(self._loaded, cut).tail):
-            trained = [name for name in cuts if jax.tree.leaves(functional.split(self._loaded, name).tail)]
-            raise InputError(f"train_from: {cut!r} has no weights behind it; choose one of {', '.join(trained)}")
+
+        def has_weights(cut: str) -> bool:
+            return bool(jax.tree.leaves(functional.split(self._loaded, cut).tail))
+
+        if cut not in cuts or not has_weights(cut):
+            known = ", ".join(filter(has_weights, cuts))
+            raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {known}")
         self.cut = cut
 
     @cached_property

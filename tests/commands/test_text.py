@@ -94,7 +94,7 @@ def test_every_rung_is_climbed_with_adapters_on_attention(runs):
 REFUSED = {
     "cuts with nothing behind them": (
         ["--train-from", "pool"],
-        "--train-from: 'pool' has no weights behind it; choose",
+        "--train-from: 'pool' is no cut with blocks behind it; choose one of embeddings, layer0, layer1\n",
     ),
     "too few tokens": (["--text-length", "3"], "--text-length: needs 16 to 20 tokens, as small_text takes, got 3"),
     "views": (["--views", "2"], "--views: are of images, and this network takes texts; leave it out"),
