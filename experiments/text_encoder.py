@@ -31,6 +31,7 @@ from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.attacks.fine_tuning import FineTuning
 from cimm_jax.attacks.ladder.by_rung import HOLDS, WEAKENS
 from cimm_jax.attacks.ladder.rungs import ANY, RUNGS
+from cimm_jax.attacks.ladder.tried import Reached
 from cimm_jax.data.text_folder import SplitTexts, Texts
 from cimm_jax.data.text_sources import load_newsgroups
 from cimm_jax.errors import InputError
@@ -117,12 +118,17 @@ def verdict(name: str, record: LadderRecord) -> str:
         primary = record.networks[defence].primary
         assert primary is not None
         assert undefended is not None
+        weakens = f", weakens {_rungs(hindered)}" if hindered else ""
         told.append(
-            f"{defence} stops {_rungs(held)}{f', weakens {_rungs(hindered)}' if hindered else ''}; the best attacker of all gets "
-            f"{percent(best.defended.accuracy.estimate)} ({percent(best.undefended.accuracy.estimate)} undefended), the primary "
-            f"task {percent(primary)} ({percent(undefended)})"
+            f"{defence} stops {_rungs(held)}{weakens}; the best attacker of all gets {_right(best.defended)} "
+            f"({_right(best.undefended)} undefended), the primary task {percent(primary)} ({percent(undefended)})"
         )
-    return f"Verdict on {name} ({record.seeds} draws of texts, guessing {percent(record.judged.guessing)}): {', and '.join(told)}."
+    guessing = percent(record.judged.guessing)
+    return f"Verdict on {name} ({record.seeds} draws of texts, guessing {guessing}): {', and '.join(told)}."
+
+
+def _right(reached: Reached) -> str:
+    return percent(reached.accuracy.estimate)
 
 
 def _rungs(names: Sequence[str]) -> str:
