@@ -64,7 +64,9 @@ def test_ids_are_cut_counted_and_padded_to_one_length(tmp_path):
     assert ((batch == PADDING).sum(1) == 12).all()
     (batch,) = tasks["harmful"].train.batches(5)
     assert [(row != PADDING).sum() for row in batch] == [8, 8, 8, 20, 2]
-    assert tasks["primary"].train.sha256 != one.train.sha256, "rows of another length are other arrays"
+    alone = of_one_length({"primary": one})["primary"].train
+    assert alone.pixels.length == 16
+    assert tasks["primary"].train.sha256 != alone.sha256, "rows of another length are other arrays"
     assert load(folder, special=False).train.sha256 != one.train.sha256
 
 
