@@ -10,7 +10,7 @@ else from scikit-learn, which downloads them; --texts-dir takes another folder o
 Defences: two closed forms as maps, and best_response, which trains the last two layers; --defences takes others. Half of the
 blocked training texts is kept from them: attackers have those, three draws of them, and held-out texts judge. Those who
 fine-tune put low-rank adapters on every kernel of the last three layers, attention among them, or train all of their weights,
-with 20 texts a class.
+with 20 texts a class. Heads are put on the last layer before the trained ones and on the last.
 
 Each model becomes a run folder, OUT/MODEL, which `cimm report` shows. What is finished is not run again. Run times and results:
 docs/text.md.
@@ -69,17 +69,20 @@ TUNERS = (
 """Of the last three layers, each at one rate: more take longer than half an hour."""
 
 
-def _ladder(blocks: dict[str, Blocks], attackers: tuple[FineTuning, ...] | None) -> Ladder:
+def _ladder(
+    blocks: dict[str, Blocks], attackers: tuple[FineTuning, ...] | None = None, layers: tuple[str, ...] = ()
+) -> Ladder:
     tuning = TuningSettings(attackers, steps=30, most_images=20 * len(BLOCKED))
-    return Ladder(blocks, None, RESERVE, LadderSettings(images_a_class=(20,), judged=400, tuning=tuning))
+    return Ladder(blocks, None, RESERVE, LadderSettings(images_a_class=(20,), judged=400, layers=layers, tuning=tuning))
 
 
 MODELS = {
     "minilm_l6": _ladder(
         {name: Blocks(name, "layer4", TRAINING) for name in TRAINED},
         TUNERS,
+        ("layer3", "layer5"),
     ),
-    "wordllama": _ladder({}, None),
+    "wordllama": _ladder({}),
 }
 DEFENCES = ("pencil", "erase", "best_response")
 """That are made unless others are asked for."""
