@@ -83,7 +83,7 @@ def load(model: str, weights_dir: Path | None) -> Backbone:
 def random_images(model: Backbone, rows: int) -> ImageSet:
     """Images of the network's size with labels of its head's classes."""
     rng, config = np.random.default_rng(0), model.config
-    pixels = rng.integers(0, 256, (rows, config.preprocess.size, config.preprocess.size, 3), np.uint8)
+    pixels = rng.integers(0, 256, (rows, *config.preprocess.shape), np.uint8)
     return ImageSet(ArrayPixels(pixels), rng.integers(0, config.classes, rows), ("any",), "random")
 
 

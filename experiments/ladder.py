@@ -44,6 +44,7 @@ from cimm_jax.runs.manifest import make_manifest
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.records import LadderRecord
 from cimm_jax.runs.run_folder import write_record
+from cimm_jax.runs.source import NetworkSource
 from cimm_jax.runs.trained_defence import TrainedDefence
 from cimm_jax.views.numbers import percent
 from cimm_jax.views.render.terminal import print_table
@@ -116,8 +117,17 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     jax.config.update("jax_enable_x64", True)
     for name in settings.configs:
         begun = time.monotonic()
-        record = _climbed(name, CONFIGS[name], settings)
-        _print(name, record, time.monotonic() - begun)
+        ladder = CONFIGS[name]
+        source = source_of(
+            CONFIGURATIONS[name],
+            settings.data_dir,
+            settings.out,
+            image_rows=settings.image_rows or ladder.image_rows,
+            reserved=ladder.reserve,
+            primary_heldout=ladder.primary_heldout,
+        )
+        record = climbed(source, ladder, settings, folder=settings.out / name, command=_command(name, settings))
+        print_ladder(name, record, time.monotonic() - begun)
     return settings.out
 
 
@@ -138,16 +148,19 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderRecord:
-    folder = output_folder(settings.out / name)
-    source = source_of(
-        CONFIGURATIONS[name],
-        settings.data_dir,
-        settings.out,
-        image_rows=settings.image_rows or ladder.image_rows,
-        reserved=ladder.reserve,
-        primary_heldout=ladder.primary_heldout,
-    )
+def climbed(
+    source: NetworkSource, ladder: Ladder, settings: argparse.Namespace, *, folder: Path, command: str
+) -> LadderRecord:
+    """Makes the defences that are not finished, climbs, and writes the record.
+
+    Args:
+      source: the network and its data.
+      ladder: how it is climbed.
+      settings: defences, seeds, rungs and what else this experiment is asked for.
+      folder: of the run.
+      command: makes the record again.
+    """
+    folder = output_folder(folder)
     subject = NetworkSubject(source, settings.cache)
     defences = [
         _defence(of_seed, defence, subject, ladder, folder / "defences" / of_seed, settings, seed)
@@ -162,7 +175,7 @@ def _climbed(name: str, ladder: Ladder, settings: argparse.Namespace) -> LadderR
         standard = asked.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
         asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))
     told = {key: value for key, value in vars(settings).items() if key not in ("out", "cache")}
-    manifest = make_manifest("ladder", told, command_line=_command(name, settings), data_sha256=subject.checksums())
+    manifest = make_manifest("ladder", told, command_line=command, data_sha256=subject.checksums())
     record = climb(manifest, subject, defences, asked, kept=folder / FOLDER)
     write_record(folder, record)
     return record
@@ -241,7 +254,7 @@ def _training(blocks: Blocks, subject: NetworkSubject, seed: int) -> TrainingSet
     return training_settings(methods.by_name(blocks.method)(), subject, seed=seed, **blocks.settings)
 
 
-def _print(name: str, record: LadderRecord, seconds: float) -> None:
+def print_ladder(name: str, record: LadderRecord, seconds: float) -> None:
     """The best attack by rung and images a class, and by layer with all of them."""
     labels = [
         f"{budget.images} images" if budget.a_class is None else f"{budget.a_class} a class"

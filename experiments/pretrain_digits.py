@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cimm_jax.data.class_list import ClassList
+from cimm_jax.data.image_arrays import DIGITS_SIZE
 from cimm_jax.data.image_sources import DIGITS, load_images
 from cimm_jax.files import output_folder
 from cimm_jax.networks import by_name
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     given = made.parse_args(arguments)
     config = by_name(MODEL)
     only = ClassList(tuple(given.classes), renumbered=False)
-    images, heldout = load_images(DIGITS, size=config.preprocess.size, only=only)
+    images, heldout = load_images(DIGITS, size=DIGITS_SIZE, only=only)
     assert heldout is not None  # they come in two parts
     settings = Settings(epochs=30, batch_size=50, learning_rate=3e-3, label_smoothing=0.0, seed=given.seed)
     total = settings.epochs * (len(images) // settings.batch_size)

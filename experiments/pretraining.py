@@ -22,6 +22,7 @@ from cimm_jax.networks import build, functional
 from cimm_jax.networks.backbone import Backbone, Config
 from cimm_jax.networks.functional import Split
 from cimm_jax.networks.head import head_of
+from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.tails import tail_features
 from cimm_jax.resuming import Checkpoint
 
@@ -104,7 +105,9 @@ def train(
     if settings.batch_size > count:
         raise InputError(f"batch_size: needs 1 to {count} (the training images), got {settings.batch_size}")
     per_epoch = count // settings.batch_size
-    augmentation = augmentation_for(config.preprocess.size, config.preprocess.mean, mirror=images.mirrored_alike)
+    preprocess = config.preprocess
+    assert isinstance(preprocess, Preprocess)  # the networks trained here take images
+    augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=images.mirrored_alike)
     views = with_views(images, 1 + settings.epochs, augmentation, seed=settings.seed)
     parts = functional.split(build(config, jax.random.key(settings.seed)))
     params = (parts.tail, parts.head)

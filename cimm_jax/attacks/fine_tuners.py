@@ -9,15 +9,12 @@ from cimm_jax.networks import functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.lora import widths
 
-__all__ = ["LARGE", "LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
+__all__ = ["LAST_BLOCKS", "RANKS", "SOPHON", "FineTuners", "last_block", "standard_fine_tuners"]
 
 SOPHON = FineTuning("SOPHON's", None, None, "momentum", "new", (1e-4,), batch_size=200, epochs=20)
 """The attacker of Deng et al. (2024, arXiv 2404.12699): SGD at 1e-4, a gentle rate, for 20 epochs."""
 
 RANKS = (1, 4, 16, 64)
-
-LARGE = 64
-"""Pixels: larger images go through the last blocks only, whose activations are kept."""
 
 LAST_BLOCKS = 3
 """That adapters are put on there."""
@@ -45,15 +42,15 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
 
     Their rates, batches and schedule are good for a few images a class and some 40 steps, on the published network as well as
     from random weights. Whoever would keep the published head is left out where it has fewer outputs than there are classes, a
-    rank where no layer is that wide, and all weights where images are `LARGE`: adapters are of the last blocks then. Of a
-    network that is a function nobody knows the layers: only all weights are trained.
+    rank where no layer is that wide, and all weights where inputs are `large` (`Preprocess`): adapters are of the last blocks
+    then. Of a network that is a function nobody knows the layers, and a table of words has none: only all weights are trained.
 
     Args:
       model: the published network.
       classes: how many classes they tell apart.
     """
     blocks, adapted_from = _blocks(model), None
-    if large := bool(blocks) and model.config.preprocess.size > LARGE:
+    if large := bool(blocks) and model.config.preprocess.large:
         adapted_from = blocks[-LAST_BLOCKS:][0]
     widest = max(widths(functional.split(model, adapted_from).tail).values(), default=0)
     ranks = [rank for rank in RANKS if rank <= widest]
@@ -70,9 +67,7 @@ def standard_fine_tuners(model: Backbone, *, classes: int) -> FineTuners:
     ]
     for attacker in everything:
         if large:
-            left_out.append(
-                f"{attacker.name}: images of {model.config.preprocess.size} pixels go through the last blocks only"
-            )
+            left_out.append(f"{attacker.name}: {model.config.preprocess.described} go through the last blocks only")
         elif attacker.head == "kept" and model.head.out_features < classes:
             left_out.append(f"{attacker.name}: it has {model.head.out_features} outputs for {classes} classes")
         else:

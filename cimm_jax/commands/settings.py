@@ -36,6 +36,7 @@ from cimm_jax.methods import (
 )
 from cimm_jax.methods._penalised import DEFAULT_LEARNING_RATE, default_optimizer
 from cimm_jax.networks import checkpoint_folder, network_names
+from cimm_jax.networks.sources import PACKAGED, packaged_weights
 from cimm_jax.networks.weight_files import weights_of
 from cimm_jax.runs.immunizing import BATCH_ROWS
 from cimm_jax.runs.source import DataSource, FeatureSource, NetworkSource, Source
@@ -146,7 +147,8 @@ PRIMARY = "Primary digit task: 3 (images of one digit), 0v1 (one digit against a
 HARMFUL = "Harmful digit task, in the same form; 2v3 if left out."
 IMAGES = (
     "With --model: images in folders (train/CLASS/*.jpg and test/CLASS/*.jpg, or one image a class), MNIST's folder, an .npz "
-    "file of CIFAR-10, or tfds:NAME, such as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR)."
+    "file of CIFAR-10, or tfds:NAME, such as tfds:cars196 (tfds:NAME@DIR in another folder than $TFDS_DATA_DIR). Of a text "
+    "network texts in folders (train/CLASS/*.txt, train/CLASS.txt with a text a line or train/CLASS.jsonl), or newsgroups."
 )
 FEATURE_FILES = (
     f"Or, as the other task too, a file of own features ({_listed(FORMATS)}), or a folder of such files: see "
@@ -295,13 +297,17 @@ class SubjectSettings(FeatureSettings):
         ),
     ] = None
     weights: Path | None = only(MAP, BLOCKS)
-    """Network: its weights, a safetensors file; those of a checkpoint folder are in it."""
+    """Network: its weights, a safetensors file or a folder with one; those of a checkpoint folder are in it, and those of text
+    networks in a package."""
     primary_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
     """Network: the primary classes to use, by name, or a text file with a name a line; all classes of the head if left out."""
     harmful_classes: tuple[str, ...] | None = only(MAP, BLOCKS)
     """Network: the harmful classes to use, in the order of their labels; all if left out."""
     image_rows: int | None = only(MAP, BLOCKS)
-    """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME; all if left out."""
+    """Network: at most how many images of each part of MNIST, CIFAR-10 and tfds:NAME, or texts of newsgroups; all if left
+    out."""
+    text_length: int | None = only(MAP, BLOCKS)
+    """Text network: tokens at which texts are cut, which saves time; as many as it takes if left out."""
     views: int | None = only(MAP, BLOCKS)
     """Network: views of each training image, the plain one and others at random: cropped and, but for digits, mirrored."""
     primary_heldout: float | None = only(MAP, BLOCKS)
@@ -333,6 +339,7 @@ class SubjectSettings(FeatureSettings):
             primary_classes=self.primary_classes or (),
             harmful_classes=self.harmful_classes or (),
             image_rows=self.image_rows,
+            text_length=self.text_length,
             views=1 if self.views is None else self.views,
             strict=self.strict,
             reserved=self.reserve,
@@ -679,9 +686,17 @@ def _are_files(settings: "SubjectSettings | Attack") -> bool:
 
 
 def network_weights(weights: Path | None, model: str | None) -> Path | None:
-    """The weights that were given or, of a checkpoint folder, its own; raises `InputError` if it has none."""
-    if weights is not None or model is None or (folder := checkpoint_folder(model)) is None:
-        return weights
+    """The weights that were given, of a folder its own; or else those of a checkpoint folder, or of an installed package.
+
+    Raises:
+      InputError: if there are none there.
+    """
+    if weights is not None:
+        return weights_of(weights) if weights.is_dir() else weights
+    if model in PACKAGED:
+        return packaged_weights(model)
+    if model is None or (folder := checkpoint_folder(model)) is None:
+        return None
     return weights_of(folder)
 
 

@@ -1,4 +1,4 @@
-"""Images with labels, read when they are asked for: what every loader of images returns."""
+"""Images with labels, read when they are asked for: what every loader of images returns, and those of texts, as token ids."""
 
 import os
 from collections.abc import Iterator
@@ -43,6 +43,7 @@ class ImageSet:
       skipped: files that could not be decoded, each as "name: reason"; they are not among the pixels.
       views: how many views of each image there are (`image_views`), one after the other; N is then views times images.
       mirrored_alike: whether a mirrored image still shows its class, as that of a digit does not.
+      cut_short: of texts, which were longer than the encoder takes, shape (N,), bool; None for images.
     """
 
     pixels: Pixels
@@ -52,6 +53,7 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     views: int = 1
     mirrored_alike: bool = True
+    cut_short: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

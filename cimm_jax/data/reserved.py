@@ -89,7 +89,11 @@ def chosen_images(images: ImageSet, rows: np.ndarray) -> ImageSet:
     digest = hashlib.sha256(f"{images.sha256} ".encode())
     digest.update(np.asarray(rows, np.int64).tobytes())
     return dataclasses.replace(
-        images, pixels=_Chosen(images.pixels, rows), labels=images.labels[rows], sha256=digest.hexdigest()
+        images,
+        pixels=_Chosen(images.pixels, rows),
+        labels=images.labels[rows],
+        sha256=digest.hexdigest(),
+        cut_short=None if images.cut_short is None else images.cut_short[rows],
     )
 
 

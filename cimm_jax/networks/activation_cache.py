@@ -196,7 +196,7 @@ def _compute(
     done = entry.rows_done()
     for pixels in images.batches(batch_rows, start=done):
         # The last batch is filled up, so that one program serves all.
-        filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), np.uint8)])
+        filled = np.concatenate([pixels, np.zeros((batch_rows - len(pixels), *pixels.shape[1:]), pixels.dtype)])
         rows = np.asarray(run(parts, by_rows(model.config.preprocess(filled), mesh), cut))[: len(pixels)]
         if not np.isfinite(rows).all():
             raise InputError(

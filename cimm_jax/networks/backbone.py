@@ -16,6 +16,7 @@ from flax import nnx
 from cimm_jax.errors import InputError
 from cimm_jax.networks.key_maps import KeyMap
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.tokens import Tokens
 
 __all__ = ["FEATURES", "Backbone", "Config", "Part"]
 
@@ -42,8 +43,8 @@ class Config(Protocol):
         ...
 
     @property
-    def preprocess(self) -> Preprocess:
-        """What its images go through first."""
+    def preprocess(self) -> Preprocess | Tokens:
+        """What its images, or texts, go through first."""
         ...
 
     @property
@@ -130,7 +131,8 @@ class Backbone(nnx.Module):
         """What every part makes of x, pooled to rows, by part in order; the last are the features.
 
         Maps of shape (N, height, width, C) become their means, (N, C); tokens of shape (N, T, D), the first of which is that of
-        the class, become the first and the mean, (N, 2 D); rows stay what they are.
+        the class, become the first and the mean, (N, 2 D); rows stay what they are. A part that has a method `pooled` does it
+        itself.
 
         Args:
           x: as in `features`.
@@ -152,7 +154,7 @@ class Backbone(nnx.Module):
         found = {}
         for name in self.cuts[start:-1]:
             activations = self._run(activations, (name,), False)
-            found[name] = _pooled(activations)
+            found[name] = getattr(self.parts[name], "pooled", _pooled)(activations)
         return found
 
     def in_tail(self, cut: str) -> Callable[[tuple[Any, ...], Any], bool]:

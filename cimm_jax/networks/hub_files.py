@@ -4,8 +4,10 @@ from typing import Any
 
 from cimm_jax.data.image_decoding import CROP_SHARE
 from cimm_jax.networks.backbone import Config
+from cimm_jax.networks.bert import BertConfig
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.resnet import ResNetConfig
+from cimm_jax.networks.tokens import Tokens
 from cimm_jax.networks.vit import VitConfig
 
 __all__ = ["model_config", "preprocessor_config"]
@@ -55,7 +57,23 @@ def model_config(config: Config, name: str, features: int) -> dict[str, Any]:
                 "qkv_bias": True,
                 **_labels(config.classes),
             }
+        case BertConfig():
+            return {
+                "architectures": ["BertModel"],
+                "model_type": "bert",
+                "vocab_size": config.preprocess.vocabulary,
+                "max_position_embeddings": config.positions,
+                "type_vocab_size": config.kinds,
+                "hidden_size": config.block.width,
+                "num_hidden_layers": config.depth,
+                "num_attention_heads": config.block.heads,
+                "intermediate_size": config.block.hidden,
+                "hidden_act": config.block.activation,
+                "layer_norm_eps": config.block.epsilon,
+            }
     preprocess = config.preprocess
+    if isinstance(preprocess, Tokens):
+        return {"architecture": name, "vocab_size": preprocess.vocabulary, "num_features": features}
     mean, deviation = _of_unit_pixels(preprocess)
     return {
         "architecture": _TIMM.get(name, name),
@@ -73,8 +91,13 @@ def model_config(config: Config, name: str, features: int) -> dict[str, Any]:
     }
 
 
-def preprocessor_config(preprocess: Preprocess) -> dict[str, Any]:
-    """preprocessor_config.json of transformers: what `data.image_decoding.fitted` and the network's `Preprocess` do."""
+def preprocessor_config(preprocess: Preprocess | Tokens) -> dict[str, Any]:
+    """preprocessor_config.json of transformers: what `data.image_decoding.fitted` and the network's `Preprocess` do.
+
+    Of texts, what is done with the publisher's tokenizer.
+    """
+    if isinstance(preprocess, Tokens):
+        return {"model_max_length": preprocess.length, "add_special_tokens": preprocess.special}
     mean, deviation = _of_unit_pixels(preprocess)
     return {
         "image_processor_type": "ConvNextImageProcessor",  # resizes the short side and cuts the centre out, as we do

@@ -11,16 +11,18 @@ from cimm_jax.errors import InputError
 from cimm_jax.files import read_regular
 from cimm_jax.networks.backbone import Config
 from cimm_jax.networks.hub_preprocess import preprocess_of
+from cimm_jax.networks.hub_sentence import DEFINING
 from cimm_jax.networks.json_fields import MOST_BYTES, Fields, read_fields
 from cimm_jax.networks.preprocess import Preprocess
 from cimm_jax.networks.timm_names import KNOWN, timm_network
 from cimm_jax.networks.weight_files import CONFIG, open_checkpoint
 
-__all__ = ["FAMILIES", "PREPROCESSOR", "definition_checksum", "folder_settings", "hub_config"]
+__all__ = ["FAMILIES", "PREPROCESSOR", "TEXT", "definition_checksum", "folder_settings", "hub_config"]
 
 PREPROCESSOR = "preprocessor_config.json"
 
 FAMILIES = {
+    "bert": "cimm_jax.networks.hub_sentence:hub_bert",
     "clip": "cimm_jax.networks.hub_transformers:hub_transformer",
     "clip_vision_model": "cimm_jax.networks.hub_transformers:hub_transformer",
     "convnext": "cimm_jax.networks.convnext:hub_convnext",
@@ -30,7 +32,11 @@ FAMILIES = {
     "resnet": "cimm_jax.networks.resnet:hub_resnet",
     "vit": "cimm_jax.networks.hub_transformers:hub_transformer",
 }
-"""By `model_type` of the transformers library, what makes a configuration of (config.json, tensors, preprocessing)."""
+"""By `model_type` of the transformers library, what makes a configuration of (config.json, tensors, preprocessing).
+
+Of `TEXT`, in the place of preprocessing, the folder."""
+
+TEXT = ("bert",)
 
 _CURE = "give a folder as the Hugging Face hub has them"
 
@@ -59,6 +65,8 @@ def hub_config(folder: Path, weights: Path) -> Config:
             f"model: {fields.where} is of the architecture {str(family)[:100]!r}, which is unknown; known are "
             f"{', '.join(FAMILIES)}, and of timm {', '.join(KNOWN)}"
         )
+    if family in TEXT:
+        return _maker(family)(fields, tensors, folder)
     if fields.count("num_channels", 3) != 3:
         raise fields.unfit("num_channels", "3")
     return _maker(family)(fields, tensors, _preprocess(folder, family))
@@ -74,14 +82,14 @@ def folder_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def definition_checksum(folder: Path) -> str:
     """SHA-256 of the lines "file checksum" of the files that say what the network is, but for its weights."""
     lines = []
-    for name in (CONFIG, PREPROCESSOR):
+    for name in (CONFIG, PREPROCESSOR, *DEFINING):
         if (folder / name).exists():
             content = read_regular(folder / name, "model", most=MOST_BYTES, cure=_CURE)
             lines.append(f"{name} {hashlib.sha256(content).hexdigest()}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _maker(family: str) -> Callable[[Fields, Mapping[str, Described], Preprocess], Config]:
+def _maker(family: str) -> Callable[[Fields, Mapping[str, Described], Preprocess | Path], Config]:
     module, _, name = FAMILIES[family].partition(":")
     made: Any = import_module(module)
     return getattr(made, name)

@@ -47,11 +47,10 @@ def pooled_outputs(
 
 def _widths(model: Backbone) -> dict[str, int]:
     """Numbers of pooled outputs by part, in order, which a dictionary loses when it is a pytree."""
-    size, channels = model.config.preprocess.size, len(model.config.preprocess.mean)
     graphdef, state = nnx.split(model)
     shapes = jax.eval_shape(
         lambda state, x: nnx.merge(graphdef, state).pooled(x),
         state,
-        jax.ShapeDtypeStruct((1, size, size, channels), model.head.kernel.dtype),
+        jax.ShapeDtypeStruct((1, *model.config.preprocess.shape), model.head.kernel.dtype),
     )
     return {name: shapes[name].shape[1] for name in model.cuts[:-1]}

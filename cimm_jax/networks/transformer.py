@@ -151,12 +151,17 @@ class Block(nnx.Module):
         x = x + _scaled(self._attention(self.norm1(x)), self.scale1)
         return x + _scaled(self.down(ACTIVATIONS[self.activation](self.up(self.norm2(x)))), self.scale2)
 
-    def _attention(self, x: jax.Array) -> jax.Array:
+    def _attention(self, x: jax.Array, there: jax.Array | None = None) -> jax.Array:
+        """To all tokens, or to those where `there`, shape (N, tokens), is not zero."""
+
         def by_head(layer: nnx.Linear) -> jax.Array:
             return layer(x).reshape(*x.shape[:2], self.heads, -1)
 
         query, key, value = map(by_head, (self.query, self.key, self.value))  # (N, tokens, heads, length)
         scores = jnp.einsum("nqhd,nkhd->nhqk", query, key) / query.shape[-1] ** 0.5
+        if there is not None:
+            # Of a row without any token all scores are alike, and not infinite.
+            scores = jnp.where(there[:, None, None] > 0, scores, jnp.finfo(scores.dtype).min)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), value)
         return self.out(mixed.reshape(x.shape))
 

@@ -10,7 +10,7 @@ NAMED_FILES = 5
 
 @dataclass(frozen=True)
 class ImagePart:
-    """One part of a data set of images.
+    """One part of a data set of images, or of texts.
 
     Attributes:
       images: how many rows there are, views included.
@@ -19,6 +19,7 @@ class ImagePart:
       skipped: how many files could not be decoded.
       views: of each image.
       skipped_files: the first of those that could not be decoded, each as "name: reason".
+      cut_texts: of texts, how many were longer than the network takes; None for images.
     """
 
     images: int
@@ -27,6 +28,7 @@ class ImagePart:
     skipped: int
     views: int
     skipped_files: tuple[str, ...]
+    cut_texts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class NetworkData:
     harmful: dict[str, ImagePart]
     definition_sha256: str | None = None
     head_is_fitted: bool = False
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether the network takes texts."""
+        return self.primary["train"].cut_texts is not None
 
     def checksums(self) -> dict[str, str]:
         """Of the weights, the files that say what the network is, and every part of the images."""

@@ -1,6 +1,6 @@
 """A network whose features are protected: its images, its activations at a cut, its features, all computed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +19,8 @@ from cimm_jax.data.image_sources import load_images
 from cimm_jax.data.image_views import check_views, with_views
 from cimm_jax.data.registry import TaskNames
 from cimm_jax.data.reserved import check_share, chosen_images, heldout_rows, reserved_rows
+from cimm_jax.data.text_sources import load_texts, of_one_length
+from cimm_jax.data.text_tokens import SHORTEST
 from cimm_jax.errors import InputError, naming
 from cimm_jax.files import cache_home
 from cimm_jax.methods import Method
@@ -27,7 +29,9 @@ from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
 from cimm_jax.networks.head import head_of, with_head
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.sources import tokenizer_of
 from cimm_jax.networks.tails import features_behind
+from cimm_jax.networks.tokens import Tokens
 from cimm_jax.networks.weight_files import weights_checksum
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.numerics import losses
@@ -79,7 +83,11 @@ class NetworkSubject:
         listed_names = {f"{task}_classes": listed.names for task, listed in only.items() if listed is not None}
         self.source = replace(source, **listed_names)
         self._loaded = load_weights(config, source.weights)
-        images = {task: _images(source, task, listed, config.preprocess) for task, listed in only.items()}
+        self._inputs = config.preprocess.inputs
+        if isinstance(config.preprocess, Tokens):
+            images = _texts(source, only, config.preprocess)
+        else:
+            images = {task: _images(source, task, listed, config.preprocess) for task, listed in only.items()}
         classes = len(images["primary"].train.classes)
         if config.classes not in (0, classes):
             raise InputError(
@@ -89,7 +97,7 @@ class NetworkSubject:
         for task, split in images.items():
             if len(split.train.classes) < 2:
                 raise InputError(
-                    f"{task}: {getattr(source, task)} has images of one class only; give images of at least two"
+                    f"{task}: {getattr(source, task)} has {self._inputs} of one class only; give {self._inputs} of at least two"
                 )
         images["primary"] = _held_out(images["primary"], source.primary_heldout)
         self.own_images = source.reserved > 0
@@ -139,8 +147,13 @@ class NetworkSubject:
           InputError: with the known ones, unless blocks stand behind the cut.
         """
         cuts = self._loaded.cuts[:-1]
-        if cut not in cuts:
-            raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {', '.join(cuts)}")
+
+        def has_weights(cut: str) -> bool:
+            return bool(jax.tree.leaves(functional.split(self._loaded, cut).tail))
+
+        if cut not in cuts or not has_weights(cut):
+            known = ", ".join(filter(has_weights, cuts))
+            raise InputError(f"train_from: {cut!r} is no cut with blocks behind it; choose one of {known}")
         self.cut = cut
 
     @cached_property
@@ -173,7 +186,9 @@ class NetworkSubject:
     def check_loss(self, loss: losses.Loss) -> None:
         """Raises `InputError` if the loss cannot be used, or there are no held-out harmful images; computes nothing."""
         if self.images["harmful"].heldout is None:
-            raise InputError("harmful: has no held-out images to judge attackers on; give a folder with train and test")
+            raise InputError(
+                f"harmful: has no held-out {self._inputs} to judge attackers on; give a folder with train and test"
+            )
         for task, split in self.images.items():
             if loss is losses.softmax and split.heldout is not None and len(split.train.classes) == 2:
                 raise InputError(f"loss: the {task} task has two classes; use --loss logistic")
@@ -213,7 +228,7 @@ class NetworkSubject:
         with ExitStack() as bars:
 
             def bar(part: str, total: int) -> Callable[[int], None]:
-                return bars.enter_context(progress_bar(f"{what} of the {task} images, {part}", total))
+                return bars.enter_context(progress_bar(f"{what} of the {task} {self._inputs}, {part}", total))
 
             return feature_set(
                 self._loaded, images, weights_sha256=checksum, cache=self.cache, cut=self.cut, progress=bar
@@ -240,6 +255,8 @@ def default_cache() -> Path:
 
 
 def _images(source: NetworkSource, task: str, listed: ClassList | None, preprocess: Preprocess) -> SplitImages:
+    if source.text_length is not None:
+        raise InputError(f"text_length: is of text networks, and {source.title} takes images; leave it out")
     with naming(task, "images"):
         return load_images(
             getattr(source, task),
@@ -249,6 +266,29 @@ def _images(source: NetworkSource, task: str, listed: ClassList | None, preproce
             strict=source.strict,
             fit=preprocess.fit,
         )
+
+
+def _texts(source: NetworkSource, only: Mapping[str, ClassList | None], tokens: Tokens) -> dict[str, SplitImages]:
+    length = tokens.length if source.text_length is None else source.text_length
+    if not SHORTEST <= length <= tokens.length:
+        raise InputError(
+            f"text_length: needs {SHORTEST} to {tokens.length} tokens, as {source.title} takes, got {length}; leave it out to "
+            "take them all"
+        )
+    tokenizer, found = tokenizer_of(source.model, source.weights), {}
+    for task, listed in only.items():
+        with naming(task, "texts"):
+            found[task] = load_texts(
+                getattr(source, task),
+                tokenizer=tokenizer,
+                length=length,
+                vocabulary=tokens.vocabulary,
+                special=tokens.special,
+                only=listed,
+                rows=source.image_rows,
+                strict=source.strict,
+            )
+    return of_one_length(found)
 
 
 def _reserved(images: SplitImages, share: float) -> tuple[SplitImages, ImageSet]:
@@ -269,7 +309,11 @@ def _held_out(images: SplitImages, share: float) -> SplitImages:
     return SplitImages(chosen_images(images.train, left), chosen_images(images.train, held))
 
 
-def _with_views(split: SplitImages, views: int, preprocess: Preprocess) -> SplitImages:
+def _with_views(split: SplitImages, views: int, preprocess: Preprocess | Tokens) -> SplitImages:
+    if isinstance(preprocess, Tokens):
+        if views != 1:
+            raise InputError("views: are of images, and this network takes texts; leave it out")
+        return split
     augmentation = augmentation_for(preprocess.size, preprocess.mean, mirror=split.train.mirrored_alike)
     return split._replace(train=with_views(split.train, views, augmentation))
 
@@ -282,7 +326,13 @@ def _name(source: str, only: ClassList | None) -> str:
 def _described(images: SplitImages) -> dict[str, ImagePart]:
     return {
         name: ImagePart(
-            len(part), len(part.classes), part.sha256, len(part.skipped), part.views, part.skipped[:NAMED_FILES]
+            len(part),
+            len(part.classes),
+            part.sha256,
+            len(part.skipped),
+            part.views,
+            part.skipped[:NAMED_FILES],
+            None if part.cut_short is None else int(part.cut_short.sum()),
         )
         for name, part in images._asdict().items()
         if part is not None

@@ -70,7 +70,7 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """A network and two data sets of images.
+    """A network and two data sets of images or, of a text network, of texts.
 
     Attributes:
       model: name of the network, or its checkpoint folder, or `FILE.py:NAME`.
@@ -79,11 +79,12 @@ class NetworkSource:
       harmful: the same of the other images.
       primary_classes: names of the primary classes to use; labels stay those of the head. All if empty.
       harmful_classes: names of the harmful classes to use, in the order of their labels. All if empty.
-      image_rows: of all but folders of images, at most how many images of each part.
+      image_rows: of all but folders, at most how many images, or texts, of each part.
       views: of each training image: as it is, and augmented ones, the same for every seed.
       strict: refuse images that cannot be decoded.
       reserved: share of each harmful class's training images that no defence sees, so that attackers have their own.
       primary_heldout: share of primary images, where they come in one part, that no defence sees, so that they judge.
+      text_length: of a text network, most tokens of a text; None is as many as it takes.
     """
 
     model: str
@@ -97,6 +98,7 @@ class NetworkSource:
     strict: bool = False
     reserved: float = 0.0
     primary_heldout: float = 0.0
+    text_length: int | None = None
 
     @property
     def title(self) -> str:

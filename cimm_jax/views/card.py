@@ -28,5 +28,7 @@ def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part], 
 def _front_matter(records: Sequence[Record]) -> list[str]:
     sources = [record.source for record in records if isinstance(record, AttackRecord | ImmunizeRecord | LadderRecord)]
     networked = any(isinstance(source, NetworkSource) for source in sources)
-    task = ["pipeline_tag: image-classification"] if networked else []
+    data = [record.network for record in records if isinstance(record, AttackRecord | ImmunizeRecord | LadderRecord)]
+    of_texts = any(network is not None and network.of_texts for network in data)
+    task = [f"pipeline_tag: {'text' if of_texts else 'image'}-classification"] if networked else []
     return ["---", "library_name: cimm_jax", *task, "tags:", *(f"- {tag}" for tag in TAGS), "---"]

@@ -134,12 +134,15 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
     if network is None:
         return []
     facts: list[tuple[str, object]] = [("features", network.features)]
+    inputs = "texts" if network.of_texts else "images"
     if network.head_is_fitted:
-        facts.append(("head", "none in the weights; fitted to the primary training images, by ridge regression"))
+        facts.append(("head", f"none in the weights; fitted to the primary training {inputs}, by ridge regression"))
     for task in ("primary", "harmful"):
         for part, images in getattr(network, task).items():
             views = f", {images.views} views of each" if images.views > 1 else ""
-            text = f"{images.images} images of {images.classes} classes{views}{_skipped_text(images)}"
+            text = (
+                f"{images.images} {inputs} of {images.classes} classes{views}{_cut_text(images)}{_skipped_text(images)}"
+            )
             facts.append((f"{task}, {PARTS[part]}", text))
     return [Facts(facts)]
 
@@ -175,12 +178,17 @@ def between(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
+def _cut_text(texts: ImagePart) -> str:
+    return f", {texts.cut_texts} of them cut at the longest that the network is given" if texts.cut_texts else ""
+
+
 def _skipped_text(images: ImagePart) -> str:
     if not images.skipped and not images.skipped_files:
         return ""
     more = images.skipped - len(images.skipped_files)
     named = "; ".join([*images.skipped_files, *([f"{more} more"] if more > 0 else [])])
-    return f"; {images.skipped} could not be decoded and were skipped ({named})"
+    why = "could not be decoded" if images.cut_texts is None else "had no text"
+    return f"; {images.skipped} {why} and were skipped ({named})"
 
 
 def _ratio_row(rows: str, policy: str, ratio: ImmunizationRatio, of: PartMeasures, intervals: bool) -> list[object]:

@@ -6,7 +6,8 @@ import pytest
 from networks.small_networks import NETWORK, SMALL, filled
 
 from cimm_jax.attacks import fine_tuners
-from cimm_jax.attacks.fine_tuners import LARGE, RANKS, SOPHON, last_block, standard_fine_tuners
+from cimm_jax.attacks.fine_tuners import RANKS, SOPHON, last_block, standard_fine_tuners
+from cimm_jax.networks.preprocess import LARGE
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,15 @@ def test_a_report_does_not_go_where_runs_go_and_defaults_are_the_documented_ones
     assert Reproduce("table1").seed == 0
 
 
-FLAGS = {"--help", "--version", "--quiet", "--verbose", "--tyro-print-completion"} | {
-    f"--{field.name.replace('_', '-')}"
-    for kind in (Attack, Diagnose, Export, Immunize, List, Report, Reproduce, Sweep)
-    for field in fields(kind)
-}
+FLAGS = (
+    {"--help", "--version", "--quiet", "--verbose", "--tyro-print-completion"}
+    | {
+        f"--{field.name.replace('_', '-')}"
+        for kind in (Attack, Diagnose, Export, Immunize, List, Report, Reproduce, Sweep)
+        for field in fields(kind)
+    }
+    | {"--no-deps"}
+)  # of pip
 ROOT = Path(cimm_jax.__file__).parents[1]
 
 

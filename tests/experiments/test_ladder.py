@@ -26,8 +26,9 @@ def settings(*more):
 
 
 def scale(folder, *more, data="a"):
-    subject = SimpleNamespace(head=None, network=None, network_data={"sha256": data})
-    return ladder._defence("erase", subject, ladder.CONFIGS["resnet20_mnist"], folder, settings(*more)).theta[0, 0]
+    subject, asked = SimpleNamespace(head=None, network=None, network_data={"sha256": data}), settings(*more)
+    config = ladder.CONFIGS["resnet20_mnist"]
+    return ladder._defence("erase", "erase", subject, config, folder, asked, asked.seed).theta[0, 0]
 
 
 def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
@@ -37,6 +38,13 @@ def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
     scale(tmp_path, "--steps", "4", "--seed", "1")
     scale(tmp_path, "--steps", "4", "--seed", "1", data="b")
     assert made == [3, 4, 4, 4]
+
+
+def test_what_trains_blocks_is_made_with_as_many_seeds_as_are_asked_for_and_a_map_once():
+    config, asked = ladder.CONFIGS["resnet20_mnist"], settings("--seed", "4", "--defence-seeds", "2")
+    named = ladder._seeds_of("best_response", config, asked)
+    assert named == [("best_response", 4), ("best_response, seed 5", 5)]
+    assert ladder._seeds_of("erase", config, asked) == [("erase", 4)]
 
 
 def test_the_command_of_a_record_makes_it_again():
