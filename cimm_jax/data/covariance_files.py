@@ -81,8 +81,8 @@ def covariance_of_files(files: Iterable[Path | str], state: Path | str, *, save_
       save_every: seconds between two times that the state is saved; 0 saves after each file.
 
     Raises:
-      InputError: if there is no file, or one is missing, damaged, has another number of features or an entry that is not finite;
-        if `state` is of other files (the message says which), is damaged, or cannot be written.
+      InputError: if there is no file, or one is missing, damaged, has another number of features or an entry that is no finite
+        number; if `state` is of other files (the message says which), is damaged, or cannot be written.
     """
     paths, place = [Path(file) for file in files], Path(state)
     if not paths:
