@@ -15,6 +15,7 @@ from cimm_jax.errors import InputError, few, naming
 from cimm_jax.files import UnreadableError, reason_of, write_whole
 from cimm_jax.locks import turn_at
 from cimm_jax.numerics.covariance_sums import CovarianceSum
+from cimm_jax.numerics.host_products import ROWS_AT_ONCE
 
 __all__ = ["covariance_of_files", "load_covariance_sum", "save_covariance_sum"]
 
@@ -118,7 +119,7 @@ def covariance_of_files(files: Iterable[Path | str], state: Path | str, *, save_
 def _summed(path: Path) -> CovarianceSum:
     rows = read_features(path, "files").train.x
     total = CovarianceSum(rows.shape[1])
-    for chunk in rows.chunks():
+    for chunk in rows.chunks(ROWS_AT_ONCE):
         total.update(chunk, f"files: {path}")
     return total
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cimm_jax.errors import InputError
+from cimm_jax.numerics import host_products
 from cimm_jax.numerics.covariance_sums import CovarianceSum
 from cimm_jax.numerics.hessian import covariance, streamed_covariance
 from cimm_jax.numerics.host_products import ROWS_AT_ONCE, as_host
@@ -107,9 +108,12 @@ def test_what_is_refused_leaves_the_sum_as_it_was(rng):
     assert total.value()[0, 0] == pytest.approx(1e60)
 
 
-def test_only_what_this_cpu_would_multiply_is_on_the_host():
+def test_only_what_this_cpu_would_multiply_is_on_the_host(monkeypatch):
     x = np.ones((2, 2))
     assert as_host(x) is x
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(host_products, "_default_platform", lambda: "gpu")
+        assert as_host(x) is None
     seen = as_host(jnp.asarray(x))
     assert isinstance(seen, np.ndarray)
     found = []
