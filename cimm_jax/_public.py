@@ -17,6 +17,7 @@ from cimm_jax.measures.extraction import Extraction, extract
 from cimm_jax.measures.ratios import immunization_ratio, relative_immunization_ratio
 from cimm_jax.methods import immunize
 from cimm_jax.numerics import losses
+from cimm_jax.numerics.covariance_sums import CovarianceSum
 from cimm_jax.numerics.hessian import covariance, probe_hessian, streamed_covariance
 from cimm_jax.numerics.regularizers import r_ill, r_well
 from cimm_jax.numerics.spectra import (
@@ -37,6 +38,7 @@ if _TYPE_CHECKING:
 __version__ = _version("cimm_jax")
 
 __all__ = [
+    "CovarianceSum",
     "Extraction",
     "Immunizer",
     "InputError",

@@ -9,7 +9,8 @@ import numpy as np
 from pages import undrawn
 from sample_records import immunize_record
 
-from cimm_jax import Task, TaskPair, condition_number, covariance, immunize, probe_hessian
+from cimm_jax import CovarianceSum, Task, TaskPair, condition_number, covariance, immunize, probe_hessian
+from cimm_jax.data import save_covariance_sum
 from cimm_jax.front import protecting
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,9 @@ def test_features_of_one_s_own_are_protected_in_python(tmp_path, monkeypatch, ca
     (tmp_path / "features").mkdir()
     for name in ("primary", "harmful"):
         np.savez(tmp_path / f"features/{name}.npz", x=rng.standard_normal((20, 3)), y=np.arange(20) % 2)
+    for part in ("features-00.npy", "features-01.npy"):
+        np.save(tmp_path / part, rng.standard_normal((20, 3)))
+    save_covariance_sum(tmp_path / "second.sum", CovarianceSum(3))
     text = (ROOT / "docs/own_features.md").read_text()
     names = {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), undrawn():
@@ -58,6 +62,8 @@ def test_features_of_one_s_own_are_protected_in_python(tmp_path, monkeypatch, ca
     assert (tmp_path / "runs/own/primary.npz").exists()
     (short,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert short in text
+    assert names["k"].shape == (3, 3)
+    assert names["total"].rows == 40
 
 
 def test_the_counterexample_to_proposition_3_2_holds():

@@ -1,6 +1,7 @@
 """Data sets: one loader a file, one registry. Loaders import their libraries when they are called."""
 
 from cimm_jax.data._checksums import checksums
+from cimm_jax.data.covariance_files import covariance_of_files, load_covariance_sum, save_covariance_sum
 from cimm_jax.data.digit_images import DigitImages
 from cimm_jax.data.digit_pairs import (
     DigitKind,
@@ -41,14 +42,17 @@ __all__ = [
     "SingleDigit",
     "TaskNames",
     "checksums",
+    "covariance_of_files",
     "data_names",
     "digit_kind",
     "is_digit_task",
     "load_benign",
+    "load_covariance_sum",
     "load_digit_images",
     "load_pair",
     "ordered_pairs",
     "parse_digit_task",
+    "save_covariance_sum",
     "split_pair",
     "split_task",
     "sweep_splits",

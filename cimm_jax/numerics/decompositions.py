@@ -36,8 +36,10 @@ __all__ = [
     "qr",
     "right_svd",
     "singular_values",
+    "solve_triangular",
     "svd",
     "symmetric_singular_values",
+    "triangular_factor",
 ]
 
 
@@ -123,6 +125,7 @@ _qr = _unbatched_on_cpu(lambda s: tuple(jnp.linalg.qr(s)))
 _gram_factor = _unbatched_on_cpu(
     lambda s: product(jnp.linalg.qr(mix_columns(s), mode="r"), _mixing(s.shape[-1], s.dtype).T)
 )
+_triangular = _unbatched_on_cpu(lambda s: jnp.linalg.qr(s, mode="r"))
 
 
 @jax.custom_jvp
@@ -189,6 +192,17 @@ def _qr_jvp(primals, tangents):
     raise InputError(
         "qr: has no derivative; differentiate svd or singular_values, as of Route.SVD, or use stop_gradient"
     )
+
+
+@jax.jit
+def triangular_factor(s: jax.Array) -> jax.Array:
+    """Upper triangular R of shape (..., n, n), R^T R = S^T S, of (..., m, n), m at least n; NaN of many equal columns."""
+    return _triangular(s)
+
+
+def solve_triangular(r: jax.Array, v: jax.Array, *, transposed: bool = False) -> jax.Array:
+    """r^{-1} v, or r^{-T} v, for an upper triangular r of shape (n, n) and v of shape (n,); not finite if r is singular."""
+    return jax.scipy.linalg.solve_triangular(r, v, trans=int(transposed), lower=False)
 
 
 def gram_factor(s: jax.Array) -> jax.Array:

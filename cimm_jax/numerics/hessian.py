@@ -7,6 +7,7 @@ rounding.
 """
 
 from collections.abc import Iterable
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,19 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cimm_jax.errors import InputError
-from cimm_jax.numerics.inputs import as_array
+from cimm_jax.numerics.host_products import ROWS_AT_ONCE, add_products, as_host, mirrored, products, zeros
+from cimm_jax.numerics.inputs import as_array, as_held
 from cimm_jax.numerics.meshes import is_spread
 from cimm_jax.numerics.products import HIGHEST, product
+from cimm_jax.tasks import Array
 
 __all__ = ["covariance", "probe_hessian", "streamed_covariance", "symmetric"]
 
 
-def covariance(x: jax.Array) -> jax.Array:
+def covariance(x: Array) -> jax.Array:
     """K = x^T x, uncentred.
+
+    On the CPU, what is not traced is multiplied by BLAS where it lies (`host_products`), and on the device it comes from.
 
     Args:
       x: inputs, shape (..., N, d), as `inputs.as_array` takes them; leading axes are a batch. Sharded over rows, under `jit`,
@@ -35,14 +40,21 @@ def covariance(x: jax.Array) -> jax.Array:
     Raises:
       InputError: if x has fewer than two axes, or entries that are not real numbers.
     """
-    x = as_array(x, "x", whole=False)
-    if x.ndim < 2:
-        raise InputError(f"x: needs shape (..., rows, features), got {x.shape}; give a matrix of inputs")
-    return _covariance(x)
+    held = as_held(x, "x")
+    if held.ndim < 2:
+        raise InputError(f"x: needs shape (..., rows, features), got {held.shape}; give a matrix of inputs")
+    if (host := as_host(held)) is None:
+        return _covariance(jnp.asarray(held))
+    return _placed_as(held, products(host))
 
 
-def streamed_covariance(batches: Iterable[jax.Array]) -> jax.Array:
+def streamed_covariance(batches: Iterable[Array]) -> jax.Array:
     """K = sum over batches of x^T x, for data that do not fit in memory at once.
+
+    Batches in the host's memory are added up in float64: those of float64 without a product of their own, those of float32 as
+    products in float32, whose errors are about 1e-7 of the largest entry however many batches there are. `CovarianceSum` is as
+    exact as float64 for them, in twice the time; it can be merged, and stored on the way. Batches on other devices are added
+    up there, in the widest of their dtypes.
 
     Args:
       batches: arrays of shape (N_i, d) with one common d, as `inputs.as_array` takes them; the N_i may differ.
@@ -53,19 +65,28 @@ def streamed_covariance(batches: Iterable[jax.Array]) -> jax.Array:
     Raises:
       InputError: if there is no batch, or one is no matrix of real numbers or has another number of features than the first.
     """
-    total = None
+    features, dtype = None, np.dtype(np.float32)
+    on_host = on_device = like = None
     for number, batch in enumerate(batches):
-        x = as_array(batch, f"batches[{number}]", whole=False)
+        x = as_held(batch, f"batches[{number}]")
         if x.ndim != 2:
             raise InputError(f"batches[{number}]: needs shape (rows, features), got {x.shape}; give a matrix of inputs")
-        if total is not None and x.shape[-1] != total.shape[-1]:
-            raise InputError(
-                f"batches[{number}]: has {x.shape[-1]} features and the first {total.shape[-1]}; make them equal"
-            )
-        total = _jit_covariance(x) if total is None else _accumulate(total, x)
-    if total is None:
+        features = x.shape[1] if features is None else features
+        if x.shape[1] != features:
+            raise InputError(f"batches[{number}]: has {x.shape[1]} features and the first {features}; make them equal")
+        dtype = np.promote_types(dtype, x.dtype)
+        if (host := as_host(x)) is not None:
+            if on_host is None:
+                on_host, like = _HostSum(features), x
+            on_host.add(host)
+        else:
+            on_device = _jit_covariance(x) if on_device is None else _accumulate(on_device, x)
+    found = [] if on_device is None else [on_device.astype(dtype)]
+    if on_host is not None and like is not None:
+        found.append(_placed_as(like, on_host.whole(dtype)))
+    if not found:
         raise InputError("batches: is empty; give at least one batch")
-    return total
+    return reduce(jnp.add, found)
 
 
 def probe_hessian(theta: jax.Array, k: jax.Array) -> jax.Array:
@@ -94,6 +115,45 @@ def probe_hessian(theta: jax.Array, k: jax.Array) -> jax.Array:
 def symmetric(s: jax.Array) -> jax.Array:
     """(s + s^T) / 2, shape (..., d, d): removes what rounding adds to the antisymmetric part."""
     return (s + s.mT) / 2
+
+
+class _HostSum:
+    """x^T x of batches in the host's memory, added up in float64; of float32 rows, as products in float32 of a few thousand."""
+
+    def __init__(self, features: int):
+        self._total = zeros((features, features), np.dtype(np.float64))
+        self._narrow, self._rows = None, 0
+
+    def add(self, x: np.ndarray) -> None:
+        """Of x of shape (N, d), float32 or float64."""
+        if x.dtype == self._total.dtype:
+            add_products(self._total, x)
+            return
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            part = x[start : start + ROWS_AT_ONCE]
+            if self._narrow is None:
+                self._narrow = np.zeros(self._total.shape, x.dtype)
+            add_products(self._narrow, part)
+            self._rows += len(part)
+            if self._rows >= ROWS_AT_ONCE:
+                self._widen()
+
+    def whole(self, dtype: np.dtype) -> np.ndarray:
+        """The sum, shape (d, d); nothing can be added after that."""
+        self._widen()
+        with np.errstate(over="ignore", invalid="ignore"):  # as infinite as JAX would make it
+            return mirrored(self._total).astype(dtype, copy=False)
+
+    def _widen(self) -> None:
+        if self._narrow is not None:
+            self._total += self._narrow
+            self._narrow.fill(0)
+            self._rows = 0
+
+
+def _placed_as(like: np.ndarray | jax.Array, k: np.ndarray) -> jax.Array:
+    """To JAX: on the device that somebody has put an array on, or the usual one."""
+    return jax.device_put(k, like.sharding if isinstance(like, jax.Array) and like.committed else None)
 
 
 def _covariance(x: jax.Array) -> jax.Array:

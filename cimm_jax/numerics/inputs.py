@@ -14,7 +14,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics.meshes import on_one_device
 from cimm_jax.tasks import Task, TaskPair, as_floating, as_numbers, as_targets
 
-__all__ = ["PrecisionWarning", "as_array", "as_matrix", "as_pair", "as_task", "check_finite", "is_concrete"]
+__all__ = ["PrecisionWarning", "as_array", "as_held", "as_matrix", "as_pair", "as_task", "check_finite", "is_concrete"]
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -37,11 +37,18 @@ def as_array(value: Any, name: str, *, whole: bool = True) -> jax.Array:
     Raises:
       InputError: if it holds no real numbers, or larger ones than float32 where JAX is set to that.
     """
+    held = as_held(value, name)
+    array = jnp.asarray(held) if isinstance(held, np.ndarray) else held
+    return on_one_device(array) if whole else array
+
+
+def as_held(value: Any, name: str) -> np.ndarray | jax.Array:
+    """What `as_array` makes of the value, but left to NumPy if NumPy read it; errors are the same."""
     numbers = as_numbers(value, name)
     array = as_floating(numbers, name)
     if isinstance(array, np.ndarray):
-        array = _on_device(array, name, warn=jnp.issubdtype(numbers.dtype, jnp.floating))
-    return on_one_device(array) if whole else array
+        return _narrowed(array, name, warn=jnp.issubdtype(numbers.dtype, jnp.floating))
+    return array
 
 
 def as_matrix(value: Any, name: str, *, finite: bool = True, whole: bool = True) -> jax.Array:
@@ -86,11 +93,11 @@ def is_concrete(array: jax.Array) -> bool:
     return not isinstance(array, Tracer) and array.is_fully_addressable
 
 
-def _on_device(array: np.ndarray, name: str, *, warn: bool) -> jax.Array:
-    """To JAX, which may be set to float32: `warn` says so even if every entry stays what it is."""
+def _narrowed(array: np.ndarray, name: str, *, warn: bool) -> np.ndarray:
+    """In float32 if JAX is set to that: `warn` says so even if every entry stays what it is."""
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if dtype == array.dtype:
-        return jnp.asarray(array)
+        return array
     with np.errstate(over="ignore"):
         narrow = array.astype(dtype)
     if (np.isinf(narrow) & np.isfinite(array)).any() or (array.any() and not narrow.any()):
@@ -103,7 +110,7 @@ def _on_device(array: np.ndarray, name: str, *, warn: bool) -> jax.Array:
             PrecisionWarning,
             stacklevel=_callers_level(),
         )
-    return jnp.asarray(narrow)
+    return narrow
 
 
 def _callers_level() -> int:

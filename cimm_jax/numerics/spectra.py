@@ -14,7 +14,7 @@ are multiplied by it again.
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from matfree import decomp
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.decompositions import eigh, mix_columns, qr, singular_values, symmetric_singular_values
 from cimm_jax.numerics.inputs import as_matrix, is_concrete
+from cimm_jax.numerics.matrix_free import Extremes, UnresolvedError, feature_extremes
 from cimm_jax.numerics.products import product
 from cimm_jax.numerics.scaling import normalised, scaled
 from cimm_jax.numerics.structure import largest_possible_rank
@@ -31,6 +32,7 @@ from cimm_jax.numerics.tall_qr import few_rows
 
 __all__ = [
     "FLOOR_WINDOW",
+    "LARGEST_DENSE",
     "RESOLUTION_IN_EPS",
     "Eigen",
     "Policy",
@@ -38,6 +40,7 @@ __all__ = [
     "ReleasedCode",
     "Ridge",
     "Route",
+    "Solver",
     "Spectrum",
     "TopPair",
     "above_rounding",
@@ -197,7 +200,17 @@ class Route(enum.Enum):
     """Eigenvalues of the Gram matrix of the smaller side: the fastest, and it resolves only half the digits."""
 
 
-def condition_number(s: jax.Array, policy: Policy = PseudoInverse(), *, symmetric: bool = False) -> Spectrum:
+Solver = Literal["auto", "dense", "matrix_free"]
+"""All singular values ("dense"), or the extreme ones alone ("matrix_free", `matrix_free.feature_extremes`). "auto": those alone
+where both sides are longer than `LARGEST_DENSE` and nothing forbids it: one matrix, not traced, and `PseudoInverse`."""
+
+LARGEST_DENSE = 8192
+"""Rows or columns of a matrix that is decomposed without being asked for."""
+
+
+def condition_number(
+    s: jax.Array, policy: Policy = PseudoInverse(), *, symmetric: bool = False, solver: Solver = "auto"
+) -> Spectrum:
     """Condition number of a matrix under a named policy.
 
     Args:
@@ -206,20 +219,22 @@ def condition_number(s: jax.Array, policy: Policy = PseudoInverse(), *, symmetri
       policy: `PseudoInverse`, `Ridge` or `ReleasedCode`.
       symmetric: s is known to be, as a Hessian is: the answer is the same, in half the time. Of what is not, the
         symmetric part is judged.
+      solver: see `Solver`. The extremes alone take a matrix of full rank, rows and columns of zeros aside.
 
     Returns:
       A `Spectrum` whose fields have the batch shape, of s's dtype, or float32 if that is shorter.
 
     Raises:
       InputError: if s is no matrix of real numbers or has no entries; or when it is concrete and not finite, zero everywhere,
-        or nowhere a normal number.
+        or nowhere a normal number; if "matrix_free" is asked for where it cannot be had, or does not find the smallest singular
+        value that the policy counts (`matrix_free.UnresolvedError`).
 
     >>> import jax.numpy as jnp
     >>> spectrum = condition_number(jnp.diag(jnp.array([4.0, 2.0, 0.0])))
     >>> float(spectrum.kappa), int(spectrum.rank)
     (2.0, 2)
     """
-    return _with_scale(_matrix_spectrum(s, policy, symmetric=symmetric))
+    return _with_scale(_matrix_spectrum(s, policy, solver, symmetric=symmetric))
 
 
 def feature_condition_number(
@@ -228,6 +243,7 @@ def feature_condition_number(
     *,
     route: Route = Route.SVD,
     amplification: float | jax.Array = 1.0,
+    solver: Solver = "auto",
 ) -> Spectrum:
     """Condition number of f^T f, the Hessian of an l2 probe on features f, without squaring f.
 
@@ -238,6 +254,7 @@ def feature_condition_number(
       route: how the singular values are found; ignored by `ReleasedCode`, whose rule is about the formed matrix.
       amplification: how much more than a unit in its last place f is off, a scalar or shape (...): for a product x theta it
         is `product_amplification`. Zeros and the flag are judged by it, except on the Gram route.
+      solver: as in `condition_number`; with the extremes alone there is no route.
 
     Returns:
       The `Spectrum` of f^T f. Within 2 % in float32 up to kappa = 1e9; `floored` beyond.
@@ -245,7 +262,7 @@ def feature_condition_number(
     Raises:
       InputError: as `condition_number`.
     """
-    return _with_scale(_feature_spectrum(f, policy, route, amplification))
+    return _with_scale(_feature_spectrum(f, policy, route, amplification, solver))
 
 
 def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.Array:
@@ -399,7 +416,7 @@ class _Measured(NamedTuple):
     power: int = 1
 
 
-def _matrix_spectrum(s: jax.Array, policy: Policy, *, symmetric: bool) -> _Measured:
+def _matrix_spectrum(s: jax.Array, policy: Policy, solver: Solver = "dense", *, symmetric: bool) -> _Measured:
     s = _check_matrix(s, "s")
     if s.shape[-1] != s.shape[-2] and (symmetric or isinstance(policy, ReleasedCode)):
         wanted = "symmetric" if symmetric else "ReleasedCode"
@@ -407,17 +424,28 @@ def _matrix_spectrum(s: jax.Array, policy: Policy, *, symmetric: bool) -> _Measu
     if isinstance(policy, ReleasedCode):
         return _Measured(policy.measure_matrix(s), None)
     units = normalised(s)
+    if _extremes_alone(s, policy, solver, "s"):
+        extremes = feature_extremes(units.values, "s")
+        return _Measured(_of_full_rank(extremes, 0.5, policy, _matrix_accuracy(s, s), s, "s"), units.exponent)
     sigma = (symmetric_singular_values if symmetric else singular_values)(units.values)
     return _Measured(policy.measure(sigma, _matrix_accuracy(s, s)), units.exponent)
 
 
 def _feature_spectrum(
-    f: jax.Array, policy: Policy, route: Route = Route.SVD, amplification: float | jax.Array = 1.0
+    f: jax.Array,
+    policy: Policy,
+    route: Route = Route.SVD,
+    amplification: float | jax.Array = 1.0,
+    solver: Solver = "dense",
 ) -> _Measured:
     f = _check_matrix(few_rows(f), "f")
     if isinstance(policy, ReleasedCode):
         return _Measured(policy.measure_matrix(product(f.mT, f)), None)
     units = normalised(f)
+    if _extremes_alone(f, policy, solver, "f"):
+        extremes = feature_extremes(units.values, "f")
+        accuracy = _feature_accuracy(f, amplification)
+        return _Measured(_of_full_rank(extremes, 1.0, policy, accuracy, f, "f"), units.exponent, power=2)
     if route is Route.GRAM:
         gram = smaller_gram(units.values)
         sigma = singular_values(gram)
@@ -429,6 +457,34 @@ def _feature_spectrum(
         missing = f.shape[-1] - sigma.shape[-1]
         sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
     return _Measured(policy.measure(sigma, accuracy), units.exponent, power=2)
+
+
+def _extremes_alone(s: jax.Array, policy: Policy, solver: Solver, name: str) -> bool:
+    """Whether the extreme singular values are found without the others; raises `InputError` where that cannot be."""
+    if solver not in get_args(Solver):
+        raise InputError(f"solver: needs one of {', '.join(get_args(Solver))}, got {solver}")
+    possible = isinstance(policy, PseudoInverse) and s.ndim == 2 and is_concrete(s)
+    if solver == "matrix_free" and not possible:
+        raise InputError(
+            f'solver: "matrix_free" is for one matrix outside of jit under PseudoInverse; {name} is of shape {s.shape}, under '
+            f'{type(policy).__name__}{"" if is_concrete(s) else ", and traced"}; use "dense"'
+        )
+    return solver == "matrix_free" or (solver == "auto" and possible and min(s.shape) > LARGEST_DENSE)
+
+
+def _of_full_rank(
+    extremes: Extremes, power: float, policy: PseudoInverse | Ridge, accuracy: _Accuracy, s: jax.Array, name: str
+) -> Spectrum:
+    """What the policy, `PseudoInverse`, says of s if it counts all; eigenvalues of s^T s are raised to a power first."""
+    ends = np.array([extremes.largest.value, extremes.smallest.value]) ** power
+    both = jnp.full((1,), 2, accuracy.possible.dtype)
+    found = policy.measure(jnp.asarray(ends, s.dtype), accuracy._replace(possible=both))
+    if int(found.rank) < 2:
+        raise UnresolvedError(
+            f"{name}: its smallest singular value is {ends[1] / ends[0]:.3g} of the largest, which the policy counts as zero; "
+            'the smallest one that it counts is only found with solver="dense"'
+        )
+    return found._replace(rank=jnp.asarray(extremes.rank, found.rank.dtype))
 
 
 def _with_scale(measured: _Measured) -> Spectrum:
