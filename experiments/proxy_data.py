@@ -178,7 +178,9 @@ def proxies(scene: Scene, rows: int, rng: np.random.Generator) -> dict[str, Prox
     found["inverted"] = Proxy(seen(255 - pixels), labels)
     small, of_small = load_digits(return_X_y=True)
     blown_up = np.kron(small.reshape(-1, 8, 8), np.ones((4, 4))) * (255 / 16)
-    found["another data set"] = Proxy(seen(np.repeat(blown_up[..., None], 3, -1).astype(np.uint8)), of_small)
+    found["another data set"] = Proxy(
+        seen(np.repeat(blown_up[..., None], 3, -1).astype(np.uint8)), np.asarray(of_small)
+    )
     found["moments of classes"] = _drawn_from_moments(found["other images"], rng)
     found["no labels"] = Proxy(x, _clusters(x, rng))
     nothing = seen(rng.integers(0, 256, pixels.shape, np.uint8))
