@@ -22,7 +22,6 @@ from flax import nnx
 
 from benchmarks._pictures import dots
 from benchmarks._timing import Row, against, arguments, check_agreement, in_turn, print_rows, save
-from cimm_jax.networks.backbone import Config
 from cimm_jax.networks.efficientnet import EFFICIENTNET_LITE0
 from cimm_jax.networks.resnet import RESNET20_CIFAR10
 from cimm_jax.networks.vit import VIT_MINI_CIFAR10, VIT_TINY
@@ -64,7 +63,7 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-def batch_of(config: Config, rows: int) -> Batch:
+def batch_of(config: Any, rows: int) -> Batch:
     """Random images of the network's size."""
     rng, size = np.random.default_rng(0), config.preprocess.size
     return Batch(rng.standard_normal((rows, size, size, 3), np.float32), rng.integers(0, config.classes, rows))

@@ -380,7 +380,7 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     """Network, with --train-from: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
     distillation: float | None = only(BLOCKS)
     """Network, with --train-from: weight of the distance from the published outputs; the method's own, or 0, if left out."""
-    heads: tuple[Literal["linear", "unscaled", "kernel"], ...] | None = None
+    heads: tuple[Literal["linear", "unscaled", "kernel", "whitened"], ...] | None = None
     """best_response: heads in closed form that must not read anything; linear and kernel if left out."""
     fine_tuning_steps: int | None = only(BLOCKS)
     """best_response and sophon, with --train-from: steps that an attacker makes before training looks; none, or

@@ -21,7 +21,7 @@ HEADS = {
     "linear": linear_share,
     "unscaled": partial(linear_share, standardise=False),
     "kernel": kernel_share,
-    "whitened kernel": partial(kernel_share, whiten=True),
+    "whitened": partial(kernel_share, whiten=True),
 }
 """In closed form, by the names that `best_response` knows them by."""
 
@@ -58,7 +58,8 @@ def best_response(
     Args:
       lambda_harmful: weight of the mean share explained, of each kind of head; None balances it, as in `algorithm1`.
       heads: whose shares are summed, of `HEADS`: "unscaled" is ridge regression on features as they are, which reads many
-        classes from few images better than one on standardised features; "whitened kernel" reads directions that hardly vary.
+        classes from few images better than one on standardised features; "whitened" is a kernel that reads directions which
+        hardly vary.
       fine_tuning_steps: of trained blocks, steps that an attacker makes from the present weights, to make larger what a linear
         head explains, before the share is looked at once more (first-order meta-learning); 0 is no such attacker.
       fine_tuning_rates: length of these steps; training takes one after the other.

@@ -1,5 +1,7 @@
 """What the best head explains: nothing of what is not there, however few rows there are, and never more than there is."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,16 @@ import pytest
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 
-from cimm_jax.closed_form.explained_share import KERNEL_RIDGE, LINEAR_RIDGE, kernel_share, linear_share, standardised
+from cimm_jax.closed_form.explained_share import (
+    KERNEL_RIDGE,
+    LINEAR_RIDGE,
+    kernel_share,
+    linear_share,
+    standardised,
+    whitened,
+)
 
-SHARES = [linear_share, kernel_share]
+SHARES = [linear_share, kernel_share, partial(kernel_share, whiten=True)]
 ROWS, D, CLASSES = 60, 8, 4
 
 
@@ -46,6 +55,16 @@ def test_only_the_kernel_sees_what_second_moments_say(rng):
     y = np.eye(2)[labels]
     assert abs(float(linear_share(x, y))) < 0.05
     assert float(kernel_share(x, y)) > 0.3
+
+
+def test_whitened_features_are_uncorrelated_and_show_a_kernel_what_hardly_varies(rng):
+    labels = np.arange(400) % 2
+    loud = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 6))  # six features in two directions, and little beside
+    quiet = 0.03 * rng.normal(size=(400, 6)) + 0.2 * np.eye(1, 6) * (labels[:, None] - 0.5)
+    x, y = jnp.asarray(loud + quiet), np.eye(2)[labels]
+    apart = np.abs(np.corrcoef(np.asarray(whitened(x)).T) - np.eye(6)).max()
+    assert apart < 0.5 < np.abs(np.corrcoef(np.asarray(x).T) - np.eye(6)).max()
+    assert float(kernel_share(x, y, whiten=True)) > 0.15 + float(kernel_share(x, y))
 
 
 def said_by_others(fitted_by, rows, y):
