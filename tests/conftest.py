@@ -25,6 +25,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+collect_ignore = ["spread_program.py"]
+"""Runs in processes of its own."""
+
 MOST_BYTES = 3 << 30
 """Of a process that runs tests: then it forgets the programs that it has compiled, which are most of it."""
 

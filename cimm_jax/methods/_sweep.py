@@ -154,7 +154,7 @@ def block_size(
     """How many pairs make a block: what was asked for, or what memory allows, evened out so that all blocks are alike."""
     total = len(pairs.primary_of)
     if pairs_at_once is None:
-        runs = jax.eval_shape(partial(_start, tuple(methods.items())), keys, pairs, np.zeros(total, np.int32))
+        runs = jax.eval_shape(partial(_start, tuple(methods.items()), mesh=None), keys, pairs, np.zeros(total, np.int32))
         x_primary, x_harmful = pairs.primary.train.x, pairs.harmful.train.x
         rows = x_primary.shape[1] + x_harmful.shape[1] if batch_size is None else 2 * batch_size
         inputs = rows * x_primary.shape[2] * x_primary.dtype.itemsize
@@ -177,8 +177,8 @@ def abstract_progress(
     pairs = split if isinstance(split, Pairs) else pairs_of_stack(split)
     items, total = tuple(methods.items()), len(pairs.primary_of)
     numbers = np.zeros(at_once, np.int32)
-    runs = jax.eval_shape(partial(_start, items), keys, pairs, numbers)
-    block = jax.eval_shape(partial(_measure, items), runs, pairs, numbers)
+    runs = jax.eval_shape(partial(_start, items, mesh=None), keys, pairs, numbers)
+    block = jax.eval_shape(partial(_measure, items, mesh=None), runs, pairs, numbers)
     measured = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((total, *leaf.shape[1:]), leaf.dtype), block)
     return Progress(measured, jax.ShapeDtypeStruct((), np.int32), runs)
 
@@ -214,7 +214,7 @@ def _bytes(tree: Any) -> int:
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="mesh")
-def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array, mesh: Mesh | None = None):
+def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array, *, mesh: Mesh | None):
     def one(number, keys: jax.Array, pairs: Pairs) -> Runs:
         pair = pair_at(pairs, number).train
         return {name: jax.vmap(partial(start, method, pair=pair))(keys) for name, method in items}
@@ -227,7 +227,7 @@ def _start(items, keys: jax.Array, pairs: Pairs, numbers: jax.Array, mesh: Mesh 
 
 
 @partial(jax.jit, static_argnums=(0, 5), static_argnames="mesh", donate_argnums=1)
-def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_size, mesh: Mesh | None = None):
+def _advance(items, runs: Runs, pairs: Pairs, numbers: jax.Array, steps, batch_size, *, mesh: Mesh | None):
     return along(partial(_advanced, items, batch_size), (runs, numbers), (pairs, steps), mesh)
 
 
@@ -249,7 +249,7 @@ def _advanced(items, batch_size, batched: tuple[Runs, jax.Array], common: tuple[
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="mesh")
-def _measure(items, runs: Runs, pairs: Pairs, numbers: jax.Array, mesh: Mesh | None = None):
+def _measure(items, runs: Runs, pairs: Pairs, numbers: jax.Array, *, mesh: Mesh | None):
     def one(at, pairs: Pairs) -> dict[str, Measured]:
         number, runs = at
         split = pair_at(pairs, number)

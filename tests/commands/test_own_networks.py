@@ -127,7 +127,7 @@ BAD = [
     (lambda root: root / "none", "is unknown; choose one of resnet18"),
     (
         lambda root: variant("vit", root / "swin", model_type="swin"),
-        "is of the architecture 'swin', which is unknown; known are clip",
+        "is of the architecture 'swin', which is unknown; known are ",
     ),
     (lambda root: root, "has no weights; give a folder with model.safetensors"),
     (lambda root: f"{root}/none.py:network", "is needed with --model"),
