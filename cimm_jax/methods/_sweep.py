@@ -154,7 +154,9 @@ def block_size(
     """How many pairs make a block: what was asked for, or what memory allows, evened out so that all blocks are alike."""
     total = len(pairs.primary_of)
     if pairs_at_once is None:
-        runs = jax.eval_shape(partial(_start, tuple(methods.items()), mesh=None), keys, pairs, np.zeros(total, np.int32))
+        runs = jax.eval_shape(
+            partial(_start, tuple(methods.items()), mesh=None), keys, pairs, np.zeros(total, np.int32)
+        )
         x_primary, x_harmful = pairs.primary.train.x, pairs.harmful.train.x
         rows = x_primary.shape[1] + x_harmful.shape[1] if batch_size is None else 2 * batch_size
         inputs = rows * x_primary.shape[2] * x_primary.dtype.itemsize
