@@ -98,7 +98,7 @@ def measure(problem: Problem, variable: jax.Array, target: Target, loss: losses.
         initial = jnp.sum(problem.best**2)
         ratio = jnp.sum((variable - problem.best) ** 2) / jnp.where(initial > 0, initial, 1)
     return Trace(
-        loss(problem.scores(variable), problem.y) + problem.offset,
+        problem.value(variable, loss),
         loss(scores, target.heldout.y),
         accuracy(scores, target.heldout.y),
         ratio,

@@ -17,10 +17,22 @@ from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.products import product
 
-__all__ = ["CURVATURE_BOUND", "Problem", "column_targets", "make_problem"]
+__all__ = ["CURVATURE_BOUND", "NormalEquations", "Problem", "column_targets", "make_problem"]
 
 CURVATURE_BOUND: dict[losses.Loss, float] = {losses.squared: 1.0, losses.logistic: 0.25, losses.softmax: 0.5}
 """Largest second derivative of each loss in a score, which bounds the Hessian by that times F^T F / N."""
+
+
+class NormalEquations(NamedTuple):
+    """X^T X W = X^T Y, made once for all steps.
+
+    Attributes:
+      gram: X^T X, shape (d, d).
+      pulled: X^T Y, shape (d, C).
+    """
+
+    gram: jax.Array
+    pulled: jax.Array
 
 
 class Problem(NamedTuple):
@@ -35,7 +47,7 @@ class Problem(NamedTuple):
       largest: bound on the largest eigenvalue of the loss's Hessian.
       smallest: the same bound times sigma_min^2 / sigma_max^2 over the non-zero singular values.
       best: least-squares variable, shape (d, C).
-      gram: X^T X, shape (d, d), of the squared loss where the axes of the features are kept; None elsewhere.
+      normal: of the squared loss where the axes of the features are kept; None elsewhere.
     """
 
     x: jax.Array
@@ -46,7 +58,11 @@ class Problem(NamedTuple):
     largest: jax.Array
     smallest: jax.Array
     best: jax.Array
-    gram: jax.Array | None = None
+    normal: NormalEquations | None = None
+
+    def value(self, variable: jax.Array, loss: losses.Loss) -> jax.Array:
+        """The loss, a scalar."""
+        return loss(self.scores(variable), self.y) + self.offset
 
     def value_and_gradient(self, variable: jax.Array, loss: losses.Loss) -> tuple[jax.Array, jax.Array]:
         """The loss, a scalar, and its gradient, shape (d, C).
@@ -54,9 +70,9 @@ class Problem(NamedTuple):
         With X^T X the loss is 1/2 <W, X^T X W - 2 X^T Y> + 1/2 |Y|^2 over the number of targets: near its least it is right to
         rounding of |Y|^2, enough to see that it grows.
         """
-        if self.gram is None:
-            return jax.value_and_grad(lambda variable: loss(self.scores(variable), self.y) + self.offset)(variable)
-        image, pulled = product(self.gram, variable), self.transposed(self.y)
+        if self.normal is None:
+            return jax.value_and_grad(self.value)(variable, loss)
+        image, pulled = product(self.normal.gram, variable), self.normal.pulled
         value = (jnp.sum(variable * (image - 2 * pulled)) + jnp.sum(self.y**2)) / (2 * self.y.size) + self.offset
         return value, (image - pulled) / self.y.size
 
@@ -112,6 +128,7 @@ def make_problem(target: Target, loss: losses.Loss, *, rows: bool, axes: bool) -
     reduced, coefficients = scale * jnp.where(kept, sigma, 0), scale * coefficients
     if axes:
         best, x = product(vt.T, best), reduced[:, None] * vt
-        gram = product(x.T, x) if x.shape[1] < 2 * x.shape[0] else None
-        return Problem(x, coefficients, offset, None, jnp.zeros_like(best), largest, smallest, best, gram)
+        cheaper = x.shape[1] < 2 * x.shape[0]
+        normal = NormalEquations(product(x.T, x), product(x.T, coefficients)) if cheaper else None
+        return Problem(x, coefficients, offset, None, jnp.zeros_like(best), largest, smallest, best, normal)
     return Problem(reduced, coefficients, offset, vt.T, jnp.zeros_like(best), largest, smallest, best)

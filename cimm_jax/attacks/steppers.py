@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -99,10 +100,7 @@ def lbfgs_stepper(loss: losses.Loss) -> Stepper:
 
     def step(problem: Problem, state):
         variable, inner = state
-
-        def function(variable: jax.Array) -> jax.Array:
-            return loss(problem.scores(variable), problem.y) + problem.offset
-
+        function = partial(problem.value, loss=loss)
         with optax_promotions():
             value, gradient = optax.value_and_grad_from_state(function)(variable, state=inner)
             updates, inner = optimizer.update(gradient, inner, variable, value=value, grad=gradient, value_fn=function)

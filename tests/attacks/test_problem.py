@@ -45,7 +45,7 @@ def test_every_form_has_the_same_loss_gradient_and_best_probe(rng, shape, rows, 
     gradient = problem.probe(jax.grad(loss)(variable))
     np.testing.assert_allclose(gradient, x.T @ (x @ w - y) / y.size, atol=1e-12)
     value, slope = problem.value_and_gradient(variable, losses.squared)
-    assert (problem.gram is not None) == (
+    assert (problem.normal is not None) == (
         axes and not rows and shape != (3, 7)
     )  # there it has more entries than twice X
     np.testing.assert_allclose(value, loss(variable), rtol=1e-12)
