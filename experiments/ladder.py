@@ -163,10 +163,10 @@ def climbed(
     folder = output_folder(folder)
     subject = NetworkSubject(source, settings.cache)
     defences = [
-        _defence(of_seed, defence, subject, ladder, folder / "defences" / of_seed, settings, seed)
+        _defence(wanted, subject, ladder, folder / "defences" / wanted.name, settings)
         for defence in settings.defences
         if defence in MAPS or defence in ladder.blocks
-        for of_seed, seed in _seeds_of(defence, ladder, settings)
+        for wanted in _wanted(defence, ladder, settings)
     ]
     asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
     if settings.tuning_images is not None:
@@ -192,50 +192,52 @@ def _command(name: str, settings: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _seeds_of(defence: str, ladder: Ladder, settings: argparse.Namespace) -> list[tuple[str, int]]:
-    """Names, and seeds, of a defence: of one that trains blocks as many as are asked for, of a map the first."""
-    more = range(1, settings.defence_seeds if defence in ladder.blocks else 1)
-    return [(defence, settings.seed), *((f"{defence}, seed {settings.seed + i}", settings.seed + i) for i in more)]
+class Wanted(NamedTuple):
+    """One training of a defence.
+
+    Attributes:
+      name: of the network that comes of it.
+      defence: of `DEFENCES`.
+      seed: of it.
+    """
+
+    name: str
+    defence: str
+    seed: int
+
+
+def _wanted(defence: str, ladder: Ladder, settings: argparse.Namespace) -> list[Wanted]:
+    """Of a defence that trains blocks as many as are asked for, of a map the first."""
+    first = settings.seed
+    more = range(first + 1, first + settings.defence_seeds if defence in ladder.blocks else first + 1)
+    return [Wanted(defence, defence, first), *(Wanted(f"{defence}, seed {seed}", defence, seed) for seed in more)]
 
 
 def _defence(
-    name: str,
-    defence: str,
-    subject: NetworkSubject,
-    ladder: Ladder,
-    folder: Path,
-    settings: argparse.Namespace,
-    seed: int,
+    wanted: Wanted, subject: NetworkSubject, ladder: Ladder, folder: Path, settings: argparse.Namespace
 ) -> Defence:
     """The defence, read from its folder if the same data and settings made it there, or made into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    made_by = {"data": encode(subject.network_data), "seed": seed, "steps": settings.steps}
-    if defence in ladder.blocks:
-        blocks = ladder.blocks[defence]
-        made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, seed))}
+    made_by = {"data": encode(subject.network_data), "seed": wanted.seed, "steps": settings.steps}
+    if wanted.defence in ladder.blocks:
+        blocks = ladder.blocks[wanted.defence]
+        made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, wanted.seed))}
     noted = MadeBy(folder / "made_by.json", made_by)
     found = noted.read() is not None
-    made = _read_or_made(name, defence, subject, ladder, folder, settings, seed, found=found)
-    noted.write(name)
+    made = _read_or_made(wanted, subject, ladder, folder, settings.steps, found=found)
+    noted.write(wanted.name)
     return made
 
 
 def _read_or_made(
-    name: str,
-    defence: str,
-    subject: NetworkSubject,
-    ladder: Ladder,
-    folder: Path,
-    settings: argparse.Namespace,
-    seed: int,
-    *,
-    found: bool,
+    wanted: Wanted, subject: NetworkSubject, ladder: Ladder, folder: Path, steps: int, *, found: bool
 ) -> Defence:
+    name, defence, seed = wanted
     if defence in MAPS:
         if found:
             return MapDefence.read(name, folder)
         method = methods.build_methods([defence], {}, {})[defence]
-        made, _ = make_map(subject, method, name=name, seed=seed, steps=settings.steps, with_history=False)
+        made, _ = make_map(subject, method, name=name, seed=seed, steps=steps, with_history=False)
         made.write(folder, subject)
         return made
     blocks = ladder.blocks[defence]

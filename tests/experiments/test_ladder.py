@@ -28,7 +28,8 @@ def settings(*more):
 def scale(folder, *more, data="a"):
     subject, asked = SimpleNamespace(head=None, network=None, network_data={"sha256": data}), settings(*more)
     config = ladder.CONFIGS["resnet20_mnist"]
-    return ladder._defence("erase", "erase", subject, config, folder, asked, asked.seed).theta[0, 0]
+    (wanted,) = ladder._wanted("erase", config, asked)
+    return ladder._defence(wanted, subject, config, folder, asked).theta[0, 0]
 
 
 def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
@@ -42,9 +43,9 @@ def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
 
 def test_what_trains_blocks_is_made_with_as_many_seeds_as_are_asked_for_and_a_map_once():
     config, asked = ladder.CONFIGS["resnet20_mnist"], settings("--seed", "4", "--defence-seeds", "2")
-    named = ladder._seeds_of("best_response", config, asked)
+    named = [(wanted.name, wanted.seed) for wanted in ladder._wanted("best_response", config, asked)]
     assert named == [("best_response", 4), ("best_response, seed 5", 5)]
-    assert ladder._seeds_of("erase", config, asked) == [("erase", 4)]
+    assert [(wanted.name, wanted.seed) for wanted in ladder._wanted("erase", config, asked)] == [("erase", 4)]
 
 
 def test_the_command_of_a_record_makes_it_again():
