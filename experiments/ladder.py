@@ -144,6 +144,9 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--steps", type=int, default=300, help="optimizer steps of the paper's methods as maps")
     made.add_argument("--image-rows", type=int, help="of MNIST and CIFAR-10, images of each part")
     made.add_argument("--sophon", action="store_true", help="let SOPHON's attacker fine-tune as well")
+    made.add_argument(
+        "--with-defences-images", action="store_true", help="attackers have the defences' images beside their own"
+    )
     made.add_argument("--cache", type=Path, help="folder that keeps features and activations between runs")
     return made.parse_args(arguments)
 
@@ -168,7 +171,13 @@ def climbed(
         if defence in MAPS or defence in ladder.blocks
         for wanted in _wanted(defence, ladder, settings)
     ]
-    asked = replace(ladder.settings, seeds=settings.seeds, rungs=tuple(settings.rungs), seed=settings.seed)
+    asked = replace(
+        ladder.settings,
+        seeds=settings.seeds,
+        rungs=tuple(settings.rungs),
+        with_defences_images=settings.with_defences_images,
+        seed=settings.seed,
+    )
     if settings.tuning_images is not None:
         asked = replace(asked, tuning=replace(asked.tuning, most_images=settings.tuning_images))
     if settings.sophon:

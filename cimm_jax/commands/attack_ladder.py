@@ -30,6 +30,7 @@ def ladder_settings(settings: Attack, seeds: int) -> LadderSettings:
         rungs=settings.rungs or (),
         tuning=tuning,
         primary_alone=settings.primary_alone,
+        with_defences_images=settings.with_defences_images,
         seed=settings.seed,
     )
     return asked if settings.judged is None else replace(asked, judged=settings.judged)

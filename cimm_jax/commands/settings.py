@@ -579,6 +579,8 @@ class Attack(EraseSettings, PencilSettings, FeatureSettings, DeviceSettings, Com
     """Steps of those who fine-tune; 40 if left out."""
     primary_alone: Path | None = only(LADDER)
     """Weights of the same network trained on the primary task alone, to attack as well: what the primary images are worth."""
+    with_defences_images: Flag = only(LADDER, default=False)
+    """Attackers have the harmful images of the defences, too, beside those that --reserve kept from them."""
 
     kinds: ClassVar[tuple[str, ...]] = (
         *(FRESH, FRESH_FEATURES),

@@ -74,7 +74,7 @@ class FeatureSubject:
         self.own_images = source.reserved > 0
         harmful = self._tasks["harmful"]
         left, taken = _reserved(harmful, source.reserved)
-        self._attackers = harmful.train.choose(taken if len(taken) else left)
+        self._attackers, self._all_harmful = harmful.train.choose(taken if len(taken) else left), harmful.train
         self._tasks["harmful"] = harmful._replace(train=harmful.train.choose(left))
         rows = sum(len(task.x) for part in SplitPair._fields for task in self._rows(part))
         self.is_large = rows * self.features > MOST_ENTRIES
@@ -95,6 +95,11 @@ class FeatureSubject:
     def attackers_rows(self) -> Task:
         """Rows of the harmful task that attackers have, targets -1 and +1 or amounts: those reserved or, if none are, all."""
         return _coded(self._attackers, self._tasks["harmful"].classes)
+
+    @property
+    def all_harmful_rows(self) -> Task:
+        """The attackers' and the defences' training rows of the harmful task, coded alike."""
+        return _coded(self._all_harmful, self._tasks["harmful"].classes)
 
     def condensed(self) -> CondensedFeatures:
         """Both tasks in few rows with the same covariances; all rows are read, with progress bars."""

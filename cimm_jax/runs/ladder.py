@@ -48,6 +48,7 @@ class LadderSettings:
       tuning: of those who fine-tune.
       primary_alone: weights of the same network trained on the primary task alone, which is attacked as well; None if there are
         none.
+      with_defences_images: attackers have the harmful images of the defences beside their own.
       seed: the first.
     """
 
@@ -58,6 +59,7 @@ class LadderSettings:
     rungs: tuple[int, ...] = ()
     tuning: TuningSettings = field(default_factory=TuningSettings)
     primary_alone: Path | None = None
+    with_defences_images: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -89,7 +91,12 @@ def climb(
         is unknown, or the weights of `primary_alone` cannot be used.
     """
     scene = open_scene(
-        subject, defences, judged=settings.judged, seed=settings.seed, primary_alone=settings.primary_alone
+        subject,
+        defences,
+        judged=settings.judged,
+        seed=settings.seed,
+        primary_alone=settings.primary_alone,
+        with_defences_images=settings.with_defences_images,
     )
     budgets = image_budgets(scene.labels, settings.images_a_class)
     draws = draw_rows(scene.labels, budgets, seeds=settings.seeds, seed=settings.seed)

@@ -113,6 +113,7 @@ def open_scene(
     seed: int,
     with_random: bool = True,
     primary_alone: Path | None = None,
+    with_defences_images: bool = False,
 ) -> Scene:
     """Looks at everything once, with progress bars; a network's activations come from its cache or are computed into it.
 
@@ -123,6 +124,7 @@ def open_scene(
       seed: draws them, and the random weights.
       with_random: look at random weights, too.
       primary_alone: weights of the same network trained on the primary task alone, to look at too.
+      with_defences_images: attackers have the defences' harmful rows beside their own.
 
     Raises:
       InputError: if the harmful task has no classes or no held-out rows, or the weights cannot be used.
@@ -133,9 +135,9 @@ def open_scene(
     if isinstance(subject, DataSubject | FeatureSubject):
         if primary_alone is not None:
             raise InputError("primary_alone: are weights of a network, and there is none; leave it out")
-        return _of_data(subject, defences, judged, seed)
+        return _of_data(subject, defences, judged, seed, with_defences_images)
     assert isinstance(subject, NetworkSubject)  # there are no other kinds
-    return _of_network(subject, defences, judged, seed, with_random, primary_alone)
+    return _of_network(subject, defences, judged, seed, with_random, primary_alone, with_defences_images)
 
 
 def check_can_be_climbed(subject: Subject) -> None:
@@ -151,8 +153,11 @@ def check_can_be_climbed(subject: Subject) -> None:
         raise InputError(f"ladder: {subject.names.harmful} is one class; give a task such as 2v3, or another data set")
 
 
-def _of_data(subject: DataSubject | FeatureSubject, defences: Sequence[Defence], most: int, seed: int) -> Scene:
-    fit, heldout = subject.attackers_rows, subject.judging_rows
+def _of_data(
+    subject: DataSubject | FeatureSubject, defences: Sequence[Defence], most: int, seed: int, with_defences_images: bool
+) -> Scene:
+    fit = subject.all_harmful_rows if with_defences_images else subject.attackers_rows
+    heldout = subject.judging_rows
     labels, judged = labels_of(fit.y), labels_of(heldout.y)
     rows = _of_each_class(judged, most, seed)
     exposed = []
@@ -169,7 +174,7 @@ def _of_data(subject: DataSubject | FeatureSubject, defences: Sequence[Defence],
         judged=judged[rows],
         exposed=tuple(exposed),
         absent={RUNGS[number].name: reason for number in (LAYERS, FINE_TUNING)},
-        own_images=subject.own_images,
+        own_images=subject.own_images and not with_defences_images,
         checksums={"fit": checksum([np.asarray(fit.x), labels]), "judged": checksum([np.asarray(heldout.x), rows])},
         images=None,
     )
@@ -182,10 +187,11 @@ def _of_network(
     seed: int,
     with_random: bool,
     primary_alone: Path | None,
+    with_defences_images: bool,
 ) -> Scene:
     heldout = subject.images["harmful"].heldout
     assert heldout is not None  # those who ask have looked
-    pool = subject.attackers_images
+    pool = subject.all_harmful_images if with_defences_images else subject.attackers_images
     judge = chosen_images(heldout, _of_each_class(heldout.labels, most, seed))
     primary = subject.judging_primary
     primary = chosen_images(primary, _of_each_class(primary.labels, most, seed))
@@ -229,7 +235,7 @@ def _of_network(
         judged=judge.labels,
         exposed=tuple(exposed),
         absent={},
-        own_images=subject.own_images,
+        own_images=subject.own_images and not with_defences_images,
         checksums={"fit": pool.sha256, "judged": judge.sha256, "primary": primary.sha256},
         images=(pool, judge, primary),
     )

@@ -52,6 +52,7 @@ class NetworkSubject:
       images: of the primary and the harmful task, as defences see them.
       own_images: whether attackers have images that no defence sees.
       attackers_images: harmful images that attackers have: those reserved or, if there are none, the defences'.
+      all_harmful_images: the attackers' and the defences' harmful training images.
       judging_primary: the primary images to judge by: held-out ones, if there are any.
       network_data: what features are made from.
       cache: folder of the cache.
@@ -101,6 +102,7 @@ class NetworkSubject:
                 )
         images["primary"] = _held_out(images["primary"], source.primary_heldout)
         self.own_images = source.reserved > 0
+        self.all_harmful_images = images["harmful"].train
         images["harmful"], self.attackers_images = _reserved(images["harmful"], source.reserved)
         self.judging_primary = images["primary"].heldout or images["primary"].train
         self.images = {task: _with_views(split, source.views, config.preprocess) for task, split in images.items()}

@@ -118,6 +118,7 @@ class DataSubject:
       split: both parts, as defences see them.
       own_images: whether attackers have rows that no defence sees.
       attackers_rows: rows of the harmful task that attackers have: those reserved or, if there are none, the defences'.
+      all_harmful_rows: the attackers' and the defences' training rows of it.
 
     Raises:
       InputError: as `data.load_pair` and `data.reserved.reserved_rows`.
@@ -138,6 +139,7 @@ class DataSubject:
         check_pair(pair.heldout, "heldout")
         self._loaded = pair
         self.own_images = source.reserved > 0
+        self.all_harmful_rows = pair.train.harmful
         train, self.attackers_rows = _without_reserved(pair.train, source.reserved)
         self.split: SplitPair = jax.tree.map(jnp.asarray, pair._replace(train=train))
 

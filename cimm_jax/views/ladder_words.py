@@ -60,7 +60,7 @@ LADDER_KINDS: dict[str, tuple[Status, str, str, str]] = {
 }
 """What a defence stops: its colour, a label, and what is said of one defence and of several."""
 
-FLATTERED = "The attackers' images were the defender's too, which flatters the defence."
+FLATTERED = "Attackers have images of the defender's, which flatters the defence."
 
 DONE = {
     PROBES: "fitted linear probes",

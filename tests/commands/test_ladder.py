@@ -134,6 +134,16 @@ def test_a_network_trained_on_the_primary_task_alone_is_attacked_as_well(inputs,
 
 
 @pytest.mark.slow
+def test_attackers_may_have_the_defences_images_beside_their_own(inputs, run, tmp_path):
+    words = ["attack", str(run / "map"), "--ladder", "--images-a-class", "6", "--seeds", "1", "--rungs", "2"]
+    cache = ["--cache", str(inputs / "cache"), "--with-defences-images", "--out", str(tmp_path)]
+    assert cli.main([*words, *cache]) == 0
+    record = read_record_of(tmp_path, LadderRecord)
+    assert [(of.a_class, of.images) for of in record.budgets] == [(6, 18), (None, 36)]
+    assert not record.own_images
+
+
+@pytest.mark.slow
 def test_data_without_a_network_has_three_rungs_and_says_why(tmp_path):
     out, words = tmp_path / "out", ["--images-a-class", "5", "--seeds", "2", "--judged", "12", "--rungs", "2", "3", "4"]
     arguments = ["attack", "--data", "digits", "--methods", "pencil_signal", "--ladder", *words, "--out", str(out)]

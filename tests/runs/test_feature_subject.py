@@ -46,7 +46,7 @@ def test_reserved_rows_are_attackers_alone(tmp_path, given):
     defended, taken = rows_of(found.pairs()["train"].harmful.x), rows_of(found.attackers_rows.x)
     assert found.own_images
     assert not defended & taken
-    assert defended | taken == rows_of(plain.pairs()["train"].harmful.x)
+    assert defended | taken == rows_of(plain.pairs()["train"].harmful.x) == rows_of(found.all_harmful_rows.x)
     assert found.checksums() == plain.checksums(), "what the files hold"
 
 

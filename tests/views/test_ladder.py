@@ -371,8 +371,8 @@ def test_a_network_that_nobody_fine_tuned_is_not_said_to_hold():
 def test_the_headline_names_one_defence_and_counts_several():
     record = ladder_record()
     assert headline(record) == (
-        "Of 2 defences, 2 hinder some kinds of attackers only: all others learn the blocked task. The attackers' "
-        "images were the defender's too, which flatters the defence."
+        "Of 2 defences, 2 hinder some kinds of attackers only: all others learn the blocked task. Attackers "
+        "have images of the defender's, which flatters the defence."
     )
     for number in range(6):
         record = with_word(record, "algorithm1", number, FAILS)

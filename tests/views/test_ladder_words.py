@@ -55,8 +55,8 @@ def test_a_defence_is_told_word_by_word_with_what_is_left():
     assert plain(defence_text(ladder_record(), "pencil")) == (
         "It holds against linear probes fitted by gradients; weakens linear probes by any means; does not stop nonlinear "
         "heads, heads on other layers and fine-tuning. Whoever tries everything here gets 94 % of the held-out blocked images "
-        "right, with all 400 images, about 133 a class (undefended 95 %, random weights 75 %, guessing 35 %). The attackers' "
-        "images were the defender's too, which flatters the defence."
+        "right, with all 400 images, about 133 a class (undefended 95 %, random weights 75 %, guessing 35 %). Attackers "
+        "have images of the defender's, which flatters the defence."
     )
     record = with_word(data_ladder_record(), "pencil", 0, NOTHING)
     assert plain(defence_text(record, "pencil")) == (
