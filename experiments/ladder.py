@@ -6,9 +6,8 @@ Four networks, as in `table3_deepnets`: ResNet20, CIFAR-10 against MNIST (resnet
 (resnet20_halves), EfficientNet-Lite0, a sample of ImageNet against Cars (lite0_cars), and the small transformer (vit_mnist).
 Defences: every method as a map behind the features; the methods of the paper that train blocks, at the strength at which
 `table3_tails` found them to do most; `best_response` on the last blocks and on the whole network; and, on the same blocks, the
-baselines of the field as they are when nothing is set. A share of the harmful
-training images is kept from all of them: attackers have those,
-and the held-out images judge.
+baselines of the field as they are when nothing is set, and `erase` learned by them. A share of the harmful training images is
+kept from all of them: attackers have those, and the held-out images judge.
 
 Each configuration becomes a run folder, OUT/CONFIG, which `cimm report` shows: the picture, the verdict by rung, the tables.
 Printed here: the best attack by rung and images a class, and which layer leaks most before and after.
@@ -100,7 +99,10 @@ def _of_the_field(cut: str) -> dict[str, Blocks]:
     return {name: Blocks(name, cut) for name in ("best_response", "hsic", "sophon", "ntl", "encoderlock", "undo")}
 
 
-RESNET = _of_the_field("layer3.0") | {"best_response, whole": Blocks("best_response", "stem")}
+RESNET = _of_the_field("layer3.0") | {
+    "best_response, whole": Blocks("best_response", "stem"),
+    "erase, learned": Blocks("erase", "layer3.0"),
+}
 CONFIGS = {
     "resnet20_mnist": Ladder(_of_the_paper("tail_resnet20_mnist") | RESNET, 8000, 0.5, LadderSettings()),
     "resnet20_halves": Ladder(RESNET, None, 0.5, LadderSettings()),
