@@ -90,8 +90,7 @@ BALANCED = {"strength": 10.0, "learning_rate": RATES[10.0]}
 
 def _of_the_paper(tail: str) -> dict[str, Blocks]:
     """At the cut of a configuration of `table3_tails`."""
-    _, cut = TAILS[tail]
-    return {f"{name} blocks": Blocks(name, cut, BALANCED) for name in ("algorithm1", "imma")}
+    return {f"{name} blocks": Blocks(name, TAILS[tail].cut, BALANCED) for name in ("algorithm1", "imma")}
 
 
 def _of_the_field(cut: str) -> dict[str, Blocks]:

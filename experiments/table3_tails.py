@@ -24,6 +24,11 @@ tail_vit_mnist trains the last block of a small transformer, after training the 
 unless --weights names one. Algorithm 1 reaches RIR 4.5 to 9.2, but makes the harmful task better conditioned too, and the
 best attacker gets 0.637 to 0.639 (undefended 0.623).
 
+tail_resnet18_cars and tail_vit_b16_cars, and the two with country211, are the paper's own, by its released settings, for
+whoever has the images (`table3_deepnets` says where): ResNet18's last two blocks or the transformer's last one, at a learning
+rate of 1e-5 or so. Beside the balanced rows, "algorithm1, released" has the released lambdas. They were not run on these
+images here, only on generated ones.
+
 All rows: docs/results.md.
 """
 
@@ -31,7 +36,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +55,7 @@ from cimm_jax.networks.head import head_of
 from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.training import TrainingSettings, train_tail
 from cimm_jax.numerics import losses
+from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.network_subject import NetworkSubject, attacked_task
 from cimm_jax.views.render.terminal import print_table
@@ -60,13 +66,56 @@ from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, add_network_settings, check_same_inputs, subject_of
 
 PLAIN = "plain"
+RELEASED = "algorithm1, released"
+"""Algorithm 1 with the lambdas of the released settings."""
+
 ATTACKERS = (*FOLLOWERS, "normal equations")
+
+
+class Released(NamedTuple):
+    """How the paper's released code trains blocks.
+
+    Attributes:
+      lambda_primary: of Algorithm 1.
+      lambda_harmful: the same.
+      learning_rate: of SGD with Nesterov momentum 0.9.
+      batch_rows: rows of each task in a step.
+      epochs: through the longer data set.
+    """
+
+    lambda_primary: float
+    lambda_harmful: float
+    learning_rate: float = 1e-5
+    batch_rows: int = 64
+    epochs: int = 2
+
+
+class Tail(NamedTuple):
+    """The blocks that are trained.
+
+    Attributes:
+      configuration: of `table3_deepnets`.
+      cut: where its network is cut.
+      released: the released settings; None where they have none.
+    """
+
+    configuration: str
+    cut: str
+    released: Released | None = None
+
+
 TAILS = {
-    "tail_resnet20_mnist": ("resnet20_mnist", "layer3.1"),
-    "tail_resnet56_mnist": ("resnet56_mnist", "layer3.7"),
-    "tail_vit_mnist": ("vit_mnist", "block5"),
+    "tail_resnet20_mnist": Tail("resnet20_mnist", "layer3.1"),
+    "tail_resnet56_mnist": Tail("resnet56_mnist", "layer3.7"),
+    "tail_vit_mnist": Tail("vit_mnist", "block5"),
+    "tail_resnet18_cars": Tail("resnet18_cars", "layer4.0", Released(5e-5, 2e6)),
+    "tail_resnet18_country211": Tail("resnet18_country211", "layer4.0", Released(1e-4, 2e6)),
+    "tail_vit_b16_cars": Tail("vit_b16_cars", "block11", Released(3e-6, 3e8, batch_rows=32)),
+    "tail_vit_b16_country211": Tail("vit_b16_country211", "block11", Released(1e-6, 1e8, 5e-6, batch_rows=32)),
 }
-"""A configuration of `table3_deepnets`, and where its network is cut."""
+
+EPOCHS, BATCH_ROWS = 2, 64
+"""Where there are no released settings."""
 
 RATES = {1.0: 3e-2, 10.0: 1e-2}
 """Learning rates by strength. On 2,000 images, strength 1 and four epochs, Algorithm 1 kept accuracy within 3 points at 3e-2;
@@ -77,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Makes the rows that are not finished, writes them to runs.json, prints the table; returns results.json."""
     settings = _settings(arguments)
     jax.config.update("jax_enable_x64", True)
-    name, cut = TAILS[settings.config]
+    name, cut, _ = TAILS[settings.config]
     folder = output_folder(settings.out / settings.config)
     subject = subject_of(CONFIGURATIONS[name], settings)
     for task, images in subject.images.items():
@@ -114,12 +163,16 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--methods", nargs="+", choices=(PLAIN, *PUBLISHED), default=(PLAIN, *PUBLISHED))
     made.add_argument("--strengths", nargs="+", type=float, choices=tuple(RATES), default=tuple(RATES))
     made.add_argument("--seeds", type=int, default=1)
-    made.add_argument("--epochs", type=int, default=2)
-    made.add_argument("--batch-size", type=int, default=64)
+    made.add_argument("--epochs", type=int, help="2 if left out")
+    made.add_argument("--batch-size", type=int, help="64 if left out, or as in the released settings")
     made.add_argument("--attack-steps", type=int, default=600)
     made.add_argument("--rates", type=int, default=7, help="learning rates of each attacker that has one")
     add_network_settings(made)
-    return made.parse_args(arguments)
+    settings = made.parse_args(arguments)
+    released = TAILS[settings.config].released
+    settings.epochs = settings.epochs or (EPOCHS if released is None else released.epochs)
+    settings.batch_size = settings.batch_size or (BATCH_ROWS if released is None else released.batch_rows)
+    return settings
 
 
 def _wanted(settings: argparse.Namespace) -> list[dict[str, Any]]:
@@ -128,6 +181,8 @@ def _wanted(settings: argparse.Namespace) -> list[dict[str, Any]]:
     chosen = [(method, strength) for strength in settings.strengths for method in settings.methods if method != PLAIN]
     if PLAIN in settings.methods:
         chosen.insert(0, (PLAIN, 1.0))
+    if TAILS[settings.config].released is not None and "algorithm1" in settings.methods:
+        chosen.append((RELEASED, 1.0))
     trained = [{"method": method, "strength": strength, "seed": seed} for method, strength in chosen for seed in seeds]
     return [{"method": UNDEFENDED, "strength": 0.0, "seed": settings.seed}, *trained]
 
@@ -137,16 +192,16 @@ def _row(
 ) -> Mapping[str, Any]:
     if method == UNDEFENDED:
         return _measured(subject, settings, subject.published, subject.head, seed)
-    penalties = () if method == PLAIN else methods.by_name(method)().penalties or ()
+    released = TAILS[settings.config].released
     trained = train_tail(
         functional.split(subject.network, subject.cut),
         subject.cut,
         *(subject.activations[task].train for task in ("primary", "harmful")),
-        penalties=penalties,
+        penalties=_penalties(method, released),
         settings=TrainingSettings(
             epochs=settings.epochs,
             batch_rows=settings.batch_size,
-            learning_rate=RATES[strength],
+            learning_rate=RATES[strength] if released is None else released.learning_rate,
             strength=strength,
             seed=seed,
         ),
@@ -154,6 +209,16 @@ def _row(
     after = DeepFeatures(**features_behind(trained.parts, subject.activations, subject.cut))
     found = _measured(subject, settings, after, head_of(functional.merge(trained.parts)), seed)
     return {**found, "lambdas": trained.weights.tolist()}
+
+
+def _penalties(method: str, released: Released | None) -> tuple[Penalty, ...]:
+    """Balanced ones, but for `RELEASED`."""
+    if method == PLAIN:
+        return ()
+    if released is not None and method == RELEASED:
+        made = methods.algorithm1(lambda_primary=released.lambda_primary, lambda_harmful=released.lambda_harmful)
+        return made.penalties or ()
+    return methods.by_name(method)().penalties or ()
 
 
 def _measured(

@@ -140,7 +140,7 @@ def test_bad_input_is_refused(folder, setting, value, message):
 
 
 def test_table3_trains_the_network_first_and_then_its_last_block(folder, monkeypatch):
-    base, cut = table3_tails.TAILS["tail_vit_mnist"]
+    base, cut, _ = table3_tails.TAILS["tail_vit_mnist"]
     assert CONFIGURATIONS[base].model == pretrain_vit.MODEL
     assert cut == f"block{VIT_MINI_CIFAR10.depth - 1}"
     network, trained, measured = filled(SMALL), [], []
@@ -154,7 +154,7 @@ def test_table3_trains_the_network_first_and_then_its_last_block(folder, monkeyp
         return {"broken": True}
 
     monkeypatch.setitem(CONFIGURATIONS, base, dataclasses.replace(CONFIGURATIONS[base], harmful=CIFAR))
-    monkeypatch.setitem(table3_tails.TAILS, "tail_vit_mnist", (base, "block0"))
+    monkeypatch.setitem(table3_tails.TAILS, "tail_vit_mnist", table3_tails.Tail(base, "block0"))
     monkeypatch.setattr(table3_deepnets, "pretrained", pretrained)
     monkeypatch.setattr(table3_tails, "_measured", recorded)
     monkeypatch.setattr(table3_tails, "_trunk_accuracy", lambda harmful: 0.5)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from small_images import write_cifar
 
 from cimm_jax.commands import cli
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_json
+from cimm_jax.networks.registry import by_name
 from cimm_jax.networks.training import Trained
 from experiments import table3_tails
 from experiments.table3_deepnets import CONFIGURATIONS
@@ -39,7 +41,7 @@ def moved(parts, cut, primary, harmful, *, penalties, settings):
 def folder(tmp_path, monkeypatch):
     """Random images of CIFAR-10's shape and a random ResNet20, two halves of whose classes are a pair."""
     write_cifar(tmp_path, weights=HALVES.weights, images=HALVES.primary, count=IMAGES)
-    monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": ("resnet20_halves", "layer3.2")})
+    monkeypatch.setattr(table3_tails, "TAILS", {"tail_halves": table3_tails.Tail("resnet20_halves", "layer3.2")})
     monkeypatch.setattr(table3_tails, "RATES", {1.0: 1e-3, 2.0: np.inf})
     monkeypatch.setattr(table3_tails, "ATTACKERS", ("gd", "normal equations"))
     monkeypatch.setattr(table3_tails, "TrainingSettings", SimpleNamespace)
@@ -115,3 +117,24 @@ def test_reproduce_reaches_it_and_prints_the_file_that_it_wrote(monkeypatch, tmp
     assert called[0][called[0].index("--config") + 1] == "tail_resnet20_mnist"
     assert cli.main([*arguments, "--out", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"rows": []}
+
+
+@pytest.mark.parametrize("name", table3_tails.TAILS)
+def test_every_tail_is_a_cut_of_its_network(name):
+    tail = table3_tails.TAILS[name]
+    network = nnx.eval_shape(lambda: by_name(CONFIGURATIONS[tail.configuration].model).build(nnx.Rngs(0)))
+    assert tail.cut in network.parts
+
+
+def test_released_settings_train_algorithm_1_with_their_lambdas_too(monkeypatch):
+    released = table3_tails.TAILS["tail_vit_b16_country211"].released
+    settings = table3_tails._settings(["--config", "tail_vit_b16_country211", "--data-dir", "."])
+    assert (settings.epochs, settings.batch_size) == (2, 32)
+    assert table3_tails._settings(["--config", "tail_vit_b16_cars", "--data-dir", ".", "--epochs", "3"]).epochs == 3
+    rows = table3_tails._wanted(settings)
+    assert [row["method"] for row in rows if row["strength"] == 1][-2:] == ["algorithm1", "algorithm1, released"]
+    assert [of.weight for of in table3_tails._penalties("algorithm1, released", released)] == [1e-6, 1e8]
+    assert [of.weight for of in table3_tails._penalties("algorithm1", released)] == [None, None]
+    without = table3_tails._settings(["--config", "tail_vit_mnist", "--data-dir", "."])
+    assert "algorithm1, released" not in [row["method"] for row in table3_tails._wanted(without)]
+    assert (without.epochs, without.batch_size) == (2, 64)
