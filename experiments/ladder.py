@@ -5,9 +5,9 @@
 Four networks, as in `table3_deepnets`: ResNet20, CIFAR-10 against MNIST (resnet20_mnist) and the halves of CIFAR-10
 (resnet20_halves), EfficientNet-Lite0, a sample of ImageNet against Cars (lite0_cars), and the small transformer (vit_mnist).
 Defences: every method as a map behind the features; the methods of the paper that train blocks, at the strength at which
-`table3_tails` found them to do most; `best_response` on the last blocks and on the whole network; and, on the same blocks, the
-baselines of the field as they are when nothing is set, and `erase` learned by them. A share of the harmful training images is
-kept from all of them: attackers have those, and the held-out images judge.
+`table3_tails` found them to do most; `best_response` on the last blocks and on the whole network, and for longer; and, on the
+same blocks, the baselines of the field as they are when nothing is set, and `erase` learned by them. A share of the harmful
+training images is kept from all of them: attackers have those, and the held-out images judge.
 
 Each configuration becomes a run folder, OUT/CONFIG, which `cimm report` shows: the picture, the verdict by rung, the tables.
 Printed here: the best attack by rung and images a class, and which layer leaks most before and after.
@@ -33,6 +33,7 @@ from cimm_jax import methods
 from cimm_jax.attacks.fine_tuners import SOPHON
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, LAYERS, RUNGS
 from cimm_jax.files import output_folder
+from cimm_jax.methods import Method
 from cimm_jax.networks.training import TrainingSettings
 from cimm_jax.resuming import MadeBy
 from cimm_jax.runs.codec import encode
@@ -58,12 +59,18 @@ class Blocks(NamedTuple):
     Attributes:
       method: name.
       cut: the first of them.
-      settings: of `immunizing.training_settings`.
+      training: settings of `immunizing.training_settings`.
+      asked: the method's own settings.
     """
 
     method: str
     cut: str
-    settings: Mapping[str, Any] = MappingProxyType({})
+    training: Mapping[str, Any] = MappingProxyType({})
+    asked: Mapping[str, Any] = MappingProxyType({})
+
+    def made(self) -> Method:
+        """The method."""
+        return methods.by_name(self.method)(**self.asked)
 
 
 @dataclass(frozen=True)
@@ -98,14 +105,25 @@ def _of_the_field(cut: str) -> dict[str, Blocks]:
     return {name: Blocks(name, cut) for name in ("best_response", "hsic", "sophon", "ntl", "encoderlock", "undo")}
 
 
+LONGER = {"steps": 600}, {"heads": ("linear", "kernel", "whitened")}
+"""What hides more: three times the steps, and a third head."""
+
+CARS = {}, {"heads": ("linear", "unscaled", "kernel"), "lambda_harmful": 60.0}
+"""Many classes and few images of each: the head that reads features as they are, and twice the weight."""
+
 RESNET = _of_the_field("layer3.0") | {
     "best_response, whole": Blocks("best_response", "stem"),
+    "best_response, longer": Blocks("best_response", "layer3.0", *LONGER),
+    "best_response, whole, longer": Blocks("best_response", "stem", *LONGER),
     "erase, learned": Blocks("erase", "layer3.0"),
 }
 CONFIGS = {
     "resnet20_mnist": Ladder(_of_the_paper("tail_resnet20_mnist") | RESNET, 8000, 0.5, LadderSettings()),
     "resnet20_halves": Ladder(RESNET, None, 0.5, LadderSettings()),
-    "lite0_cars": Ladder(_of_the_field("top"), None, 1 / 3, LadderSettings(), 0.3),
+    "lite0_cars": Ladder(
+        _of_the_field("top") | {"best_response, block15": Blocks("best_response", "block15", *CARS)},
+        *(None, 1 / 3, LadderSettings(), 0.3),
+    ),
     "vit_mnist": Ladder(_of_the_paper("tail_vit_mnist") | _of_the_field("block3"), 8000, 0.5, LadderSettings()),
 }
 MAPS = (*PUBLISHED, "pencil", "pencil_signal", "erase")
@@ -232,6 +250,7 @@ def _defence(
     if wanted.defence in ladder.blocks:
         blocks = ladder.blocks[wanted.defence]
         made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, wanted.seed))}
+        made_by |= {"asked": dict(blocks.asked)} if blocks.asked else {}
     noted = MadeBy(folder / "made_by.json", made_by)
     found = noted.read() is not None
     made = _read_or_made(wanted, subject, ladder, folder, settings.steps, found=found)
@@ -256,14 +275,13 @@ def _read_or_made(
     if found:
         return TrainedDefence.read(name, folder, subject, blocks.cut)
     training = _training(blocks, subject, seed)
-    method = methods.by_name(blocks.method)()
-    made, *_ = train_blocks(subject, method, training, name=name, folder=folder / "checkpoint")
+    made, *_ = train_blocks(subject, blocks.made(), training, name=name, folder=folder / "checkpoint")
     made.write(folder, subject)
     return made
 
 
 def _training(blocks: Blocks, subject: NetworkSubject, seed: int) -> TrainingSettings:
-    return training_settings(methods.by_name(blocks.method)(), subject, seed=seed, **blocks.settings)
+    return training_settings(blocks.made(), subject, seed=seed, **blocks.training)
 
 
 def print_ladder(name: str, record: LadderRecord, seconds: float) -> None:

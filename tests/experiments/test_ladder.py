@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cimm_jax.networks.training import TrainingSettings
 from cimm_jax.runs.defence import MapDefence
 from experiments import ladder
 
@@ -46,6 +47,34 @@ def test_what_trains_blocks_is_made_with_as_many_seeds_as_are_asked_for_and_a_ma
     named = [(wanted.name, wanted.seed) for wanted in ladder._wanted("best_response", config, asked)]
     assert named == [("best_response", 4), ("best_response, seed 5", 5)]
     assert [(wanted.name, wanted.seed) for wanted in ladder._wanted("erase", config, asked)] == [("erase", 4)]
+
+
+def test_longer_training_has_its_own_steps_and_heads_and_is_made_once(tmp_path, monkeypatch):
+    made, config = [], ladder.CONFIGS["resnet20_mnist"]
+
+    def train_blocks(subject, method, training, **_):
+        made.append((method, training))
+        return (SimpleNamespace(write=lambda *_: None),)
+
+    subject = SimpleNamespace(
+        head=None, network=None, network_data={}, source=None, cache=None, cut_at=lambda cut: None
+    )
+    monkeypatch.setattr(ladder, "NetworkSubject", lambda *_: subject)
+    monkeypatch.setattr(ladder, "train_blocks", train_blocks)
+    monkeypatch.setattr(ladder, "training_settings", lambda method, subject, **given: TrainingSettings(**given))
+    monkeypatch.setattr(ladder.TrainedDefence, "read", lambda name, *_: f"read {name}")
+
+    def defence(name):
+        (wanted,) = ladder._wanted(name, config, settings())
+        return ladder._defence(wanted, subject, config, tmp_path, settings())
+
+    defence("best_response, longer")
+    assert defence("best_response, longer") == "read best_response, longer"
+    defence("best_response")
+    (longer, plain), (longer_training, plain_training) = zip(*made, strict=True)
+    assert (longer_training.steps, plain_training.steps) == (600, None)
+    names = [method.penalties[0].value.__qualname__ for method in (longer, plain)]
+    assert names == ["explained by linear, kernel, whitened", "explained by linear, kernel"]
 
 
 def test_the_command_of_a_record_makes_it_again():
