@@ -213,8 +213,12 @@ def _of_network(
     for name, of in published.items():
         assert of is not None  # there is a network
         weights = checksum(functional.split(of.network))
-        seen = []
-        for what, images in (("attackers' images", pool), ("the judge's images", judge), ("primary images", primary)):
+        seen, inputs = [], of.network.config.preprocess.inputs
+        for what, images in (
+            (f"attackers' {inputs}", pool),
+            (f"the judge's {inputs}", judge),
+            (f"primary {inputs}", primary),
+        ):
             with progress_bar(f"{name}: {what}", len(images)) as progress:
                 outputs = pooled_outputs(
                     of.network, images, weights_sha256=weights, cache=subject.cache, progress=progress

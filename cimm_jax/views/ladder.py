@@ -23,6 +23,7 @@ from cimm_jax.views.ladder_words import (
     budget_text,
     claim_texts,
     defence_text,
+    input_of,
     rung_name,
     rung_text,
     what_it_stops,
@@ -102,12 +103,13 @@ def not_measured(record: LadderRecord) -> list[str]:
     """What the numbers of this run leave open."""
     edge = list(dict.fromkeys(one.attacker for one in record.tried if _at_edge(one)))
     steps = max((max(one.steps) for one in record.tried), default=0)
+    inputs = f"{input_of(record)}s"
     sentences = [
-        (True, f"Attackers with more than {record.budgets[-1].images} images, or more than {steps} steps."),
-        (record.seeds == 1, "Spread over draws of the attackers' images and over seeds: there was one."),
+        (True, f"Attackers with more than {record.budgets[-1].images} {inputs}, or more than {steps} steps."),
+        (record.seeds == 1, f"Spread over draws of the attackers' {inputs} and over seeds: there was one."),
         (
             not record.own_images,
-            "Attackers with images of their own: these had images that a defence was made with, and fare worse on it than "
+            f"Attackers with {inputs} of their own: these had {inputs} that a defence was made with, and fare worse on it than "
             "others would.",
         ),
         (
@@ -116,8 +118,8 @@ def not_measured(record: LadderRecord) -> list[str]:
         ),
         (
             True,
-            "Attackers who gather or generate other images, distil from the published outputs, prune, merge or edit weights. "
-            "Intervals are those of the judged images alone, and nothing here is tamper-proof.",
+            f"Attackers who gather or generate other {inputs}, distil from the published outputs, prune, merge or edit "
+            f"weights. Intervals are those of the judged {inputs} alone, and nothing here is tamper-proof.",
         ),
     ]
     return [text for true, text in sentences if true]
@@ -150,11 +152,11 @@ def _tasks(record: LadderRecord) -> list[tuple[str, object]]:
         budget_text(record, budget.images) + ("" if budget.a_class is None else f" ({budget.images})")
         for budget in record.budgets
     ]
-    judged = f"{counted(record.judged.rows, 'image')}, guessing {percent(record.judged.guessing)}"
+    judged = f"{counted(record.judged.rows, input_of(record))}, guessing {percent(record.judged.guessing)}"
     return [
         *task_facts(record.names, record.source),
         ("classes blocked", record.classes),
-        ("attackers' images", "; ".join(budgets)),
+        (f"attackers' {input_of(record)}s", "; ".join(budgets)),
         ("seen by no defence", record.own_images),
         ("draws of them", record.seeds),
         ("judged on", judged),

@@ -14,7 +14,7 @@ from cimm_jax.views.blocks import NARROW, TALL, Figure
 from cimm_jax.views.draw.ladder import Course, draw_courses, draw_places, draw_rungs
 from cimm_jax.views.draw.names import drawn_name
 from cimm_jax.views.ladder_tables import best_by, places
-from cimm_jax.views.ladder_words import budget_text, climbed, rung_name
+from cimm_jax.views.ladder_words import budget_text, climbed, input_of, rung_name
 from cimm_jax.views.numbers import percent, place_text
 from cimm_jax.views.render.picture import legend_columns
 
@@ -33,8 +33,8 @@ def course_figures(record: LadderRecord) -> list[Figure]:
         _course_figure(
             record,
             by_images,
-            label="images",
-            caption="Best of all attackers against the images that they have.",
+            label=f"{input_of(record)}s",
+            caption=f"Best of all attackers against the {input_of(record)}s that they have.",
         )
     ]
     if trials := _by_trials(record):

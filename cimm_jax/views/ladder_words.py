@@ -21,6 +21,7 @@ __all__ = [
     "claim_texts",
     "climbed",
     "defence_text",
+    "input_of",
     "rung_name",
     "rung_text",
     "what_it_stops",
@@ -60,7 +61,7 @@ LADDER_KINDS: dict[str, tuple[Status, str, str, str]] = {
 }
 """What a defence stops: its colour, a label, and what is said of one defence and of several."""
 
-FLATTERED = "Attackers have images of the defender's, which flatters the defence."
+FLATTERED = "Attackers have what the defender had, which flatters the defence."
 
 DONE = {
     PROBES: "fitted linear probes",
@@ -74,9 +75,9 @@ DONE = {
 MEANING = (
     "The transfer advantage is what the published weights are worth to an attacker: the best attack on them, less the same on "
     "random weights (guessing, where there is no network). A defence holds if, with 95 % confidence, half of it or more is "
-    "gone; it weakens attackers if their best loses more accuracy than so many judged images show by chance; else it does not "
-    "stop them. Where the weights are worth nothing, there is nothing to stop. The worst budget of images decides a rung, the "
-    "worst rung the verdict. Intervals are those of the judged images (95 %)."
+    "gone; it weakens attackers if their best loses more accuracy than so many judged rows show by chance; else it does not "
+    "stop them. Where the weights are worth nothing, there is nothing to stop. The worst budget decides a rung, the worst "
+    "rung the verdict. Intervals are those of the rows judged (95 %)."
 )
 
 _WHOM = {
@@ -96,14 +97,20 @@ def rung_name(number: int) -> str:
     return "best of all" if number == ANY.number else _NAMES.get(number, f"rung {number}")
 
 
+def input_of(record: LadderRecord) -> str:
+    """What one of the rows is: "image" or "text"."""
+    return "text" if record.network is not None and record.network.of_texts else "image"
+
+
 def budget_text(record: LadderRecord, images: int) -> str:
     """Like "5 images a class" and "all 4000 images, about 400 a class"."""
+    one = input_of(record)
     budget = next((budget for budget in record.budgets if budget.images == images), None)
     if budget is None:
-        return counted(images, "image")
+        return counted(images, one)
     if budget.a_class is None:
-        return f"all {images} images, about {images / record.classes:.3g} a class"
-    return f"{counted(budget.a_class, 'image')} a class"
+        return f"all {images} {one}s, about {images / record.classes:.3g} a class"
+    return f"{counted(budget.a_class, one)} a class"
 
 
 def against_text(record: LadderRecord) -> str:
@@ -162,7 +169,7 @@ def claim_texts(record: LadderRecord, defence: str) -> list[str]:
     told = {HOLDS: "holds against", WEAKENS: "weakens"}
     return [
         f"{told[of.word]} {_whom(of.rung)} ({budget_text(record, of.weakest.images)}, {counted(record.seeds, 'seed')}): "
-        f"{of.weakest.defended.attacker} gets {_shown(of.weakest.defended)} of the held-out images right, "
+        f"{of.weakest.defended.attacker} gets {_shown(of.weakest.defended)} of the held-out {input_of(record)}s right, "
         f"{of.weakest.undefended.attacker} {_shown(of.weakest.undefended)} undefended{_removed(of.weakest)}."
         for of in record.rungs[defence]
         if of.word in told
@@ -181,9 +188,10 @@ def _left_out(record: LadderRecord) -> list[str]:
 
 def _gets_text(record: LadderRecord, of: Finding) -> str:
     """What whoever tries everything gets, with the most images."""
+    right, blocked = percent(of.defended.accuracy.estimate), f"held-out blocked {input_of(record)}s"
     return (
-        f"Whoever tries everything here gets {percent(of.defended.accuracy.estimate)} of the held-out blocked images right, "
-        f"with {budget_text(record, of.images)} ({_beside(record, of)})."
+        f"Whoever tries everything here gets {right} of the {blocked} right, with "
+        f"{budget_text(record, of.images)} ({_beside(record, of)})."
     )
 
 

@@ -146,7 +146,7 @@ def limits(attacked: Sequence[AttackRecord | LadderRecord]) -> str:
     attackers = listed([what for rung, what in DONE.items() if rung in done])
     return (
         f"On the ladder attackers {attackers}, with the budgets above.{others} None "
-        f"{', '.join([*undone, 'had other images'])} or trained longer, and nothing here is tamper-proof."
+        f"{', '.join([*undone, 'had more data'])} or trained longer, and nothing here is tamper-proof."
     )
 
 

@@ -43,8 +43,8 @@ POLICIES = (
 )
 
 OUTPUTS = (
-    "The best head on what the published head says of the blocked images, with all images, beside the same on the features. No "
-    "defence that keeps an output can prevent what that output gives."
+    "The best head on what the published head says of the blocked task, with all that attackers have, beside the same on the "
+    "features. No defence that keeps an output can prevent what that output gives."
 )
 
 PART_COLUMNS: tuple[tuple[str, Callable[[PartMeasures], Cell]], ...] = (

@@ -372,7 +372,7 @@ def test_the_headline_names_one_defence_and_counts_several():
     record = ladder_record()
     assert headline(record) == (
         "Of 2 defences, 2 hinder some kinds of attackers only: all others learn the blocked task. Attackers "
-        "have images of the defender's, which flatters the defence."
+        "have what the defender had, which flatters the defence."
     )
     for number in range(6):
         record = with_word(record, "algorithm1", number, FAILS)

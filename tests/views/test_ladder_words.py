@@ -1,10 +1,13 @@
 """What a ladder found, in sentences."""
 
+from dataclasses import replace
+
 import pytest
 from sample_records import changed, data_ladder_record, ladder_record, with_word
 
 from cimm_jax.attacks.ladder.by_rung import FAILS, HOLDS, NOTHING, WEAKENS
 from cimm_jax.attacks.ladder.rungs import ANY
+from cimm_jax.views.ladder import not_measured
 from cimm_jax.views.ladder_words import (
     DONE,
     FLATTERED,
@@ -56,7 +59,7 @@ def test_a_defence_is_told_word_by_word_with_what_is_left():
         "It holds against linear probes fitted by gradients; weakens linear probes by any means; does not stop nonlinear "
         "heads, heads on other layers and fine-tuning. Whoever tries everything here gets 94 % of the held-out blocked images "
         "right, with all 400 images, about 133 a class (undefended 95 %, random weights 75 %, guessing 35 %). Attackers "
-        "have images of the defender's, which flatters the defence."
+        "have what the defender had, which flatters the defence."
     )
     record = with_word(data_ladder_record(), "pencil", 0, NOTHING)
     assert plain(defence_text(record, "pencil")) == (
@@ -64,6 +67,17 @@ def test_a_defence_is_told_word_by_word_with_what_is_left():
         "gradients. Whoever tries everything here gets 89 % of the held-out blocked images right, with all 400 images, about "
         "133 a class (undefended 90 %, guessing 35 %)."
     )
+
+
+def test_texts_are_called_so():
+    record = ladder_record()
+    assert record.network is not None
+    train = replace(record.network.primary["train"], cut_texts=0)
+    record = replace(record, network=replace(record.network, primary={"train": train}))
+    told = [defence_text(record, "pencil"), *claim_texts(record, "pencil"), rung_text(record, rung_of(record))]
+    told += [against_text(record), *not_measured(record)]
+    assert "of the held-out blocked texts right, with all 400 texts, about 133 a class" in plain(told[0])
+    assert not [text for text in told if "image" in text]
 
 
 def test_images_that_a_defence_was_made_with_flatter_it():

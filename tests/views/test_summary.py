@@ -197,11 +197,11 @@ def test_images_of_the_defender_flatter_one_defence_and_several():
 
 def test_limits_say_what_attackers_of_the_ladder_did_and_did_not():
     text = limits([ladder_record()])
-    assert "fine-tuned the network, with the budgets above. None had other images or trained longer" in text
+    assert "fine-tuned the network, with the budgets above. None had more data or trained longer" in text
     assert "without a ladder" not in text
     of_data = limits([data_ladder_record()])
     assert "solved for linear probes and fitted nonlinear heads, with" in of_data
-    assert "None took other layers, fine-tuned the network, had other images or trained longer" in of_data
+    assert "None took other layers, fine-tuned the network, had more data or trained longer" in of_data
     assert "In attacks without a ladder they fitted linear probes alone." in limits([attack_record(), ladder_record()])
     assert "None fine-tuned the extractor" in limits([attack_record()])
     assert all("nothing here is tamper-proof" in told for told in (text, of_data))
