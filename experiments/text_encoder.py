@@ -154,7 +154,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--texts", type=int, default=100, help="of each newsgroup and part, so many")
     made.add_argument("--texts-dir", type=Path, help="folder with train/CLASS and test/CLASS of the same newsgroups")
     made.add_argument("--cache", type=Path, help="folder that keeps features and activations between runs")
-    made.set_defaults(steps=300, sophon=False)
+    made.set_defaults(steps=300, sophon=False, with_defences_images=False)
     return made.parse_args(arguments)
 
 
@@ -162,7 +162,7 @@ def _command(name: str, settings: argparse.Namespace) -> str:
     """What makes the record again, but for where it writes."""
     words = ["python", "-m", "experiments.text_encoder"]
     for key, value in {**vars(settings), "models": [name]}.items():
-        if key in ("out", "cache", "steps", "sophon") or value is None:
+        if key in ("out", "cache", "steps", "sophon", "with_defences_images") or value is None:
             continue
         words += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list | tuple) else [value])]
     return shlex.join(words)

@@ -6,7 +6,8 @@ On standardised features, with indicators y of the classes (1 at the class, 0 el
 
 The ridge has the least leave-one-out error (`label_ridge`). The temperature makes the mean cross-entropy least, of scores of
 rows that W was not fitted to, with targets (N y + 1) / (N + C) of N rows and C classes (Laplace's rule of succession): where
-all rows are told apart, the head would be infinitely sure otherwise.
+all rows are told apart, the head would be infinitely sure otherwise. A feature that float32 cannot tell from a constant beside
+the one that varies most has no weight: networks have some at 1e-33, whose weights would drown all others behind a map.
 """
 
 import jax
@@ -47,7 +48,8 @@ def fit_head(x: np.ndarray, labels: np.ndarray, classes: int) -> Head:
         raise InputError("x: has features that are not finite; use other weights")
     every = max(1, -(-len(x) // CHOOSING_ROWS))
     mean, deviation = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
+    varies = deviation > np.finfo(np.float32).eps * np.maximum(deviation.max(), np.abs(mean))
+    scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
     # Each class about as often in either fold, whatever the order of the rows.
     chosen = np.argsort(labels, kind="stable")[::every]
     indicators = np.eye(classes)[labels]
