@@ -31,18 +31,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from cimm_jax import attacks, methods
+from cimm_jax import methods
 from cimm_jax.attacks import UNDEFENDED
-from cimm_jax.attacks.class_sweep import class_task
-from cimm_jax.attacks.heads import head_operators
-from cimm_jax.attacks.protocol import behind
-from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.closed_form.limits import pair_limit
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.files import output_folder, write_json, write_whole
@@ -53,6 +48,7 @@ from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.tasks import Task, TaskPair
 from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
+from experiments.behind_maps import best_heads, centred_task, images_of_each_class
 from experiments.common import parser
 from experiments.intervals import half_width, over_seeds, with_width
 from experiments.resumed import resumed
@@ -63,7 +59,6 @@ IMAGE_ROWS, RESERVED = 8000, 0.5
 MAPS = ("erase", "pencil_signal")
 FEW = 20
 """Images a class of attackers who have few."""
-LINEAR, NONLINEAR = ("ridge regression", "unscaled ridge regression"), ("kernel ridge",)
 BATCH = 250
 WHITENING_RIDGE = 1e-3
 """Of the mean eigenvalue, where directions of labels are compared."""
@@ -225,34 +220,22 @@ def _one_seed(scene: Scene, rows: int, seed: int) -> dict[str, Any]:
         for proxy, of in made.items():
             theta = methods.immunize(method, TaskPair(primary, _task(of)), key=jax.random.key(seed)).theta
             maps[f"{name}: {proxy}"] = np.asarray(theta)
-    few = np.concatenate(
-        [rng.permutation(np.flatnonzero(scene.attackers.labels == label))[:FEW] for label in range(CLASSES)]
-    )
-    budgets = {f"{FEW} a class": few, "all": np.arange(len(scene.attackers.labels))}
-    accuracy = {budget: _attacked(scene, maps, numbers, seed) for budget, numbers in budgets.items()}
+    attackers = scene.attackers
+    budgets = {
+        f"{FEW} a class": images_of_each_class(attackers.labels, FEW, rng),
+        "all": np.arange(len(attackers.labels)),
+    }
+    accuracy = {
+        budget: best_heads(
+            maps, (attackers.x[numbers], attackers.labels[numbers]), scene.judge, classes=CLASSES, seed=seed
+        )
+        for budget, numbers in budgets.items()
+    }
     return {"accuracy": accuracy, "likeness": {name: likeness(of, scene.attackers) for name, of in made.items()}}
 
 
 def _task(of: Proxy) -> Task:
-    """With centred one-hot targets of the classes that there are."""
-    _, labels = np.unique(of.labels, return_inverse=True)
-    return Task(of.x, centred(one_hot(labels, int(labels.max()) + 1)))
-
-
-def _attacked(
-    scene: Scene, maps: Mapping[str, np.ndarray], numbers: np.ndarray, seed: int
-) -> dict[str, dict[str, float]]:
-    """Best accuracy of the linear and of the nonlinear heads behind each map."""
-    train = (scene.attackers.x[numbers], scene.attackers.labels[numbers])
-    task = class_task(train, (scene.judge.x, scene.judge.labels), classes=CLASSES, squared=True)
-    targets = {name: behind(jnp.asarray(theta), task) for name, theta in maps.items()}
-    found: dict[str, dict[str, float]] = {name: {} for name in maps}
-    for kind, heads in (("linear", LINEAR), ("nonlinear", NONLINEAR)):
-        operators = head_operators(heads, classes=CLASSES, steps=1)
-        swept = attacks.sweep_classes(operators, targets, keys=jax.random.split(jax.random.key(seed), 1))
-        for number, name in enumerate(maps):
-            found[name][kind] = max(float(one.accuracy[number, ..., -1].mean(-1).max()) for one in swept.values())
-    return found
+    return centred_task(of.x, of.labels)
 
 
 def likeness(proxy: Proxy, target: Proxy) -> dict[str, float]:
