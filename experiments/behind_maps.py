@@ -49,7 +49,7 @@ def best_heads(
     targets = {name: behind(jnp.asarray(theta), task) for name, theta in maps.items()}
     found: dict[str, dict[str, float]] = {name: {} for name in maps}
     for kind, heads in HEADS.items():
-        operators = head_operators(heads, classes=classes, steps=1)
+        operators = head_operators(heads, classes=classes if classes > 2 else 1, steps=1)
         swept = attacks.sweep_classes(operators, targets, keys=jax.random.split(jax.random.key(seed), 1))
         for number, name in enumerate(maps):
             found[name][kind] = max(float(one.accuracy[number, ..., -1].mean(-1).max()) for one in swept.values())

@@ -46,7 +46,7 @@ from cimm_jax.networks.weight_files import weights_checksum
 from cimm_jax.networks.weights import load_weights
 from cimm_jax.progress import progress_bar
 from cimm_jax.resuming import checksum
-from cimm_jax.tasks import TaskPair, join_tasks
+from cimm_jax.tasks import Task, TaskPair, join_tasks
 from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 from experiments.behind_maps import HEADS, best_heads, centred_task, images_of_each_class
@@ -282,11 +282,11 @@ def one_seed(scene: Scene, rows: int, seed: int) -> dict[str, Any]:
             raise InputError(f"tasks: {name} has attackers' images of {there} of {task.classes} classes; give more")
         attackers[name] = (task.pool.x[few], task.pool.labels[few])
     primary, maps = centred_task(*scene.primary), {UNDEFENDED: np.eye(scene.primary.x.shape[1])}
-    lists = lists_of(tuple(scene.blocked))
+    lists, everything = lists_of(tuple(scene.blocked)), join_tasks(list(makers.values()))
     with progress_bar(f"maps of seed {seed}", len(MAPS) * len(lists)) as progress:
         for method, build in MAPS.items():
             for chosen in lists:
-                pair = TaskPair(primary, join_tasks([makers[name] for name in chosen]))
+                pair = TaskPair(primary, those_listed(everything, makers, chosen))
                 theta = methods.immunize(build(), pair, key=jax.random.key(seed)).theta
                 maps[f"{method}: {' + '.join(chosen)}"] = np.asarray(theta)
                 progress(len(maps) - 1)
@@ -298,6 +298,22 @@ def one_seed(scene: Scene, rows: int, seed: int) -> dict[str, Any]:
         "guessing": {name: guessed(task.judge.labels) for name, task in scene.blocked.items()},
         "primary": {name: _primary_accuracy(scene, theta) for name, theta in maps.items()},
     }
+
+
+def those_listed(everything: Task, tasks: Mapping[str, Task], chosen: Sequence[str]) -> Task:
+    """The joined tasks but for those that are not listed, whose rows and targets are zero.
+
+    Sums over rows are those of the joined list, but for one factor. Lists of all lengths have one shape, and are compiled once.
+
+    Args:
+      everything: all of them, joined.
+      tasks: all of them, in that order.
+      chosen: names of those listed.
+    """
+    listed = [name in chosen for name in tasks]
+    rows = np.repeat(listed, [len(task.x) for task in tasks.values()])
+    columns = np.repeat(listed, [task.y.shape[1] for task in tasks.values()])
+    return Task(everything.x * rows[:, None], everything.y * columns[None, :])
 
 
 def guessed(labels: np.ndarray) -> float:

@@ -42,6 +42,7 @@ class NetworkData:
       harmful: the harmful images by part.
       definition_sha256: checksum of the files that say what the network is; None if its name and the package's version do.
       head_is_fitted: whether the network has no head, and one was fitted to the primary training images.
+      harmful_too: images of further harmful tasks, by part.
     """
 
     weights_sha256: str
@@ -50,18 +51,21 @@ class NetworkData:
     harmful: dict[str, ImagePart]
     definition_sha256: str | None = None
     head_is_fitted: bool = False
+    harmful_too: tuple[dict[str, ImagePart], ...] = ()
 
     @property
     def of_texts(self) -> bool:
         """Whether the network takes texts."""
         return self.primary["train"].cut_texts is not None
 
+    @property
+    def tasks(self) -> dict[str, dict[str, ImagePart]]:
+        """Images by part and by task: "primary", "harmful", and further harmful ones from "harmful 2" on."""
+        further = {f"harmful {number}": of for number, of in enumerate(self.harmful_too, 2)}
+        return {"primary": self.primary, "harmful": self.harmful, **further}
+
     def checksums(self) -> dict[str, str]:
         """Of the weights, the files that say what the network is, and every part of the images."""
-        images = {
-            f"{task}.{part}": found.sha256
-            for task in ("primary", "harmful")
-            for part, found in getattr(self, task).items()
-        }
+        images = {f"{task}.{part}": found.sha256 for task, of in self.tasks.items() for part, found in of.items()}
         files = {} if self.definition_sha256 is None else {"network": self.definition_sha256}
         return {"weights": self.weights_sha256, **files, **images}
