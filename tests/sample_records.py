@@ -262,16 +262,18 @@ def network_map_record() -> ImmunizeRecord:
 
 @cache
 def several_tasks_record() -> ImmunizeRecord:
-    """A map of own features that blocks two tasks, one of which has no labels."""
+    """A map behind a network that blocks two tasks."""
     explained = Explained(40, BeforeAfter(0.61, 0.02), BeforeAfter(0.72, 0.33))
     tasks = (
-        OneOfSeveral("h.npz", 12.5, explained, PrimaryPaid(BeforeAfter(0.81, 0.79), 0.93)),
-        OneOfSeveral("g.npz", 3.5, None, None),
+        OneOfSeveral("h", 12.5, explained, PrimaryPaid(BeforeAfter(0.81, 0.79), 0.93)),
+        OneOfSeveral("g", 3.5, None, None),
     )
+    network = _network()
     return replace(
-        immunize_record(),
-        source=replace(FEATURES, harmful_too=(Path("/g.npz"),)),
-        names=TaskNames("p.npz", "h.npz + g.npz"),
+        network_map_record(),
+        source=replace(NETWORK, harmful_too=("images/g",)),
+        network=replace(network, harmful_too={"harmful 2": network.harmful}),
+        names=TaskNames("p", "h + g"),
         several=SeveralTasks("heldout", tasks, PrimaryPaid(BeforeAfter(0.81, 0.77), 0.91)),
     )
 

@@ -50,13 +50,13 @@ class Made(NamedTuple):
       defence: the map, or the network.
       history: the course, where it was recorded.
       training: of blocks; None for a map.
-      alone: of several harmful tasks, maps for each by itself.
+      alone: of several harmful tasks, maps for each by itself (`maps_alone`).
     """
 
     defence: Defence
     history: History | None
     training: Training | None
-    alone: tuple[MapDefence, ...] = ()
+    alone: tuple[MapDefence | None, ...] = ()
 
 
 def run_immunize(settings: Immunize) -> None:

@@ -115,11 +115,20 @@ def make_map(
     return MapDefence(name, result.theta), history
 
 
-def maps_alone(subject: Subject, method: Method, *, name: str, seed: int) -> tuple[MapDefence, ...]:
-    """Of several harmful tasks, the map for each by itself; none of another subject, or of a method that takes steps."""
+def maps_alone(subject: Subject, method: Method, *, name: str, seed: int) -> tuple[MapDefence | None, ...]:
+    """Of several harmful tasks, the map for each by itself; none of another subject, or of a method that takes steps.
+
+    None stands for a task that the method refuses by itself, as an eraser does of more directions than it has.
+    """
     if not isinstance(subject, SeveralHarmful) or not method.closed_form:
         return ()
-    return tuple(make_map(one, method, name=name, seed=seed, steps=1)[0] for one in subject.each)
+    found: list[MapDefence | None] = []
+    for one in subject.each:
+        try:
+            found.append(make_map(one, method, name=name, seed=seed, steps=1, with_progress=False)[0])
+        except InputError:
+            found.append(None)
+    return tuple(found)
 
 
 def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, **given: Any) -> "TrainingSettings":
@@ -238,7 +247,7 @@ def immunize_record(
     resamples: int | None = None,
     history: History | None = None,
     training: Training | None = None,
-    alone: Sequence[MapDefence] = (),
+    alone: Sequence[MapDefence | None] = (),
 ) -> ImmunizeRecord:
     """Measures a defence.
 

@@ -15,24 +15,24 @@ from cimm_jax.tasks import TaskPair
 __all__ = ["judge_several"]
 
 
-def judge_several(subject: SeveralHarmful, defence: MapDefence, alone: Sequence[MapDefence]) -> SeveralTasks:
+def judge_several(subject: SeveralHarmful, defence: MapDefence, alone: Sequence[MapDefence | None]) -> SeveralTasks:
     """Measures the map on each harmful task, on held-out rows where all have some.
 
     Args:
       subject: all of them.
       defence: made for all of them.
-      alone: made for each by itself, by the same method; empty where that takes long.
+      alone: made for each by itself, by the same method, None where it refused to; empty where that takes long.
     """
     *_, part = subject.pairs()
     found = []
-    for number, one in enumerate(subject.each):
+    for one, by_itself in zip(subject.each, alone or [None] * len(subject.each), strict=True):
         extraction = defence.extractions(one)[part]
         found.append(
             OneOfSeveral(
                 name=one.names.harmful,
                 rir=float(relative_immunization_ratio(defence.theta, extraction.before, PseudoInverse()).rir),
                 explained=explained_labels(extraction),
-                alone=_paid(one, alone[number], part) if alone else None,
+                alone=None if by_itself is None else _paid(one, by_itself, part),
             )
         )
     return SeveralTasks(part, tuple(found), _paid(subject.each[0], defence, part))

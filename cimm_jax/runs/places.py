@@ -46,7 +46,7 @@ def moved(source: Source, places: Mapping[str, Any]) -> Source:
     if not isinstance(source, DataSource) and source.harmful_too:
         if places.get("harmful") is None:
             blocked = [Path(task).name for task in (source.harmful, *source.harmful_too)]
-            raise InputError(f"harmful: the run blocks {few(blocked)}; say with --harmful which one is to be attacked")
+            raise InputError(f"harmful: the run blocks several, {few(blocked)}; say with --harmful which one to attack")
         source = replace(source, harmful_too=())
     return replace(source, **{name: place for name, place in places.items() if place is not None})
 

@@ -186,7 +186,7 @@ class OneOfSeveral:
       rir: of this task and the primary one, by the definition.
       explained: what heads in closed form explain of its labels; None without labels.
       alone: what the same method would leave of the primary task if it blocked this task alone; None for a method that takes
-        steps.
+        steps, or that refuses this task alone.
     """
 
     name: str

@@ -79,7 +79,11 @@ class SeveralHarmful:
     def network_data(self) -> NetworkData | None:
         """Of all images."""
         first, *others = (one.network_data for one in self.each)
-        return None if first is None else replace(first, harmful_too=tuple(of.harmful for of in others if of))
+        if first is None:
+            return None
+        return replace(
+            first, harmful_too={f"{HARMFUL} {number}": of.harmful for number, of in enumerate(others, 2) if of}
+        )
 
     @cached_property
     def _pairs(self) -> dict[str, TaskPair]:

@@ -34,7 +34,17 @@ def run(tmp_path_factory):
 
 def places(folder: Path, *harmful: str) -> list[str]:
     blocked = [word for name in harmful or ("a", "b") for word in ("--harmful", str(folder / f"{name}.npz"))]
-    return ["--primary", str(folder / "kept.npz"), *blocked, "--method", "erase", "--keep", "features"]
+    return [
+        "--primary",
+        str(folder / "kept.npz"),
+        *blocked,
+        "--method",
+        "erase",
+        "--keep",
+        "features",
+        "--resamples",
+        "20",
+    ]
 
 
 def test_the_map_erases_every_task_and_the_record_tells_each_and_what_it_costs(run):
@@ -66,11 +76,12 @@ def test_each_task_is_attacked_by_itself_and_one_that_was_not_blocked_is_refused
     assert (record.names.harmful, record.rows["harmful"]["train"]) == ("b.npz", 32)
     capsys.readouterr()
     assert cli.main(attack) == 2
-    assert "--harmful: the run blocks a.npz and b.npz" in capsys.readouterr().err
+    assert "--harmful: the run blocks several, a.npz, b.npz" in capsys.readouterr().err
     assert cli.main([*attack, "--harmful", str(run / "kept.npz")]) == 2
     assert "was made from other data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_is_told_task_by_task_too(inputs, tmp_path, capsys):
     flipped = tmp_path / "other"
     flipped.mkdir()
@@ -78,14 +89,17 @@ def test_a_network_is_told_task_by_task_too(inputs, tmp_path, capsys):
         (flipped / part).mkdir()
         for label in range(3):
             (flipped / part / f"class{label}").symlink_to(inputs / "harmful" / part / f"class{(label + 1) % 3}")
-    two = ["--harmful", str(flipped), "--rank", "4"]
+    two = ["--harmful", str(flipped), "--rank", "2"]
     assert immunize_map(inputs, tmp_path / "run", *two, method="erase") == 0
     record = read_record_of(tmp_path / "run", ImmunizeRecord)
     assert record.several is not None
     assert record.network is not None
-    assert [part["train"].classes for part in record.network.harmful_too] == [3]
+    assert {name: of["train"].classes for name, of in record.network.harmful_too.items()} == {"harmful 2": 3}
     assert 0 <= record.several.paid.accuracy <= 1
     assert all(0 <= one.alone.accuracy <= 1 for one in record.several.each)
+    assert immunize_map(inputs, tmp_path / "run", *two[:-1], "3", method="erase") == 0
+    record = read_record_of(tmp_path / "run", ImmunizeRecord)
+    assert [one.alone for one in record.several.each] == [None, None], "neither has three directions"
     assert named_only(record.source).harmful_too == ("other",)
     capsys.readouterr()
     assert immunize_map(inputs, tmp_path / "run", "--harmful", str(flipped), "--rank", "5", method="erase") == 2
