@@ -1,11 +1,10 @@
 """Several harmful tasks at once, and one that nobody thought of: a map for a list against a map for each alone.
 
-ResNet20 on CIFAR-10 is the published network. Up to five tasks are blocked by one map of its features, over every list of them:
+ResNet20 on CIFAR-10 is the published network. Up to four tasks are blocked by one map of its features, over every list of them:
 
 * MNIST, and other images of it with inverted colours;
 * scikit-learn's digits, enlarged to 32x32;
-* turned: by which of four right angles an image of CIFAR-10 was turned;
-* bodies: of eight kinds of bodies, which a photographed car has (Cars, 32x32).
+* turned: by which of four right angles an image of CIFAR-10 was turned.
 
 Maps are made from the list as one harmful task (`cimm_jax.join_tasks`): `erase` keeps what the best primary heads look at and
 removes the union of the label directions; `erase, all else kept` (keep="covariance") removes these alone; `pencil_signal`
@@ -34,7 +33,6 @@ from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data.image_arrays import load_cifar10, load_mnist_in_colour
 from cimm_jax.data.image_arrays import load_digit_images as load_small_digits
-from cimm_jax.data.image_folder import load_image_folder
 from cimm_jax.data.image_set import ArrayPixels, ImageSet, SplitImages
 from cimm_jax.errors import InputError
 from cimm_jax.files import output_folder, write_json, write_whole
@@ -62,9 +60,6 @@ FEW = 20
 
 PRIMARY_ROWS, POOL, JUDGED = 4000, 2000, 1000
 """Images of the primary task, of each harmful one that maps and attackers are given from, and that judge each."""
-
-BODIES = ("Cab", "Convertible", "Coupe", "Hatchback", "SUV", "Sedan", "Van", "Wagon")
-ALSO_CALLED = {"SuperCab": "Cab", "Minivan": "Van"}
 
 KEPT, SLOWED = "erase, all else kept", "pencil_signal"
 MAPS: dict[str, Callable[[], methods.Method]] = {
@@ -112,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     images = {name: TASKS[name](settings.data_dir) for name in settings.tasks}
     weights = settings.data_dir / NETWORK.weights
     made_by = {
-        "images": {name: [part.sha256 for part in parts] for name, parts in images.items()},
+        "images": {name: [part.sha256 for part in parts if part] for name, parts in images.items()},
         "weights": weights_checksum(weights),
         "rows": settings.rows,
     }
@@ -213,31 +208,11 @@ def _turned(root: Path) -> SplitImages:
     return SplitImages(*found)
 
 
-def _bodies(root: Path) -> SplitImages:
-    """Cars by the kind of body that the name of their class ends in; those of other names are left out."""
-    folder = root / "cars196"
-    names = (folder / "class_names.txt").read_text().split("\n")
-    bodies = [name.split()[-2] for name in names if name]
-    numbers = np.array([_number(ALSO_CALLED.get(body, body)) for body in bodies])
-    found = []
-    for part, most in zip(load_image_folder(folder, size=SIZE), (POOL, JUDGED), strict=True):
-        assert part is not None
-        labels = numbers[part.labels]
-        known = np.random.default_rng(0).permutation(np.flatnonzero(labels >= 0))[:most]
-        found.append(_image_set(np.stack([part.pixels[place] for place in known]), labels[known], BODIES))
-    return SplitImages(*found)
-
-
-def _number(body: str) -> int:
-    return BODIES.index(body) if body in BODIES else -1
-
-
 TASKS: dict[str, Callable[[Path], SplitImages]] = {
     "MNIST": _mnist,
     "inverted": _inverted,
     "digits": _enlarged,
     "turned": _turned,
-    "bodies": _bodies,
 }
 """Images of each harmful task, from the folder of data."""
 

@@ -273,8 +273,9 @@ class FeatureSettings:
             if (text is None and name != "benign") or (text is not None and is_digit_task(text)):
                 got = "nothing" if text is None else f"the digit task {text}"
                 raise InputError(f"{name}: needs a file or folder of features, as the other task is, got {got}")
+        places: dict[str, Any] = {name: Path(text).absolute() for name, text in paths.items() if text is not None}
         return FeatureSource(
-            **{name: Path(text).absolute() for name, text in paths.items() if text is not None},
+            **places,
             label=self.label,
             target=self.target or "classes",
             heldout_share=self.heldout_share,

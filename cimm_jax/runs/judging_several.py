@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cimm_jax.measures.explained import explained_labels
 from cimm_jax.measures.extraction import Extraction
-from cimm_jax.measures.ratios import relative_immunization_ratio
+from cimm_jax.measures.ratios import ratios_by_policy
 from cimm_jax.numerics.spectra import PseudoInverse
 from cimm_jax.runs.defence import MapDefence
 from cimm_jax.runs.records import OneOfSeveral, PrimaryPaid, SeveralTasks
@@ -30,7 +30,7 @@ def judge_several(subject: SeveralHarmful, defence: MapDefence, alone: Sequence[
         found.append(
             OneOfSeveral(
                 name=one.names.harmful,
-                rir=float(relative_immunization_ratio(defence.theta, extraction.before, PseudoInverse()).rir),
+                rir=float(ratios_by_policy(extraction)[PseudoInverse.__name__].rir),
                 explained=explained_labels(extraction),
                 alone=None if by_itself is None else _paid(one, by_itself, part),
             )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from small_images import write_cifar
 
 from cimm_jax import methods
 from cimm_jax.attacks import UNDEFENDED
@@ -12,6 +12,7 @@ from cimm_jax.networks.features import Labelled
 from cimm_jax.tasks import Task, join_tasks
 from experiments import behind_maps, many_harmful
 from experiments.behind_maps import centred_task
+from experiments.common import CIFAR
 from experiments.many_harmful import KEPT, MAPS, Blocked, Scene, alone_and_together, lists_of, tabulated, verdict
 
 D = 12
@@ -111,26 +112,24 @@ def test_the_table_and_the_sentence_tell_listed_from_unlisted():
     assert len(many_harmful._picture(by_size)) > 1000
 
 
-def test_cars_are_told_apart_by_their_bodies_and_other_names_are_left_out(tmp_path):
-    names = ("AM General Hummer SUV 2000", "Acura TL Type-S 2008", "Dodge Caravan Minivan 1997")
-    (tmp_path / "cars196").mkdir()
-    (tmp_path / "cars196" / "class_names.txt").write_text("\n".join(names) + "\n")
-    for part in ("train", "test"):
-        for number in range(3):
-            folder = tmp_path / "cars196" / part / f"{number:03}"
-            folder.mkdir(parents=True)
-            Image.new("RGB", (40, 40), (80 * number, 0, 0)).save(folder / "1.png")
-    train, heldout = many_harmful._bodies(tmp_path)
-    assert heldout is not None
-    assert sorted(train.classes[label] for label in train.labels) == ["SUV", "Van"]
-    for place, label in enumerate(train.labels):
-        assert train.pixels[place][0, 0, 0] == {"SUV": 0, "Van": 160}[train.classes[label]]
+def test_images_are_turned_by_the_angle_that_their_label_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(many_harmful, "PRIMARY_ROWS", 5)
+    monkeypatch.setattr(many_harmful, "JUDGED", 4)
+    write_cifar(tmp_path, weights="weights/w", images=CIFAR, count=12)
+    with np.load(tmp_path / CIFAR) as arrays:
+        plain = {"train": arrays["x_train"][5:], "test": arrays["x_test"][-4:]}
+    for part, images in zip(many_harmful._turned(tmp_path), plain.values(), strict=True):
+        assert part is not None
+        assert len(part) == len(images), "none is of the primary task"
+        for place, label in enumerate(part.labels):
+            back = np.rot90(part.pixels[place], -int(part.classes[label]) // 90)
+            np.testing.assert_array_equal(back, images[place])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tasks", "MNIST", "bodies", "MNIST"], "argument --tasks: MNIST bodies MNIST names one twice"),
+        (["--tasks", "MNIST", "turned", "MNIST"], "argument --tasks: MNIST turned MNIST names one twice"),
         (["--tasks", "MNIST"], "argument --tasks: needs at least two"),
         (["--tasks"], "argument --tasks: expected at least one argument"),
         (["--tasks", "MNIST", "cats"], "argument --tasks: invalid choice: 'cats'"),
