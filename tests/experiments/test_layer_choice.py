@@ -10,9 +10,10 @@ from small_images import write_cifar
 from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.runs.defence import MapDefence
+from cimm_jax.runs.network_subject import NetworkSubject
 from experiments import layer_choice
-from experiments.layer_choice import ALL, FEW, METHOD, best_by_rung, held, tabulated, verdict
-from experiments.table3_deepnets import CONFIGURATIONS
+from experiments.layer_choice import ALL, FEW, METHOD, TRAINED, best_by_rung, held, tabulated, verdict
+from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
 RUNGS = ("gradients", "linear", "nonlinear", "layers")
 
@@ -60,6 +61,24 @@ def test_the_best_of_a_rung_is_taken_budget_by_budget():
     found = best_by_rung(record, "pencil")
     assert set(found) == {FEW, ALL}
     assert found[FEW]["layers"] < found[ALL]["layers"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion_everywhere")
+def test_a_training_says_how_many_weights_it_moved_and_what_it_took(tmp_path, monkeypatch):
+    halves = CONFIGURATIONS["resnet20_halves"]
+    write_cifar(tmp_path, weights=halves.weights, images=halves.primary, count=60)
+    monkeypatch.setattr(layer_choice, "MAP_STEPS", 2)
+    source = source_of(halves, tmp_path, tmp_path, image_rows=60, reserved=0.5)
+    subject = NetworkSubject(source, tmp_path / "cache")
+    settings = layer_choice._settings(["--data-dir", str(tmp_path), "--steps", "1"])
+    defences = {}
+    for trained, weights in (("map", 64 * 64), ("last 1", 2 * (9 * 64 * 64 + 2 * 64) + 64 * 10 + 10)):
+        defences[trained], seconds, found = layer_choice._trained(subject, settings, TRAINED[trained], 0)
+        assert found == weights
+        assert seconds > 0
+    assert [defence.trained_from for defence in defences.values()] == [None, "layer3.2"]
+    assert not np.allclose(defences["map"].theta, np.eye(64))
 
 
 def rows(by_trained, seeds=3):
