@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import prescribed
 import pytest
 
 from cimm_jax import definition_3_1, extract, immunize, methods
@@ -190,6 +191,22 @@ def test_joined_tasks_count_alike_and_keep_their_own_covariances_with_labels(rng
         others = joined.y[:, columns][:5] if size == 60 else joined.y[:, columns][5:]
         assert not others.any()
     np.testing.assert_allclose(*(np.linalg.norm(joined.y[:, of]) for of in (slice(0, 1), slice(1, 4))))
+
+
+def test_of_joined_tasks_one_at_least_is_nearly_as_badly_conditioned_as_their_sum(rng):
+    """docs/theory.md, section 9: kappa(H_i) >= kappa(H) / k for some i, and lambda_min(H_i) <= lambda_min(H) for all."""
+    several = [Task(prescribed.features(rng, of, (30, 4))) for of in prescribed.random_spectra(rng, 3, 4)]
+    theta = prescribed.matrix(rng, prescribed.geometric(100.0, 4))
+    hessian, *each = (theta.T @ x.T @ x @ theta for x in (join_tasks(several).x, *_equal([task.x for task in several])))
+    np.testing.assert_allclose(hessian, sum(each), rtol=1e-9)
+    assert max(map(prescribed.kappa_of, each)) >= prescribed.kappa_of(hessian) / 3
+    assert max(np.linalg.eigvalsh(one)[0] for one in each) <= np.linalg.eigvalsh(hessian)[0]
+
+
+def _equal(arrays):
+    """With the mean of their sums of squares."""
+    mean = np.mean([np.sum(array**2) for array in arrays])
+    return [array * (mean / np.sum(array**2)) ** 0.5 for array in arrays]
 
 
 def test_a_single_task_is_joined_to_itself_and_tasks_without_labels_have_none():
