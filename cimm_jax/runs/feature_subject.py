@@ -58,7 +58,9 @@ class FeatureSubject:
 
     def __init__(self, source: FeatureSource, features: Mapping[str, FeatureParts] = MappingProxyType({})):
         if source.harmful_too:
-            raise InputError("harmful_too: several harmful tasks need files of features, got arrays; save them as .npz files")
+            raise InputError(
+                "harmful_too: several harmful tasks need files of features, got arrays; save them as .npz files"
+            )
         paths = {name: getattr(source, name) for name in ("primary", "harmful", "benign")}
         self._tasks = load_feature_tasks(
             {name: path for name, path in paths.items() if path is not None} | dict(features),
