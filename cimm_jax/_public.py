@@ -29,7 +29,7 @@ from cimm_jax.numerics.spectra import (
     feature_condition_number,
     log_condition_number,
 )
-from cimm_jax.tasks import SplitPair, Task, TaskPair, stack_pairs
+from cimm_jax.tasks import SplitPair, Task, TaskPair, join_tasks, stack_pairs
 
 if _TYPE_CHECKING:
     from cimm_jax.front.estimator import Immunizer
@@ -61,6 +61,7 @@ __all__ = [
     "feature_condition_number",
     "immunization_ratio",
     "immunize",
+    "join_tasks",
     "judge",
     "log_condition_number",
     "losses",

@@ -30,6 +30,7 @@ __all__ = [
     "as_targets",
     "check_pair",
     "check_task",
+    "join_tasks",
     "stack_pairs",
 ]
 
@@ -207,6 +208,70 @@ def stack_pairs(pairs: Sequence[TaskPair]) -> TaskPair:
     if len(shapes) > 1:
         raise InputError(f"pairs: have {len(shapes)} different shapes; give every task the same number of rows")
     return jax.tree.map(_stack, *read)
+
+
+def join_tasks(tasks: Sequence[Task], name: str = "harmful") -> Task:
+    """Several tasks on the same features as one: rows below each other, targets side by side, zero on the others' rows.
+
+    With s_i and t_i that give all tasks the same energy of inputs and of centred targets, so that none counts for more because
+    it has more rows,
+
+        x^T x = sum_i s_i^2 x_i^T x_i,     Cov(x, y) = [s_i t_i x_i^T (y_i - mean y_i)]_i / N.
+
+    So a method that takes one harmful task takes a list: `erase` removes the span of all label directions, and `pencil` looks
+    at the sum of the normalised Hessians. Which task a row is of is no target.
+
+    Args:
+      tasks: concrete, each of shape (N_i, d) and (N_i,) or (N_i, C_i), all with targets or all without.
+      name: what messages call the list.
+
+    Returns:
+      NumPy arrays of shape (sum N_i, d) and (sum N_i, sum C_i); a single task as it is.
+
+    Raises:
+      InputError: as `check_task`, if there is none, features differ in number, one comes twice, some lack targets, or the
+        targets of one of several are the same in every row.
+    """
+    if not tasks:
+        raise InputError(f"{name}: is empty; give at least one task")
+    read = [check_task(task, f"{name}[{number}]") for number, task in enumerate(tasks)]
+    if len(read) == 1:
+        return read[0]
+    arrays = [Task(*(None if leaf is None else np.asarray(leaf) for leaf in task)) for task in read]
+    _check_can_be_joined(arrays, name)
+    x = np.concatenate(_of_equal_energy([task.x for task in arrays]))
+    if arrays[0].y is None:
+        return Task(x)
+    targets = [task.y.reshape(len(task.y), -1) for task in arrays]
+    scaled = _of_equal_energy([y - y.mean(0) for y in targets])
+    firsts = np.cumsum([0, *(y.shape[1] for y in scaled)])
+    wide = [
+        np.pad(y, ((0, 0), (first, firsts[-1] - first - y.shape[1]))) for first, y in zip(firsts, scaled, strict=False)
+    ]
+    return Task(x, np.concatenate(wide))
+
+
+def _check_can_be_joined(tasks: Sequence[Task], name: str) -> None:
+    for number, task in enumerate(tasks):
+        first = tasks[0]
+        if task.x.shape[1] != first.x.shape[1]:
+            raise InputError(
+                f"{name}[{number}].x: has {task.x.shape[1]} features and {name}[0].x has {first.x.shape[1]}; make them equal"
+            )
+        if (task.y is None) != (first.y is None):
+            raise InputError(f"{name}: some tasks have targets and some have none; give all of them targets, or none")
+        if task.y is not None and (task.y == task.y[:1]).all():
+            raise InputError(f"{name}[{number}].y: is the same in every row, of one class only; leave that task out")
+        for before, other in enumerate(tasks[:number]):
+            if np.array_equal(task.x, other.x) and (task.y is None or np.array_equal(task.y, other.y)):
+                raise InputError(f"{name}: task {number} is the same as task {before}; give each task once")
+
+
+def _of_equal_energy(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays, each with the mean of their sums of squares."""
+    norms = np.array([np.linalg.norm(array) for array in arrays])
+    wanted = np.sqrt(np.mean(norms**2))
+    return [array * (wanted / norm) for array, norm in zip(arrays, norms, strict=True)]
 
 
 def _read(task: Task, name: str) -> Task:

@@ -31,28 +31,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.stats import spearmanr, t
+from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from cimm_jax import attacks, methods
+from cimm_jax import methods
 from cimm_jax.attacks import UNDEFENDED
-from cimm_jax.attacks.class_sweep import class_task
-from cimm_jax.attacks.heads import head_operators
-from cimm_jax.attacks.protocol import behind
-from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.closed_form.limits import pair_limit
 from cimm_jax.data.image_set import ImageSet
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.measures.diagnosis import alignment
 from cimm_jax.networks.backbone import Backbone
+from cimm_jax.runs.codec import encode
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.tasks import Task, TaskPair
 from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
+from experiments.behind_maps import best_heads, centred_task, images_of_each_class
 from experiments.common import parser
+from experiments.intervals import half_width, over_seeds, with_width
 from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
@@ -61,7 +59,6 @@ IMAGE_ROWS, RESERVED = 8000, 0.5
 MAPS = ("erase", "pencil_signal")
 FEW = 20
 """Images a class of attackers who have few."""
-LINEAR, NONLINEAR = ("ridge regression", "unscaled ridge regression"), ("kernel ridge",)
 BATCH = 250
 WHITENING_RIDGE = 1e-3
 """Of the mean eigenvalue, where directions of labels are compared."""
@@ -120,7 +117,11 @@ def main() -> None:
     )
     table = tabulated(records)
     likeness = predictors(records)
-    results = {"command": f"--seeds {settings.seeds} --rows {settings.rows}", "table": table, "spearman": likeness}
+    results = {
+        "command": f"--seeds {settings.seeds} --rows {settings.rows}",
+        "table": encode(table),
+        "spearman": likeness,
+    }
     write_json(folder / "results.json", results)
     write_whole(folder / "proxy_data.png", _picture(table))
     _print(table, likeness)
@@ -219,34 +220,22 @@ def _one_seed(scene: Scene, rows: int, seed: int) -> dict[str, Any]:
         for proxy, of in made.items():
             theta = methods.immunize(method, TaskPair(primary, _task(of)), key=jax.random.key(seed)).theta
             maps[f"{name}: {proxy}"] = np.asarray(theta)
-    few = np.concatenate(
-        [rng.permutation(np.flatnonzero(scene.attackers.labels == label))[:FEW] for label in range(CLASSES)]
-    )
-    budgets = {f"{FEW} a class": few, "all": np.arange(len(scene.attackers.labels))}
-    accuracy = {budget: _attacked(scene, maps, numbers, seed) for budget, numbers in budgets.items()}
+    attackers = scene.attackers
+    budgets = {
+        f"{FEW} a class": images_of_each_class(attackers.labels, FEW, rng),
+        "all": np.arange(len(attackers.labels)),
+    }
+    accuracy = {
+        budget: best_heads(
+            maps, (attackers.x[numbers], attackers.labels[numbers]), scene.judge, classes=CLASSES, seed=seed
+        )
+        for budget, numbers in budgets.items()
+    }
     return {"accuracy": accuracy, "likeness": {name: likeness(of, scene.attackers) for name, of in made.items()}}
 
 
 def _task(of: Proxy) -> Task:
-    """With centred one-hot targets of the classes that there are."""
-    _, labels = np.unique(of.labels, return_inverse=True)
-    return Task(of.x, centred(one_hot(labels, int(labels.max()) + 1)))
-
-
-def _attacked(
-    scene: Scene, maps: Mapping[str, np.ndarray], numbers: np.ndarray, seed: int
-) -> dict[str, dict[str, float]]:
-    """Best accuracy of the linear and of the nonlinear heads behind each map."""
-    train = (scene.attackers.x[numbers], scene.attackers.labels[numbers])
-    task = class_task(train, (scene.judge.x, scene.judge.labels), classes=CLASSES, squared=True)
-    targets = {name: behind(jnp.asarray(theta), task) for name, theta in maps.items()}
-    found: dict[str, dict[str, float]] = {name: {} for name in maps}
-    for kind, heads in (("linear", LINEAR), ("nonlinear", NONLINEAR)):
-        operators = head_operators(heads, classes=CLASSES, steps=1)
-        swept = attacks.sweep_classes(operators, targets, keys=jax.random.split(jax.random.key(seed), 1))
-        for number, name in enumerate(maps):
-            found[name][kind] = max(float(one.accuracy[number, ..., -1].mean(-1).max()) for one in swept.values())
-    return found
+    return centred_task(of.x, of.labels)
 
 
 def likeness(proxy: Proxy, target: Proxy) -> dict[str, float]:
@@ -286,12 +275,7 @@ def tabulated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 continue
             method, proxy = name.split(": ")
             for kind in by_map[name]:
-                removed = np.array([_removed(record, budget, name, kind) for record in records])
-                width = (
-                    t.ppf(0.975, len(removed) - 1) * removed.std(ddof=1) / len(removed) ** 0.5
-                    if len(removed) > 1
-                    else 0.0
-                )
+                removed = over_seeds([_removed(record, budget, name, kind) for record in records])
                 accuracy = float(np.mean([record["accuracy"][budget][name][kind] for record in records]))
                 rows.append(
                     {
@@ -300,8 +284,7 @@ def tabulated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         "budget": budget,
                         "heads": kind,
                         "accuracy": accuracy,
-                        "removed": float(removed.mean()),
-                        "width": float(width),
+                        "removed": removed,
                     }
                 )
     return rows
@@ -330,7 +313,7 @@ def predictors(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def verdict(table: list[dict[str, Any]], likeness: Mapping[str, Mapping[str, float]]) -> str:
     """One sentence that a reader could refute."""
     found = {
-        row["proxy"]: row["removed"]
+        row["proxy"]: row["removed"].estimate
         for row in table
         if (row["map"], row["budget"], row["heads"]) == ("erase", f"{FEW} a class", "linear")
     }
@@ -348,7 +331,7 @@ def _print(table: list[dict[str, Any]], likeness: Mapping[str, Mapping[str, floa
         mine = [row for row in table if row["map"] == method]
         cells: dict[str, dict[str, str]] = {}
         for row in mine:
-            said = f"{row['removed']:.2f} +- {row['width']:.2f} ({row['accuracy']:.3f})"
+            said = f"{with_width(row['removed'])} ({row['accuracy']:.3f})"
             cells.setdefault(row["proxy"], {})[f"{row['heads']}, {row['budget']}"] = said
         rows = [[proxy, *of.values()] for proxy, of in cells.items()]
         print_table(["proxy", *next(iter(cells.values()))], rows, title=f"{method}: share removed (accuracy)")
@@ -366,8 +349,8 @@ def _picture(table: list[dict[str, Any]]) -> bytes:
     for number, (method, heads) in enumerate(kinds):
         mine = [row for row in table if (row["map"], row["heads"], row["budget"]) == (method, heads, f"{FEW} a class")]
         places = [names.index(row["proxy"]) + 0.15 * (number - 1.5) for row in mine]
-        removed, width = ([row[key] for row in mine] for key in ("removed", "width"))
-        axes.errorbar(removed, places, xerr=width, fmt="o", markersize=4, label=f"{method}, {heads} heads")
+        removed, widths = [row["removed"].estimate for row in mine], [half_width(row["removed"]) for row in mine]
+        axes.errorbar(removed, places, xerr=widths, fmt="o", markersize=4, label=f"{method}, {heads} heads")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.axvline(0, color="0.6", linewidth=0.8)

@@ -46,8 +46,11 @@ from cimm_jax.runs.records import (
     ImmunizeRecord,
     LadderNetwork,
     LadderRecord,
+    OneOfSeveral,
+    PrimaryPaid,
     Record,
     ReportRecord,
+    SeveralTasks,
     ShownRun,
     SweepRecord,
     Training,
@@ -258,6 +261,24 @@ def network_map_record() -> ImmunizeRecord:
 
 
 @cache
+def several_tasks_record() -> ImmunizeRecord:
+    """A map behind a network that blocks two tasks."""
+    explained = Explained(40, BeforeAfter(0.61, 0.02), BeforeAfter(0.72, 0.33))
+    tasks = (
+        OneOfSeveral("h", 12.5, explained, PrimaryPaid(BeforeAfter(0.81, 0.79), 0.93)),
+        OneOfSeveral("g", 3.5, None, None),
+    )
+    network = _network()
+    return replace(
+        network_map_record(),
+        source=replace(NETWORK, harmful_too=("images/g",)),
+        network=replace(network, harmful_too={"harmful 2": network.harmful}),
+        names=TaskNames("p", "h + g"),
+        several=SeveralTasks("heldout", tasks, PrimaryPaid(BeforeAfter(0.81, 0.77), 0.91)),
+    )
+
+
+@cache
 def trained_blocks_record() -> ImmunizeRecord:
     """Trained blocks of a network."""
     of_map = network_map_record()
@@ -412,6 +433,7 @@ def shown_records() -> list[Record]:
         network_attack_record(),
         network_map_record(),
         trained_blocks_record(),
+        several_tasks_record(),
         ladder_record(),
         data_ladder_record(),
     ]

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import prescribed
 import pytest
 
 from cimm_jax import definition_3_1, extract, immunize, methods
@@ -9,7 +10,7 @@ from cimm_jax.class_targets import one_hot
 from cimm_jax.errors import InputError
 from cimm_jax.numerics.inputs import as_pair
 from cimm_jax.numerics.least_squares import probe_loss
-from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair, check_task, stack_pairs
+from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair, check_task, join_tasks, stack_pairs
 
 X = np.arange(12.0).reshape(4, 3)
 Y = np.array([1.0, -1.0, 1.0, -1.0])
@@ -171,3 +172,59 @@ def test_pairs_without_labels_stack():
 def test_pairs_that_cannot_be_stacked_are_named(pairs, message):
     with pytest.raises(InputError, match=message):
         stack_pairs(pairs)
+
+
+def test_joined_tasks_count_alike_and_keep_their_own_covariances_with_labels(rng):
+    few, many = rng.standard_normal((5, 3)) + 1, 40 * rng.standard_normal((60, 3)) - 2
+    tasks = [Task(few, one_hot(np.arange(5) % 2)), Task(jnp.asarray(many), one_hot(np.arange(60) % 3))]
+    joined = join_tasks(tasks)
+    assert (joined.x.shape, joined.y.shape) == ((65, 3), (65, 4))
+    k, (k_few, k_many) = joined.x.T @ joined.x, (x.T @ x for x in (few, many))
+    expected = k_few / np.trace(k_few) + k_many / np.trace(k_many)
+    np.testing.assert_allclose(k / np.trace(k) * 2, expected)
+    together = (joined.x - joined.x.mean(0)).T @ (joined.y - joined.y.mean(0))
+    for task, columns, size in ((tasks[0], slice(0, 1), 5), (tasks[1], slice(1, 4), 60)):
+        x, y = np.asarray(task.x), task.y - task.y.mean(0)
+        alone = (x - x.mean(0)).T @ y
+        found = together[:, columns]
+        np.testing.assert_allclose(found / np.linalg.norm(found), alone / np.linalg.norm(alone), atol=1e-12)
+        others = joined.y[:, columns][:5] if size == 60 else joined.y[:, columns][5:]
+        assert not others.any()
+    np.testing.assert_allclose(*(np.linalg.norm(joined.y[:, of]) for of in (slice(0, 1), slice(1, 4))))
+
+
+def test_of_joined_tasks_one_at_least_is_nearly_as_badly_conditioned_as_their_sum(rng):
+    """docs/theory.md, section 9: kappa(H_i) >= kappa(H) / k for some i, and lambda_min(H_i) <= lambda_min(H) for all."""
+    several = [Task(prescribed.features(rng, of, (30, 4))) for of in prescribed.random_spectra(rng, 3, 4)]
+    theta = prescribed.matrix(rng, prescribed.geometric(100.0, 4))
+    hessian, *each = (theta.T @ x.T @ x @ theta for x in (join_tasks(several).x, *_equal([task.x for task in several])))
+    np.testing.assert_allclose(hessian, sum(each), rtol=1e-9)
+    assert max(map(prescribed.kappa_of, each)) >= prescribed.kappa_of(hessian) / 3
+    assert max(np.linalg.eigvalsh(one)[0] for one in each) <= np.linalg.eigvalsh(hessian)[0]
+
+
+def _equal(arrays):
+    """With the mean of their sums of squares."""
+    mean = np.mean([np.sum(array**2) for array in arrays])
+    return [array * (mean / np.sum(array**2)) ** 0.5 for array in arrays]
+
+
+def test_a_single_task_is_joined_to_itself_and_tasks_without_labels_have_none():
+    assert join_tasks([Task(X, Y)]).x is X
+    assert join_tasks([Task(X), Task(X[:3])]).y is None
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], r"^harmful: is empty; give at least one task"),
+        ([Task(X, Y), Task(X[:, :2], Y)], r"^harmful\[1\]\.x: has 2 features and harmful\[0\]\.x has 3"),
+        ([Task(X, Y), Task(X[:2])], r"^harmful: some tasks have targets and some have none"),
+        ([Task(X, Y), Task(X, np.ones(4))], r"^harmful\[1\]\.y: is the same in every row, of one class only"),
+        ([Task(X, Y), Task(X[:3], Y[:3]), Task(X, Y)], r"^harmful: task 2 is the same as task 0; give each task once"),
+        ([Task(X, Y), Task(with_entry(X, np.nan), Y)], r"^harmful\[1\]\.x: has 1 NaN"),
+    ],
+)
+def test_tasks_that_cannot_be_joined_are_named(tasks, message):
+    with pytest.raises(InputError, match=message):
+        join_tasks(tasks)

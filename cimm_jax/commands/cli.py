@@ -40,6 +40,9 @@ POSITIONAL = ("run", "runs", "what")
 
 RESUMED = "what was finished and saved is not done again when the same command is given again"
 
+HARMFUL = "--harmful"
+"""That may be given again."""
+
 Everywhere = tyro.conf.CascadeSubcommandArgs[settings.Flag]
 
 
@@ -74,11 +77,34 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cimm {cimm_jax.__version__}")
         return 0
     try:
-        asked = _asked(words)
+        asked = _asked(_harmful_once(words))
         with at_level(asked.level):
             return _answered(asked.command)
     except InputError as error:  # in what says what to do
         return _refused(str(error), error)
+
+
+def _harmful_once(words: list[str]) -> list[str]:
+    """`--harmful A ... --harmful B` as `--harmful A --harmful-too B ...`, since of a flag that comes again the last would win.
+
+    Raises:
+      InputError: if it comes again and the command takes one harmful task.
+    """
+    kept: list[str] = []
+    given: list[str] = []
+    place, rest = 0, iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != HARMFUL:
+            kept.append(word)
+            continue
+        place = place if given else len(kept)
+        given.append(value if equals else next(rest, ""))
+    if len(given) < 2:
+        return words
+    if "immunize" not in words:
+        raise InputError(f"{HARMFUL}: is given twice; only cimm immunize takes several harmful tasks")
+    return [*kept[:place], HARMFUL, given[0], f"{HARMFUL}-too", *given[1:], *kept[place:]]
 
 
 def _asked(words: list[str]) -> Asked:

@@ -14,8 +14,8 @@ from cimm_jax.measures.bootstrap import check_resamples
 from cimm_jax.methods import KNOWN, LEARNED_RIDGE, LIGHT_RIDGE, Method
 from cimm_jax.methods.run import check_method, check_steps
 from cimm_jax.networks import check_model
-from cimm_jax.runs.defence import Defence
-from cimm_jax.runs.immunizing import immunize_record, make_map, train_blocks, training_settings
+from cimm_jax.runs.defence import Defence, MapDefence
+from cimm_jax.runs.immunizing import immunize_record, make_map, maps_alone, train_blocks, training_settings
 from cimm_jax.runs.records import History, ImmunizeRecord, Training
 from cimm_jax.runs.subject import Subject, open_subject
 
@@ -50,11 +50,13 @@ class Made(NamedTuple):
       defence: the map, or the network.
       history: the course, where it was recorded.
       training: of blocks; None for a map.
+      alone: of several harmful tasks, maps for each by itself (`maps_alone`).
     """
 
     defence: Defence
     history: History | None
     training: Training | None
+    alone: tuple[MapDefence | None, ...] = ()
 
 
 def run_immunize(settings: Immunize) -> None:
@@ -97,7 +99,8 @@ def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
         check_method(method, called=settings.method)
     subject = subject or _subject(settings)
     if subject.network_data is not None:  # whose features take long; those of data are here
-        check_rank(settings.rank, subject.features, subject.network_data.harmful["train"].classes - 1)
+        harmful = [of["train"] for task, of in subject.network_data.tasks.items() if task != "primary"]
+        check_rank(settings.rank, subject.features, sum(images.classes - 1 for images in harmful))
     subject.check_batch_size(settings.batch_size)
     subject.check_method(method)
     training = _training_settings(settings, method, subject) if settings.kind == BLOCKS else None
@@ -126,7 +129,8 @@ def defend(prepared: Prepared, checkpoint: Path) -> Made:
             batch_size=settings.batch_size,
             with_history=settings.kind == DATA,
         )
-        return Made(defence, history, None)
+        alone = maps_alone(subject, method, name=settings.method, seed=settings.seed)
+        return Made(defence, history, None, alone)
     from cimm_jax.runs.network_subject import NetworkSubject
 
     assert isinstance(subject, NetworkSubject)  # only networks have blocks
@@ -144,6 +148,7 @@ def measured(prepared: Prepared, made: Made) -> ImmunizeRecord:
         resamples=settings.resamples,
         history=made.history,
         training=made.training,
+        alone=made.alone,
     )
 
 

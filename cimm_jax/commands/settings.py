@@ -8,7 +8,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -51,6 +51,7 @@ __all__ = [
     "FRESH",
     "FRESH_FEATURES",
     "HARMFUL",
+    "HARMFUL_TOO",
     "HESSIAN",
     "IMAGES",
     "LADDER",
@@ -153,6 +154,10 @@ IMAGES = (
 FEATURE_FILES = (
     f"Or, as the other task too, a file of own features ({_listed(FORMATS)}), or a folder of such files: see "
     "docs/own_features.md."
+)
+HARMFUL_TOO = (
+    "Further harmful tasks that the same map blocks: files of own features or, with --model, images. Or give --harmful again: "
+    "--harmful A --harmful B."
 )
 STEP_LENGTH = f"Length of a step relative to the extractor's; {DEFAULT_LEARNING_RATE:g} if left out."
 BATCH = "Rows of each task per step; all of them if left out."
@@ -268,8 +273,9 @@ class FeatureSettings:
             if (text is None and name != "benign") or (text is not None and is_digit_task(text)):
                 got = "nothing" if text is None else f"the digit task {text}"
                 raise InputError(f"{name}: needs a file or folder of features, as the other task is, got {got}")
+        places: dict[str, Any] = {name: Path(text).absolute() for name, text in paths.items() if text is not None}
         return FeatureSource(
-            **{name: Path(text).absolute() for name, text in paths.items() if text is not None},
+            **places,
             label=self.label,
             target=self.target or "classes",
             heldout_share=self.heldout_share,
@@ -351,6 +357,7 @@ class SubjectSettings(FeatureSettings):
 class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, Common):
     """Immunize a linear extractor, or the features of a network, on one pair of tasks, and judge it by Definition 3.1."""
 
+    harmful_too: Annotated[tuple[str, ...] | None, _help(HARMFUL_TOO)] = only(FEATURES, MAP)
     method: Annotated[str, _help(f"{_listed((*method_names(), OWN))}.")] = "algorithm1"
     steps: int | None = None
     """Optimizer steps; 300 if left out. The closed form makes one. With --train-from, instead of --epochs."""
@@ -403,6 +410,23 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     """Network, with --train-from: share of a primary target that goes to all classes alike; 0 if left out."""
 
     kinds: ClassVar[tuple[str, ...]] = (DATA, FEATURES, MAP, BLOCKS)
+
+    @property
+    def source(self) -> Source:
+        """With the further harmful tasks; raises `InputError` also for one that is given twice, or that is no place."""
+        source = super().source
+        if not self.harmful_too or isinstance(source, DataSource):
+            return source
+        given = [self.harmful, *self.harmful_too]
+        if repeated := [task for number, task in enumerate(given) if task in given[:number]]:
+            raise InputError(f"harmful_too: {repeated[0]} is given twice; name each harmful task once")
+        if isinstance(source, NetworkSource):
+            if self.harmful_classes:
+                raise InputError("harmful_classes: of several harmful tasks all classes are blocked; leave it out")
+            return replace(source, harmful_too=self.harmful_too)
+        with naming("harmful_too", "harmful"):
+            others = [self.feature_source(self.primary, task) for task in self.harmful_too]
+        return replace(source, harmful_too=tuple(other.harmful for other in others))
 
     @property
     def kind(self) -> str:

@@ -48,8 +48,8 @@ class FeatureSubject:
       features: by the name of the task, instead of what its file has; the source only says what that is called.
 
     Raises:
-      InputError: as `data.feature_tasks.load_feature_tasks` and `data.reserved.reserved_rows`, and for features that are all
-        zero, unless they are many.
+      InputError: as `data.feature_tasks.load_feature_tasks` and `data.reserved.reserved_rows`, for features that are all zero,
+        unless they are many, and for a source of several harmful tasks (`several_harmful`), which are files.
     """
 
     network_data = None
@@ -57,6 +57,10 @@ class FeatureSubject:
     head = None
 
     def __init__(self, source: FeatureSource, features: Mapping[str, FeatureParts] = MappingProxyType({})):
+        if source.harmful_too:
+            raise InputError(
+                "harmful_too: several harmful tasks need files of features, got arrays; save them as .npz files"
+            )
         paths = {name: getattr(source, name) for name in ("primary", "harmful", "benign")}
         self._tasks = load_feature_tasks(
             {name: path for name, path in paths.items() if path is not None} | dict(features),

@@ -1,5 +1,6 @@
 """Makes a defence of a subject and measures it, be it a map or trained blocks."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,8 +21,10 @@ from cimm_jax.progress import phase, progress_bar
 from cimm_jax.resuming import Checkpoint
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence, MapDefence
+from cimm_jax.runs.judging_several import judge_several
 from cimm_jax.runs.manifest import versions
 from cimm_jax.runs.records import History, ImmunizeRecord, Manifest, Training
+from cimm_jax.runs.several_harmful import SeveralHarmful
 from cimm_jax.runs.subject import Subject
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ __all__ = [
     "POLICY",
     "immunize_record",
     "make_map",
+    "maps_alone",
     "train_blocks",
     "training_settings",
 ]
@@ -109,6 +113,22 @@ def make_map(
         policy=type(POLICY).__name__,
     )
     return MapDefence(name, result.theta), history
+
+
+def maps_alone(subject: Subject, method: Method, *, name: str, seed: int) -> tuple[MapDefence | None, ...]:
+    """Of several harmful tasks, the map for each by itself; none of another subject, or of a method that takes steps.
+
+    None stands for a task that the method refuses by itself, as an eraser does of more directions than it has.
+    """
+    if not isinstance(subject, SeveralHarmful) or not method.closed_form:
+        return ()
+    found: list[MapDefence | None] = []
+    for one in subject.each:
+        try:
+            found.append(make_map(one, method, name=name, seed=seed, steps=1, with_progress=False)[0])
+        except InputError:
+            found.append(None)
+    return tuple(found)
 
 
 def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, **given: Any) -> "TrainingSettings":
@@ -227,6 +247,7 @@ def immunize_record(
     resamples: int | None = None,
     history: History | None = None,
     training: Training | None = None,
+    alone: Sequence[MapDefence | None] = (),
 ) -> ImmunizeRecord:
     """Measures a defence.
 
@@ -238,6 +259,7 @@ def immunize_record(
       resamples: bootstrap resamples; None is as many as the size of the data suggests, and none for a network.
       history: the course of the immunization.
       training: of trained blocks.
+      alone: of several harmful tasks, maps for each by itself (`maps_alone`).
     """
     networked = subject.network_data is not None
     training_rows = max(len(task.x) for task in subject.pairs()["train"])
@@ -254,6 +276,10 @@ def immunize_record(
     with blas_threads_for(subject.features), phase(f"measuring what {defence.name} made"):
         measures = measure(defence.extractions(subject), seed=seed + 1, resamples=counted, in_groups=networked)
         kept = defence.kept(subject)
+        several = None
+        if isinstance(subject, SeveralHarmful):
+            assert isinstance(defence, MapDefence)  # blocks are trained against one task
+            several = judge_several(subject, defence, alone)
     return ImmunizeRecord(
         manifest=manifest,
         source=subject.source,
@@ -267,6 +293,7 @@ def immunize_record(
         training=training,
         kept=kept,
         network=subject.network_data,
+        several=several,
     )
 
 

@@ -1,6 +1,6 @@
 """What a network's features are made from, for records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["NAMED_FILES", "ImagePart", "NetworkData"]
 
@@ -42,6 +42,7 @@ class NetworkData:
       harmful: the harmful images by part.
       definition_sha256: checksum of the files that say what the network is; None if its name and the package's version do.
       head_is_fitted: whether the network has no head, and one was fitted to the primary training images.
+      harmful_too: images of further harmful tasks by part, by the tasks' names: "harmful 2" and so on.
     """
 
     weights_sha256: str
@@ -50,18 +51,20 @@ class NetworkData:
     harmful: dict[str, ImagePart]
     definition_sha256: str | None = None
     head_is_fitted: bool = False
+    harmful_too: dict[str, dict[str, ImagePart]] = field(default_factory=dict)
 
     @property
     def of_texts(self) -> bool:
         """Whether the network takes texts."""
         return self.primary["train"].cut_texts is not None
 
+    @property
+    def tasks(self) -> dict[str, dict[str, ImagePart]]:
+        """Images by part and by task: "primary", "harmful", and further harmful ones."""
+        return {"primary": self.primary, "harmful": self.harmful, **self.harmful_too}
+
     def checksums(self) -> dict[str, str]:
         """Of the weights, the files that say what the network is, and every part of the images."""
-        images = {
-            f"{task}.{part}": found.sha256
-            for task in ("primary", "harmful")
-            for part, found in getattr(self, task).items()
-        }
+        images = {f"{task}.{part}": found.sha256 for task, of in self.tasks.items() for part, found in of.items()}
         files = {} if self.definition_sha256 is None else {"network": self.definition_sha256}
         return {"weights": self.weights_sha256, **files, **images}

@@ -112,7 +112,8 @@ class NetworkSubject:
             int(head_of(self._loaded).kernel.shape[0]),
             definition_sha256=definition_of(source.model),
             head_is_fitted=not config.classes,
-            **{task: _described(split) for task, split in self.images.items()},
+            primary=_described(self.images["primary"]),
+            harmful=_described(self.images["harmful"]),
         )
 
     @property

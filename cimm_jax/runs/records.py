@@ -12,6 +12,7 @@ from cimm_jax.attacks.ladder.tried import Reached, Tried
 from cimm_jax.closed_form.heads import PrimaryKept
 from cimm_jax.data import TaskNames
 from cimm_jax.measures.diagnosis import Diagnosis
+from cimm_jax.measures.explained import BeforeAfter, Explained
 from cimm_jax.measures.measured import Measures
 from cimm_jax.measures.separable import Separable
 from cimm_jax.methods import Measured
@@ -32,8 +33,11 @@ __all__ = [
     "LadderNetwork",
     "LadderRecord",
     "Manifest",
+    "OneOfSeveral",
+    "PrimaryPaid",
     "Record",
     "ReportRecord",
+    "SeveralTasks",
     "ShownRun",
     "SweepRecord",
     "Training",
@@ -160,6 +164,52 @@ class Training:
     primary_accuracy: float | None = None
 
 
+@dataclass(frozen=True)
+class PrimaryPaid:
+    """What a map leaves of the primary task.
+
+    Attributes:
+      explained: share of the primary labels' variance that linear heads explain (`measures.explained`); None without labels.
+      accuracy: of the published head behind the map; None if there is no network.
+    """
+
+    explained: BeforeAfter | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class OneOfSeveral:
+    """One harmful task of several that a map blocks at once.
+
+    Attributes:
+      name: of the task.
+      rir: of this task and the primary one, by the definition.
+      explained: what heads in closed form explain of its labels; None without labels.
+      alone: what the same method would leave of the primary task if it blocked this task alone; None for a method that takes
+        steps, or that refuses this task alone.
+    """
+
+    name: str
+    rir: float
+    explained: Explained | None
+    alone: PrimaryPaid | None
+
+
+@dataclass(frozen=True)
+class SeveralTasks:
+    """What a map that blocks several harmful tasks does to each.
+
+    Attributes:
+      part: of the data that is judged on: "heldout", or "train" where a task has no other.
+      each: the harmful tasks, in the order in which they were given.
+      paid: what the map leaves of the primary task.
+    """
+
+    part: str
+    each: tuple[OneOfSeveral, ...]
+    paid: PrimaryPaid
+
+
 @dataclass(frozen=True, eq=False)
 class ImmunizeRecord(Record):
     """One method on one subject.
@@ -174,6 +224,7 @@ class ImmunizeRecord(Record):
       training: of trained blocks; None for a map.
       kept: what the primary task as published lost, by part; None if there is no network.
       network: what features were made from; None if there is no network.
+      several: each harmful task by itself, where there are several; the measures are then of all of them as one.
     """
 
     source: Source
@@ -185,6 +236,7 @@ class ImmunizeRecord(Record):
     training: Training | None
     kept: dict[str, PrimaryKept] | None
     network: NetworkData | None
+    several: SeveralTasks | None = None
 
 
 @dataclass(frozen=True)

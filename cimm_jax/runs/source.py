@@ -1,12 +1,12 @@
 """Where a subject comes from: all that is needed to open it again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cimm_jax.errors import InputError
 
-__all__ = ["DataSource", "FeatureSource", "NetworkSource", "Source", "check_same_source"]
+__all__ = ["DataSource", "FeatureSource", "NetworkSource", "Source", "check_same_source", "harmful_one_by_one"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class FeatureSource:
         default, and in a record it says that none were drawn.
       heldout_seed: draws them.
       reserved: share of each harmful class's training rows that no defence sees, so that attackers have their own.
+      harmful_too: of further harmful tasks, blocked by the same map.
     """
 
     primary: Path
@@ -61,6 +62,7 @@ class FeatureSource:
     heldout_share: float | None = None
     heldout_seed: int = 0
     reserved: float = 0.0
+    harmful_too: tuple[Path, ...] = ()
 
     @property
     def title(self) -> str:
@@ -85,6 +87,7 @@ class NetworkSource:
       reserved: share of each harmful class's training images that no defence sees, so that attackers have their own.
       primary_heldout: share of primary images, where they come in one part, that no defence sees, so that they judge.
       text_length: of a text network, most tokens of a text; None is as many as it takes.
+      harmful_too: folders or files of further harmful tasks, blocked by the same map.
     """
 
     model: str
@@ -99,6 +102,7 @@ class NetworkSource:
     reserved: float = 0.0
     primary_heldout: float = 0.0
     text_length: int | None = None
+    harmful_too: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -107,6 +111,13 @@ class NetworkSource:
 
 
 Source = DataSource | FeatureSource | NetworkSource
+
+
+def harmful_one_by_one(source: Source) -> tuple[Source, ...]:
+    """The same with each harmful task alone; the source itself where there is one."""
+    if isinstance(source, DataSource) or not source.harmful_too:
+        return (source,)
+    return tuple(replace(source, harmful=one, harmful_too=()) for one in (source.harmful, *source.harmful_too))
 
 
 def check_same_source(sources: Mapping[str, Source]) -> None:

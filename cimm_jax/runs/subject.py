@@ -20,7 +20,7 @@ from cimm_jax.methods.run import check_batch_size
 from cimm_jax.numerics import losses
 from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.network_data import NetworkData
-from cimm_jax.runs.source import DataSource, FeatureSource, Source
+from cimm_jax.runs.source import DataSource, FeatureSource, Source, harmful_one_by_one
 from cimm_jax.tasks import SplitPair, SplitTask, Task, TaskPair, check_pair
 
 if TYPE_CHECKING:
@@ -224,10 +224,15 @@ def open_subject(source: Source, cache: Path | None = None) -> Subject:
     """Loads what a source names; features of a network are kept in the cache, None being the user's.
 
     Raises:
-      InputError: as `DataSubject`, `feature_subject.FeatureSubject` and `network_subject.NetworkSubject`.
+      InputError: as `DataSubject`, `feature_subject.FeatureSubject`, `network_subject.NetworkSubject` and, of several harmful
+        tasks, `several_harmful.SeveralHarmful`.
     """
     if isinstance(source, DataSource):
         return DataSubject(source)
+    if source.harmful_too:
+        from cimm_jax.runs.several_harmful import SeveralHarmful
+
+        return SeveralHarmful(source, [open_subject(one, cache) for one in harmful_one_by_one(source)])
     if isinstance(source, FeatureSource):
         return FeatureSubject(source)
     from cimm_jax.runs.network_subject import NetworkSubject

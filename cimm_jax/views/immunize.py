@@ -3,8 +3,8 @@
 import numpy as np
 
 from cimm_jax.measures.excess import ExcessCurves, TaskCurves, steps_to_half
-from cimm_jax.runs.records import History, ImmunizeRecord, Training
-from cimm_jax.views.blocks import Cards, Facts, Figure, Figures, Items, Part, Section, Status, Table, Text
+from cimm_jax.runs.records import History, ImmunizeRecord, PrimaryPaid, SeveralTasks, Training
+from cimm_jax.views.blocks import Cards, Cell, Facts, Figure, Figures, Items, Part, Section, Status, Table, Text
 from cimm_jax.views.draw.curves import draw_condition_numbers, draw_excess, draw_loss
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import format_number, times
@@ -38,6 +38,7 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
         *([Section("The primary task", [kept_table({record.method: record.kept}, "method")])] if record.kept else []),
         Section("Claims", _claims(record)),
         Section("Figures", [Figures(figures)] if figures else []),
+        *_several(record.several),
         Section("What exact line search leaves", _left_table(record)),
         Section("What heads can read", _explained_table(record)),
         Section(
@@ -152,6 +153,57 @@ def _explained_table(record: ImmunizeRecord) -> list[Table | Text]:
             f"Of heads in closed form, on up to {rows} rows, each label said by the other rows alone: 0 is nothing, however "
             "long anyone descends, whitens or solves. Other heads and other layers: cimm attack --ladder."
         ),
+    ]
+
+
+def _several(several: SeveralTasks | None) -> list[Section]:
+    """Each harmful task by itself, and what it costs; nothing where there is one."""
+    if several is None:
+        return []
+    paid = "primary task, blocked"
+    rows = [
+        [
+            one.name,
+            *(
+                Cell("" if of is None else f"{format_number(of.undefended)} to {format_number(of.immunized)}")
+                for of in (one.explained and one.explained.linear, one.explained and one.explained.kernel)
+            ),
+            "" if one.explained is None else one.explained.rows,
+            one.rir,
+            *_paid_cells(one.alone),
+        ]
+        for one in several.each
+    ]
+    rows.append(["all of them", "", "", "", "", *_paid_cells(several.paid)])
+    columns = ["harmful task", "linear heads", "kernel heads", "on rows", "RIR"]
+    columns += [f"{paid} alone: linear heads", "accuracy"]
+    return [
+        Section(
+            "Each harmful task",
+            [
+                Table(
+                    f"{PARTS[several.part].capitalize()} rows: share of the labels' variance explained, before to after",
+                    columns,
+                    [("", rows)],
+                ),
+                Text(
+                    "The map was made for all of them as one task: rows below each other, of equal energy, the labels of each "
+                    "in columns of their own. On the right, what a map for that task alone leaves of the primary one; last, "
+                    "what this one leaves. Verdict and condition numbers here are those of all tasks as one.",
+                    quiet=True,
+                ),
+            ],
+        )
+    ]
+
+
+def _paid_cells(paid: PrimaryPaid | None) -> list[Cell]:
+    if paid is None:
+        return [Cell(""), Cell("")]
+    of = paid.explained
+    return [
+        Cell("" if of is None else f"{format_number(of.undefended)} to {format_number(of.immunized)}"),
+        Cell("" if paid.accuracy is None else f"{paid.accuracy:.4f}"),
     ]
 
 

@@ -137,8 +137,8 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
     inputs = "texts" if network.of_texts else "images"
     if network.head_is_fitted:
         facts.append(("head", f"none in the weights; fitted to the primary training {inputs}, by ridge regression"))
-    for task in ("primary", "harmful"):
-        for part, images in getattr(network, task).items():
+    for task, of in network.tasks.items():
+        for part, images in of.items():
             views = f", {images.views} views of each" if images.views > 1 else ""
             text = (
                 f"{images.images} {inputs} of {images.classes} classes{views}{_cut_text(images)}{_skipped_text(images)}"

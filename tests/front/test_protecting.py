@@ -157,6 +157,7 @@ def test_trained_blocks_of_a_network_are_published(inputs, tmp_path, monkeypatch
         ({"harmful": "gone.npz"}, "harmful: gone.npz is missing|harmful: .*gone.npz is missing"),
         ({"model": "small"}, "primary: maps of a network .* are named by paths or words, got arrays"),
         ({"data": "digits"}, "primary: data sets are named by paths or words, got arrays"),
+        ({"harmful_too": ["a.npz"]}, "harmful_too: several harmful tasks need files of features, got arrays"),
         ({"methd": "pencil"}, "methd: is no setting; did you mean method"),
         ({"out": "x"}, "out: is no setting"),
         ({"track": ["tensorboard"]}, "track: is no setting"),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from closed_form.labelled import class_task, explained, one_hot
 
-from cimm_jax import InputError, Task, TaskPair, immunize, methods, stack_pairs
+from cimm_jax import InputError, Task, TaskPair, immunize, join_tasks, methods, stack_pairs
 from cimm_jax.attacks import behind, normal_equations
 from cimm_jax.closed_form.erasure import erase_labels
 from cimm_jax.tasks import SplitPair, SplitTask
@@ -62,3 +62,15 @@ def test_tasks_that_need_the_same_directions_leave_nothing(rng):
     same = Task(x, one_hot((x[:, 0] > 0).astype(int)))
     with pytest.raises(InputError, match=r"^pair: theta is zero, since both tasks need the same directions"):
         immunize(methods.erase(ridge=0.0), TaskPair(same, same))
+
+
+def test_of_joined_tasks_it_is_the_eraser_of_the_list(pair):
+    rng = np.random.default_rng(1)
+    several = [class_task(rng, classes=3), class_task(rng, classes=2)]
+    theta = np.asarray(immunize(methods.erase(keep="features"), pair._replace(harmful=join_tasks(several))).theta)
+    expected = erase_labels(pair.primary, several, keep="features")
+    np.testing.assert_allclose(theta, expected.theta, atol=1e-8)
+    assert int(expected.erased) == 3
+    for task in several:
+        assert explained(task.x, task.y) > 0.3
+        assert explained(task.x @ theta, task.y) < 1e-12

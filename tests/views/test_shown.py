@@ -11,6 +11,7 @@ from generated import alternatives, fields_of, made, other
 from pages import page_and_card, undrawn
 from sample_records import changed, shown_records
 
+from cimm_jax.runs.network_data import ImagePart
 from cimm_jax.runs.records import RECORDS, Record, ReportRecord
 from cimm_jax.views.registry import HIDDEN
 
@@ -21,6 +22,8 @@ CONSISTENT = {
     "DigitPair.primary": lambda digit: (digit + 1) % 10,
     "DigitPair.harmful": lambda digit: (digit + 1) % 10,
     "LadderRecord.peak_bytes": lambda memory: 2 * memory,
+    "NetworkData.harmful_too": lambda _: {"harmful 2": {"train": examples()[ImagePart]}},
+    "SeveralTasks.part": lambda part: "train" if part == "heldout" else "heldout",
     "SweepRecord.pairs": lambda pairs: pairs[::-1],
 }
 """Other values where most make no sense."""
@@ -105,7 +108,7 @@ def changes(name: str, site: Site) -> Iterator[Any]:
         else:
             yield made(kind, np.random.default_rng(0))
         return
-    if isinstance(site.value, tuple | dict) and not site.value:
+    if isinstance(site.value, tuple | dict) and not site.value and name not in CONSISTENT:
         yield next(value for seed in range(9) if (value := made(site.hint, np.random.default_rng(seed))))
         return
     yield CONSISTENT[name](site.value) if name in CONSISTENT else other(site.value)
