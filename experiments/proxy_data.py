@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import spearmanr, t
+from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
@@ -48,11 +48,13 @@ from cimm_jax.data.image_set import ImageSet
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.measures.diagnosis import alignment
 from cimm_jax.networks.backbone import Backbone
+from cimm_jax.runs.codec import encode
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.tasks import Task, TaskPair
 from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
 from experiments.common import parser
+from experiments.intervals import half_width, over_seeds, with_width
 from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
@@ -120,7 +122,11 @@ def main() -> None:
     )
     table = tabulated(records)
     likeness = predictors(records)
-    results = {"command": f"--seeds {settings.seeds} --rows {settings.rows}", "table": table, "spearman": likeness}
+    results = {
+        "command": f"--seeds {settings.seeds} --rows {settings.rows}",
+        "table": encode(table),
+        "spearman": likeness,
+    }
     write_json(folder / "results.json", results)
     write_whole(folder / "proxy_data.png", _picture(table))
     _print(table, likeness)
@@ -286,12 +292,7 @@ def tabulated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 continue
             method, proxy = name.split(": ")
             for kind in by_map[name]:
-                removed = np.array([_removed(record, budget, name, kind) for record in records])
-                width = (
-                    t.ppf(0.975, len(removed) - 1) * removed.std(ddof=1) / len(removed) ** 0.5
-                    if len(removed) > 1
-                    else 0.0
-                )
+                removed = over_seeds([_removed(record, budget, name, kind) for record in records])
                 accuracy = float(np.mean([record["accuracy"][budget][name][kind] for record in records]))
                 rows.append(
                     {
@@ -300,8 +301,7 @@ def tabulated(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         "budget": budget,
                         "heads": kind,
                         "accuracy": accuracy,
-                        "removed": float(removed.mean()),
-                        "width": float(width),
+                        "removed": removed,
                     }
                 )
     return rows
@@ -330,7 +330,7 @@ def predictors(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def verdict(table: list[dict[str, Any]], likeness: Mapping[str, Mapping[str, float]]) -> str:
     """One sentence that a reader could refute."""
     found = {
-        row["proxy"]: row["removed"]
+        row["proxy"]: row["removed"].estimate
         for row in table
         if (row["map"], row["budget"], row["heads"]) == ("erase", f"{FEW} a class", "linear")
     }
@@ -348,7 +348,7 @@ def _print(table: list[dict[str, Any]], likeness: Mapping[str, Mapping[str, floa
         mine = [row for row in table if row["map"] == method]
         cells: dict[str, dict[str, str]] = {}
         for row in mine:
-            said = f"{row['removed']:.2f} +- {row['width']:.2f} ({row['accuracy']:.3f})"
+            said = f"{with_width(row['removed'])} ({row['accuracy']:.3f})"
             cells.setdefault(row["proxy"], {})[f"{row['heads']}, {row['budget']}"] = said
         rows = [[proxy, *of.values()] for proxy, of in cells.items()]
         print_table(["proxy", *next(iter(cells.values()))], rows, title=f"{method}: share removed (accuracy)")
@@ -366,8 +366,8 @@ def _picture(table: list[dict[str, Any]]) -> bytes:
     for number, (method, heads) in enumerate(kinds):
         mine = [row for row in table if (row["map"], row["heads"], row["budget"]) == (method, heads, f"{FEW} a class")]
         places = [names.index(row["proxy"]) + 0.15 * (number - 1.5) for row in mine]
-        removed, width = ([row[key] for row in mine] for key in ("removed", "width"))
-        axes.errorbar(removed, places, xerr=width, fmt="o", markersize=4, label=f"{method}, {heads} heads")
+        removed, widths = [row["removed"].estimate for row in mine], [half_width(row["removed"]) for row in mine]
+        axes.errorbar(removed, places, xerr=widths, fmt="o", markersize=4, label=f"{method}, {heads} heads")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.axvline(0, color="0.6", linewidth=0.8)

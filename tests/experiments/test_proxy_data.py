@@ -7,6 +7,7 @@ import pytest
 from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.tasks import Task
 from experiments import proxy_data
+from experiments.intervals import half_width
 from experiments.proxy_data import Proxy, predictors, shared_directions, tabulated
 
 
@@ -55,7 +56,7 @@ def test_removed_is_the_share_above_guessing_over_seeds():
     records = [record({"near": 0.1 + 0.1 * seed, "far": 0.9}, {"near": 1.0, "far": 0.0}) for seed in range(3)]
     rows = {(row["map"], row["proxy"], row["heads"]): row for row in tabulated(records)}
     near, far = (rows["erase", proxy, "linear"] for proxy in ("near", "far"))
-    assert near["removed"] == pytest.approx(1 - 0.1 / 0.8)
-    assert near["width"] == pytest.approx(4.303 * (0.1 / 0.8) / 3**0.5, rel=1e-3)
-    assert (far["removed"], far["width"]) == (0, 0)
+    assert near["removed"].estimate == pytest.approx(1 - 0.1 / 0.8)
+    assert half_width(near["removed"]) == pytest.approx(4.303 * (0.1 / 0.8) / 3**0.5, rel=1e-3)
+    assert far["removed"] == (0, 0, 0)
     assert predictors(records)["erase"]["measure"] > 0.8
