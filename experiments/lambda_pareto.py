@@ -367,10 +367,10 @@ def verdict(name: str, of: Sequence[Cell], seeds: int) -> str:
         for kind in ("gradient", "solved")
     )
     return (
-        f"{begun}{len(cheap)} of {len(of) - 1} pairs of lambdas lose less than {points} ({without.accuracy.estimate:.3f} without "
-        f"penalties); the largest RIR among them is {_times(largest.rir)} ({_named(largest)}), which leaves the best attacker "
-        f"who follows gradients {gradient} and the normal equations {solved}, and none of them leaves the better of both less "
-        f"than {percent(hardest.best)} ({_named(hardest)})."
+        f"{begun}{len(cheap)} of {len(of) - 1} pairs of lambdas lose less than {points} ({without.accuracy.estimate:.3f} "
+        f"without penalties); the largest RIR among them is {_times(largest.rir)} ({_named(largest)}), which leaves the best "
+        f"attacker who follows gradients {gradient} and the normal equations {solved}, and none of them leaves the better of "
+        f"both less than {percent(hardest.best)} ({_named(hardest)})."
     )
 
 
