@@ -56,7 +56,7 @@ FIXED_ROWS = 256
 LINEAR_STEPS, LINEAR_RATE = 40, 3e-3
 """Between two moments, and how long each is in lengths of theta (the default optimizer's)."""
 
-VIT_EPOCHS = 10
+VIT_EPOCHS = 3
 """That a transformer is trained for unless somebody has one."""
 
 

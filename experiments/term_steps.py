@@ -77,13 +77,10 @@ def log_kappa(features: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def smallest_shared(primary: jax.Array, harmful: jax.Array) -> jax.Array:
-    """Squared cosine between the directions in which both tasks' features have the smallest singular value above zero."""
-    directions = []
-    for features in (primary, harmful):
-        _, s, vt = svd(features)
-        directions.append(vt[numerical_rank(s**2) - 1])
-    return jnp.dot(*directions) ** 2
+def smallest_direction(features: jax.Array) -> jax.Array:
+    """The unit vector, shape (d,), along which features have their smallest singular value above zero."""
+    _, s, vt = svd(features)
+    return vt[numerical_rank(s**2) - 1]
 
 
 @partial(jax.jit, static_argnames=("term", "layered"))
