@@ -1,8 +1,8 @@
 """Do the scalar recurrences of linear extractors hold where blocks are trained? The paper's first open question.
 
 For a linear extractor and K^{-1}, a step along R_ill raises kappa_H and one along R_well lowers kappa_P, by what a recurrence
-for each singular value says. Here Algorithm 1 trains a linear extractor as in the paper; the same with the identity layer S^{-1}
-that networks are trained with; perceptrons of three widths and depths on digits; the last one, two and three blocks of ResNet20
+for each singular value says. Here Algorithm 1 trains a linear extractor as in the paper; the same with the identity layer with
+S^{-1}, as networks are trained; perceptrons of three widths and depths on digits; the last one, two or three blocks of ResNet20
 (CIFAR-10 kept, MNIST harmful); and a small transformer's last block. Before training and after each epoch, on fixed rows in
 float64, one step along each term alone: how often it changes its own condition number the right way, and by how much of what
 the recurrences say (their eta is the one that fits the features' movement best, `term_steps`), for steps a tenth, one and ten
@@ -12,12 +12,12 @@ for some steps, against the recurrences carried on from the first spectrum.
 The transformer's kappa_H falls in Algorithm 1. Two explanations were guesses: that the last layer normalisation is to blame,
 whose hyperplane is the smallest direction of both tasks, so that R_well lifts it for both; and that methods raise kappa_H by
 doing without K^{-1}. Trained for that: nothing but the primary task, each term alone, the normalisation kept as it is or left
-out, the terms without K^{-1}, and with rows and digits enough for R_ill to see the smallest direction (float64, 192 rows a step).
+out, the terms without K^{-1}, and rows and digits enough for R_ill to see the smallest direction (float64, 192 rows a step).
 
     python -m experiments.nonlinear_recurrences --data-dir DIR [--seeds 3] [--weights FILE] [--out runs/nonlinear_recurrences]
 
---weights are the transformer's; without, it is first trained for three epochs, into OUT/vit. An interrupted run goes on when the
-same command is given again. Run time and result: docs/results.md.
+--weights are the transformer's; without, it is first trained for three epochs, into OUT/vit. An interrupted run goes on when
+the same command is given again. Run time and result: docs/results.md.
 """
 
 import argparse
