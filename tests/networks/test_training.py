@@ -85,7 +85,7 @@ def test_trainings_that_differ_in_weight_strength_and_seed_alone_share_their_pro
         return (batch.harmful.x**2).sum()
 
     def train(weight, **more):
-        settings = TrainingSettings(epochs=1, batch_rows=16, learning_rate=0.01, **more)
+        settings = TrainingSettings(epochs=1, batch_rows=16, learning_rate=0.01, warmup=0.0, **more)
         return train_tail(parts, CUT, primary, harmful, penalties=(Penalty(value, weight),), settings=settings)
 
     first, made = train(0.5), len(traced)
