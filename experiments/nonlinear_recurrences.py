@@ -3,8 +3,8 @@
 For a linear extractor and K^{-1}, a step along R_ill raises kappa_H and one along R_well lowers kappa_P, by what a recurrence
 for each singular value says. Here Algorithm 1 trains a linear extractor as in the paper; the same with the identity layer with
 S^{-1}, as networks are trained; perceptrons of three widths and depths on digits; the last one, two or three blocks of ResNet20
-(CIFAR-10 kept, MNIST harmful); and a small transformer's last block. Before training and after each epoch, on fixed rows in
-float64, one step along each term alone: how often it changes its own condition number the right way, and by how much of what
+(CIFAR-10 kept, MNIST harmful); and a small transformer's last block. Before training and after every second epoch, on fixed
+rows in float64, one step along each term alone: how often it changes its own condition number the right way, by how much of what
 the recurrences say (their eta is the one that fits the features' movement best, `term_steps`), for steps a tenth, one and ten
 times as long as training's; and the same along the slope that training has of it, from 64 rows in float32. Then each term alone
 for some steps, against the recurrences carried on from the first spectrum.
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 RIGHT = {"well": -1, "ill": 1}
 """The sign that the change of each term's own log kappa should have."""
 
-ALONE_STEPS, ALONE_SIZE = 20, 1.0
+ALONE_STEPS, ALONE_SIZE = 10, 1.0
 """Of each term alone."""
 
 CLOSE = 0.1
@@ -151,7 +151,7 @@ def _stepped(at: Any, epochs: int, *, subject: str, seed: int) -> dict[str, Any]
         moments = network_moments(at(subject), seed=seed, epochs=epochs)
     course = []
     for extractor, params in moments:
-        features = extractor.features(params)
+        features = {task: extractor.features(params, task) for task in OWN.values()}
         kappas = {task: float(log_kappa(x)) for task, x in features.items()}
         one, other = (np.asarray(smallest_direction(x)) for x in features.values())
         course.append({**kappas, "shared": float(one @ other) ** 2, "steps": term_records(extractor, params)})

@@ -53,8 +53,11 @@ BATCH_ROWS = 64
 FIXED_ROWS = 256
 """Of each task, that are measured on."""
 
+EVERY = 2
+"""Epochs from one moment to the next."""
+
 LINEAR_STEPS, LINEAR_RATE = 40, 3e-3
-"""Between two moments, and how long each is in lengths of theta (the default optimizer's)."""
+"""In the place of an epoch, and how long each is in lengths of theta (the default optimizer's)."""
 
 VIT_EPOCHS = 3
 """That a transformer is trained for unless somebody has one."""
@@ -189,21 +192,21 @@ def drawn_rows(of: Opened, count: int, rng: np.random.Generator) -> Rows:
 
 
 def network_moments(of: Opened, *, seed: int, epochs: int) -> list[Moment]:
-    """Before training by Algorithm 1 and after each epoch."""
+    """Before training by Algorithm 1, and after every second epoch."""
     parts, weights = trained_parts(of, methods.algorithm1().penalties or (), seed=seed, epochs=epochs)
     rng, rate = np.random.default_rng(seed), RATES[STRENGTH]
     fixed, batch = (drawn_rows(of, count, rng) for count in (FIXED_ROWS, BATCH_ROWS))
     sizes = {LOSS: rate, **{term: rate * float(weight) for term, weight in zip(OWN, weights, strict=True)}}
-    return [_network_moment(at, of.cut, fixed.wide(), batch, sizes) for at in parts]
+    return [_network_moment(at, of.cut, fixed.wide(), batch, sizes) for at in parts[::EVERY]]
 
 
 def linear_moments(*, seed: int, epochs: int) -> list[Moment]:
-    """Of a linear extractor on embedded digits, Algorithm 1 as in the paper: at first and after every few steps."""
+    """The same of a linear extractor on embedded digits, with Algorithm 1 as in the paper."""
     method, pair = methods.algorithm1(), jax.tree.map(jnp.asarray, digits_apart(seed).train)
     run = jax.jit(start, static_argnums=0)(method, jax.random.key(seed), pair)
-    onward = jax.jit(lambda run: advance(method, run, pair, steps=LINEAR_STEPS)[0])
+    onward = jax.jit(lambda run: advance(method, run, pair, steps=EVERY * LINEAR_STEPS)[0])
     found = [_linear_moment(run.state, pair)]
-    for _ in range(epochs):
+    for _ in range(epochs // EVERY):
         run = onward(run)
         found.append(_linear_moment(run.state, pair))
     return found
@@ -283,9 +286,8 @@ _slope = jax.jit(jax.grad(_value), static_argnames=("cut", "term"))
 def _network_moment(parts: Split, cut: str, fixed: Rows, batch: Rows, sizes: Mapping[str, float]) -> Moment:
     exact = wide(parts)
 
-    def features(tail: Any) -> dict[str, jax.Array]:
-        now = exact._replace(tail=tail)
-        return {"primary": _features(now, fixed.primary, cut), "harmful": _features(now, fixed.harmful, cut)}
+    def features(tail: Any, task: str) -> jax.Array:
+        return _features(exact._replace(tail=tail), getattr(fixed, task), cut)
 
     def slope(tail: Any, term: str) -> Any:
         x, labels = (fixed.harmful, None) if term == "ill" else (fixed.primary, fixed.labels)
@@ -304,8 +306,8 @@ def _linear_moment(state: Any, pair: TaskPair) -> Moment:
     covariances = {"well": state.k_primary, "ill": state.k_harmful}
     directions = {"well": well_direction, "ill": ill_direction}
 
-    def features(theta: jax.Array) -> dict[str, jax.Array]:
-        return {task: product(of.x, theta) for task, of in pair._asdict().items()}
+    def features(theta: jax.Array, task: str) -> jax.Array:
+        return product(getattr(pair, task).x, theta)
 
     def loss(theta: jax.Array) -> jax.Array:
         return losses.squared(product(pair.primary.x, product(theta, state.omega)), pair.primary.y)

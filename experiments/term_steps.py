@@ -35,14 +35,14 @@ class Extractor(NamedTuple):
     """An extractor whose parameters move, as functions of these.
 
     Attributes:
-      features: of both tasks' fixed rows by task, each of shape (N, d).
+      features: of a task's fixed rows, "primary" or "harmful", shape (N, d).
       slope: of a term, "well", "ill" or "loss", on these rows, a tree like the parameters.
       trained: of "well" and "ill", the slope that training has of them, on its own rows; None where it is the same.
       sizes: by term, the step of training.
       layered: whether the terms' gradients go through S^{-1} and not through K^{-1}.
     """
 
-    features: Callable[[Any], Mapping[str, jax.Array]]
+    features: Callable[[Any, str], jax.Array]
     slope: Callable[[Any, str], Any]
     trained: Callable[[Any, str], Any] | None
     sizes: Mapping[str, float]
@@ -108,7 +108,11 @@ def term_records(extractor: Extractor, params: Any) -> list[dict[str, Any]]:
 
     "well, trained" and "ill, trained" are steps along training's own slopes, of one size and without prediction.
     """
-    before = extractor.features(params)
+
+    def both(params: Any) -> dict[str, jax.Array]:
+        return {task: extractor.features(params, task) for task in OWN.values()}
+
+    before = both(params)
     begun = {task: float(log_kappa(x)) for task, x in before.items()}
 
     def changes(after: Mapping[str, jax.Array]) -> dict[str, float]:
@@ -118,14 +122,14 @@ def term_records(extractor: Extractor, params: Any) -> list[dict[str, Any]]:
     for term, task in OWN.items():
         slope = extractor.slope(params, term)
         for multiple in SIZES:
-            after = extractor.features(moved(params, slope, multiple * extractor.sizes[term]))
+            after = both(moved(params, slope, multiple * extractor.sizes[term]))
             told = predicted(before[task], after[task], term=term, layered=extractor.layered)
             changed = {"predicted": float(told.log_kappa) - begun[task], "cosine": float(told.cosine)}
             found.append({"term": term, "size": multiple, **changes(after), **changed})
         if extractor.trained is not None:
-            after = extractor.features(moved(params, extractor.trained(params, term), extractor.sizes[term]))
+            after = both(moved(params, extractor.trained(params, term), extractor.sizes[term]))
             found.append({"term": f"{term}, trained", "size": 1.0, **changes(after)})
-    after = extractor.features(moved(params, extractor.slope(params, LOSS), extractor.sizes[LOSS]))
+    after = both(moved(params, extractor.slope(params, LOSS), extractor.sizes[LOSS]))
     return [*found, {"term": LOSS, "size": 1.0, **changes(after)}]
 
 
@@ -135,12 +139,12 @@ def alone_records(extractor: Extractor, params: Any, term: str, *, steps: int, s
     The prediction starts from the first spectrum and is told the eta of every step, and nothing else of the way.
     """
     task = OWN[term]
-    features = extractor.features(params)[task]
+    features = extractor.features(params, task)
     sigma, begun = _sigma(features), float(log_kappa(features))
     found: dict[str, list[float]] = {"observed": [], "predicted": []}
     for _ in range(steps):
         params = moved(params, extractor.slope(params, term), size * extractor.sizes[term])
-        after = extractor.features(params)[task]
+        after = extractor.features(params, task)
         step = predicted(features, after, term=term, layered=extractor.layered).step
         log, sigma = carried(sigma, step, term=term, layered=extractor.layered)
         features = after

@@ -30,7 +30,7 @@ def x(rng):
 
 
 def linear(x, slope, *, layered):
-    return Extractor(lambda theta: {task: of @ theta for task, of in x.items()}, slope, None, SIZES, layered)
+    return Extractor(lambda theta, task: x[task] @ theta, slope, None, SIZES, layered)
 
 
 def preconditioned(x):
