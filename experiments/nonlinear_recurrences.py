@@ -4,10 +4,10 @@ For a linear extractor and K^{-1}, a step along R_ill raises kappa_H and one alo
 for each singular value says. Here Algorithm 1 trains a linear extractor as in the paper; the same with the identity layer with
 S^{-1}, as networks are trained; perceptrons of three widths and depths on digits; the last one, two or three blocks of ResNet20
 (CIFAR-10 kept, MNIST harmful); and a small transformer's last block. Before training and after every second epoch, on fixed
-rows in float64, one step along each term alone: how often it changes its own condition number the right way, by how much of what
-the recurrences say (their eta is the one that fits the features' movement best, `term_steps`), for steps a tenth, one and ten
-times as long as training's; and the same along the slope that training has of it, from 64 rows in float32. Then each term alone
-for some steps, against the recurrences carried on from the first spectrum.
+rows in float64, one step along each term alone: how often it changes its own condition number the right way, by how much of
+what the recurrences say (their eta is the one that fits the features best, `term_steps`), for steps a tenth, one and
+ten times as long as training's; and the same along the slope that training has of it, from 64 rows in float32. Then each term
+alone for some steps, against the recurrences carried on from the first spectrum.
 
 The transformer's kappa_H falls in Algorithm 1. Two explanations were guesses: that the last layer normalisation is to blame,
 whose hyperplane is the smallest direction of both tasks, so that R_well lifts it for both; and that methods raise kappa_H by

@@ -6,7 +6,7 @@ along and measured at a moment is in float64.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from cimm_jax.data.class_list import ClassList
 from cimm_jax.data.image_arrays import DIGITS_SIZE
 from cimm_jax.data.image_set import ImageSet, SplitImages
 from cimm_jax.data.image_sources import DIGITS, load_images
-from cimm_jax.methods.stepping import advance, start
+from cimm_jax.methods import Method
+from cimm_jax.methods.stepping import Run, advance, start
 from cimm_jax.networks import build, functional
 from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.features import Labelled
@@ -203,11 +204,10 @@ def network_moments(of: Opened, *, seed: int, epochs: int) -> list[Moment]:
 def linear_moments(*, seed: int, epochs: int) -> list[Moment]:
     """The same of a linear extractor on embedded digits, with Algorithm 1 as in the paper."""
     method, pair = methods.algorithm1(), jax.tree.map(jnp.asarray, digits_apart(seed).train)
-    run = jax.jit(start, static_argnums=0)(method, jax.random.key(seed), pair)
-    onward = jax.jit(lambda run: advance(method, run, pair, steps=EVERY * LINEAR_STEPS)[0])
+    run = _begun(method, jax.random.key(seed), pair)
     found = [_linear_moment(run.state, pair)]
     for _ in range(epochs // EVERY):
-        run = onward(run)
+        run = _onward(method, run, pair)
         found.append(_linear_moment(run.state, pair))
     return found
 
@@ -301,22 +301,34 @@ def _network_moment(parts: Split, cut: str, fixed: Rows, batch: Rows, sizes: Map
     return Moment(Extractor(features, slope, trained, sizes, layered=True), exact.tail)
 
 
+_begun = jax.jit(start, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _onward(method: Method, run: Run, pair: TaskPair) -> Run:
+    return advance(method, run, pair, steps=EVERY * LINEAR_STEPS)[0]
+
+
 def _linear_moment(state: Any, pair: TaskPair) -> Moment:
     """Of a state of Algorithm 1 on a linear extractor; a step of a term is as long as the optimizer would make it."""
-    covariances = {"well": state.k_primary, "ill": state.k_harmful}
-    directions = {"well": well_direction, "ill": ill_direction}
 
     def features(theta: jax.Array, task: str) -> jax.Array:
         return product(getattr(pair, task).x, theta)
 
-    def loss(theta: jax.Array) -> jax.Array:
-        return losses.squared(product(pair.primary.x, product(theta, state.omega)), pair.primary.y)
-
     def slope(theta: jax.Array, term: str) -> jax.Array:
-        if term == LOSS:
-            return jax.grad(loss)(theta)
-        return directions[term](theta, eigenpairs(probe_hessian(theta, covariances[term])))
+        return _linear_slope(theta, state, pair, term)
 
     length = float(jnp.linalg.norm(state.theta))
     sizes = {term: LINEAR_RATE * length / float(jnp.linalg.norm(slope(state.theta, term))) for term in (*OWN, LOSS)}
-    return Moment(Extractor(features, jax.jit(slope, static_argnums=1), None, sizes, layered=False), state.theta)
+    return Moment(Extractor(features, slope, None, sizes, layered=False), state.theta)
+
+
+@partial(jax.jit, static_argnames="term")
+def _linear_slope(theta: jax.Array, state: Any, pair: TaskPair, term: str) -> jax.Array:
+    """With K^{-1}, cancelled."""
+    if term == LOSS:
+        return jax.grad(
+            lambda theta: losses.squared(product(pair.primary.x, product(theta, state.omega)), pair.primary.y)
+        )(theta)
+    k, direction = (state.k_primary, well_direction) if term == "well" else (state.k_harmful, ill_direction)
+    return direction(theta, eigenpairs(probe_hessian(theta, k)))
