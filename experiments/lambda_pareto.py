@@ -142,8 +142,8 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, "runs/lambda_pareto")
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
-    made.add_argument("--steps", type=int, default=100, help="of training resnet20's blocks")
-    made.add_argument("--image-rows", type=int, default=2000, help="images of each part for resnet20")
+    made.add_argument("--steps", type=int, default=60, help="of training resnet20's blocks")
+    made.add_argument("--image-rows", type=int, default=1000, help="images of each part for resnet20")
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs")
     return made.parse_args(arguments)
 
@@ -259,10 +259,10 @@ def _resnet_records(settings: argparse.Namespace, folder: Path) -> list[dict[str
     subject = NetworkSubject(source, settings.cache)
     subject.cut_at(cut)
     made_by = {"data": encode(subject.network_data), "cut": cut, "steps": settings.steps, "attack_steps": ATTACK_STEPS}
-    grid = every_pair(FACTORS[RESNET], repeat=2)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     wanted = [
-        {"seed": seed, "primary_factor": p, "harmful_factor": h} for (p, h), seed in every_pair(list(grid), seeds)
+        {"seed": seed, "primary_factor": p, "harmful_factor": h}
+        for seed, p, h in every_pair(seeds, FACTORS[RESNET], FACTORS[RESNET])
     ]
     run = partial(_resnet_figures, subject, settings.steps)
     return resumed(folder / "resnet20.json", wanted, run, made_by=made_by, at_once=1)

@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     if TRANSFORMER in settings.subjects:
         courses = resumed(
             folder / "transformer.json",
-            [{"variant": name, "seed": seed} for name in VARIANTS for seed in seeds],
+            [{"variant": name, "seed": seed} for seed in seeds for name in VARIANTS],
             partial(_course, at, settings.epochs),
             made_by=made_by,
             at_once=1,

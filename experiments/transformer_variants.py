@@ -71,7 +71,6 @@ VARIANTS = {
     "Algorithm 1": Variant((_WELL, _ILL)),
     "normalisation kept": Variant((_WELL, _ILL), normalisation_kept),
     "normalisation left out": Variant((_WELL, _ILL), normalisation_left_out),
-    "R_well without K^-1": Variant((_BARE_WELL,)),
     "R_ill without K^-1": Variant((_BARE_ILL,)),
     "Algorithm 1 without K^-1": Variant((_BARE_WELL, _BARE_ILL)),
     "float64, 192 rows a step": Variant((_WELL, _ILL), batch_rows=192, is_wide=True),
