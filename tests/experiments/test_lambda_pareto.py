@@ -72,6 +72,7 @@ def test_what_is_lost_is_counted_seed_by_seed_from_training_without_penalties(fo
     assert [cell.lost.estimate for cell in found] == pytest.approx([0, 0.01, 0.2, 0.3])
     assert found[1].lost.high - found[1].lost.low == pytest.approx(0, abs=1e-12)
     assert found[1].rir.estimate == pytest.approx(2)
+    assert [cell.hindered.estimate for cell in found] == pytest.approx([0, 0.05, 0.45, 0.3])
 
 
 def test_nobody_on_the_front_is_beaten_in_both(found):
@@ -93,7 +94,7 @@ def test_the_sentence_names_the_best_that_costs_little(found):
     assert "largest RIR among them is 100" in told
     assert "lambda_P x1, lambda_H x1" in told
     assert "follows gradients 70" in told
-    assert "both less than 75" in told
+    assert "more than 5.0 +- 0.0 points from the better of both" in told
     assert "no pair" in verdict("linear", [found[0], found[3]], 3)
 
 
