@@ -62,18 +62,18 @@ class Variant(NamedTuple):
     is_wide: bool = False
 
 
-_WELL, _ILL = methods.algorithm1().penalties or ()
-_BARE_WELL, _BARE_ILL = Penalty(bare_well), Penalty(bare_ill)
+_BOTH = methods.algorithm1().penalties or ()
+_BARE = (Penalty(bare_well), Penalty(bare_ill))
 VARIANTS = {
     "plain": Variant(()),
-    "R_well": Variant((_WELL,)),
-    "R_ill": Variant((_ILL,)),
-    "Algorithm 1": Variant((_WELL, _ILL)),
-    "normalisation kept": Variant((_WELL, _ILL), normalisation_kept),
-    "normalisation left out": Variant((_WELL, _ILL), normalisation_left_out),
-    "R_ill without K^-1": Variant((_BARE_ILL,)),
-    "Algorithm 1 without K^-1": Variant((_BARE_WELL, _BARE_ILL)),
-    "float64, 192 rows a step": Variant((_WELL, _ILL), batch_rows=192, is_wide=True),
+    "R_well": Variant(_BOTH[:1]),
+    "R_ill": Variant(_BOTH[1:]),
+    "Algorithm 1": Variant(_BOTH),
+    "normalisation kept": Variant(_BOTH, normalisation_kept),
+    "normalisation left out": Variant(_BOTH, normalisation_left_out),
+    "R_ill without K^-1": Variant(_BARE[1:]),
+    "Algorithm 1 without K^-1": Variant(_BARE),
+    "float64, 192 rows a step": Variant(_BOTH, batch_rows=192, is_wide=True),
 }
 """By name; all but those named after a term are Algorithm 1."""
 

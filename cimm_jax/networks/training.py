@@ -229,7 +229,7 @@ def train_tail(
             if epoch == number == 0:
                 balanced = programs.balance(state, parts, data, settings.strength)
                 state = state._replace(weights=everywhere(_given_or(balanced, penalties), mesh))
-            if few is not None and is_chosen_at(few, turn, total):
+            if few is not None and programs.choose is not None and is_chosen_at(few, turn, total):
                 state = state._replace(moving=programs.choose(state, parts, data))
             state, loss = finished(programs.step(state, parts, data), mesh)
             found.append(loss)
@@ -333,13 +333,13 @@ class _Programs(NamedTuple):
       optimizer: of the parameters.
       step: (state, parts, data) -> the next state and the primary loss.
       balance: (state, parts, data, strength) -> lambda of each penalty.
-      choose: (state, parts, data) -> which weights move; to be called only where few do.
+      choose: (state, parts, data) -> which weights move; None where all do.
     """
 
     optimizer: optax.GradientTransformation
     step: Callable[..., tuple[State, jax.Array]]
     balance: Callable[..., tuple[jax.Array, ...]]
-    choose: Callable[..., Any]
+    choose: Callable[..., Any] | None
 
 
 @lru_cache(maxsize=16)
@@ -353,7 +353,7 @@ def _programs(
         optimizer,
         jax.jit(partial(_step, terms=terms, optimizer=optimizer, few=few)),
         jax.jit(partial(_balanced, terms=terms)),
-        jax.jit(partial(_chosen, terms=terms, few=few)),
+        None if few is None else jax.jit(partial(_chosen, terms=terms, few=few)),
     )
 
 

@@ -30,7 +30,7 @@ def standard_promotion(standard_promotion_everywhere):
 def opened(rng):
     """Random tokens of both tasks, and a network whose normalisation scales and shifts."""
     network = build(SMALL, jax.random.key(0))
-    norm = network.parts["norm"].norm
+    norm = network.parts["norm"].norm  # pyright: ignore
     norm.scale[...] = norm.scale[...] * np.geomspace(0.5, 2, SMALL.width, dtype=np.float32)
     norm.bias[...] = norm.bias[...] + np.float32(0.1)
     sets = [
@@ -55,7 +55,8 @@ def test_a_kept_normalisation_gives_the_same_and_does_not_learn(opened):
     np.testing.assert_allclose(features(kept.network, x), features(opened.network, x), rtol=1e-4, atol=1e-5)
     after = trained_parts(kept, (), seed=0, epochs=1, batch_rows=20)[0][-1]
     network = functional.merge(after)
-    np.testing.assert_array_equal(network.parts["norm"].scale[...], opened.network.parts["norm"].norm.scale[...])
+    scales = network.parts["norm"].scale, opened.network.parts["norm"].norm.scale  # pyright: ignore
+    np.testing.assert_array_equal(scales[0][...], scales[1][...])
     assert (tail_features(after, x, CUT) @ hyperplane_normal(opened.network)).std() < 1e-5
     assert np.abs(tail_features(after, x, CUT) - features(opened.network, x)).max() > 1e-4, "the block did"
 
@@ -68,7 +69,7 @@ def test_without_a_normalisation_features_are_tokens_and_the_head_fits_them(open
     np.testing.assert_allclose(
         normal * norm.scale[...] + norm.bias[...], features(opened.network, opened.primary.x), rtol=1e-3, atol=1e-4
     )
-    logits = tokens @ np.asarray(bare.head.kernel[...]) + np.asarray(bare.head.bias[...])
+    logits = tokens @ np.asarray(bare.head.kernel[...]) + np.asarray(bare.head.bias[...])  # pyright: ignore
     assert np.mean(logits.argmax(1) == opened.primary.labels) > 0.5
 
 
