@@ -75,7 +75,8 @@ def test_the_sentence_on_recurrences_has_the_figures(records):
     told = verdict(tabulated(records), drifts(records))
     assert "raises kappa_H in 3 of 4 steps (training's own slope of it in 4 of 4 steps)" in told
     assert "lowers kappa_P in 4 of 4 steps (training's own slope of it in 0 of 4 steps)" in told
-    assert "0.05 to 0.05 for R_ill and 0.15 to 0.15 for R_well" in told
+    assert "is 0.05 along R_ill and 0.15 along R_well of the predicted one" in told
+    assert "at step 1 along R_ill and 5 along R_well of 10" in told
     assert "exact" in told
     assert "exact" not in verdict(tabulated(records[2:]), drifts(records[2:]))
 
