@@ -290,8 +290,8 @@ def verdict(table: Mapping[str, Mapping[str, Steps]], drift: Mapping[str, Mappin
         )
     )
     return (
-        f"Verdict: {exact}with the layer S^-1, {counted}; the change of log kappa is {ratios} of the predicted one (median of each "
-        f"subject), and a prediction carried on from the first spectrum is off by a tenth at step {drifted} of {ALONE_STEPS} "
+        f"Verdict: {exact}with the layer S^-1, {counted}; the change of log kappa is {ratios} of the predicted one (median of "
+        f"each subject), and a prediction carried on from the first spectrum is off by a tenth at step {drifted} of {ALONE_STEPS} "
         f"({ALONE_STEPS + 1}: never)."
     )
 
