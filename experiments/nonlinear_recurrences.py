@@ -291,8 +291,8 @@ def verdict(table: Mapping[str, Mapping[str, Steps]], drift: Mapping[str, Mappin
     )
     return (
         f"Verdict: {exact}with the layer S^-1, {counted}; the change of log kappa is {ratios} of the predicted one (median of "
-        f"each subject), and a prediction carried on from the first spectrum is off by a tenth at step {drifted} of {ALONE_STEPS} "
-        f"({ALONE_STEPS + 1}: never)."
+        f"each subject), and what is predicted from the first spectrum on is off by a tenth at step {drifted} of "
+        f"{ALONE_STEPS} ({ALONE_STEPS + 1}: never)."
     )
 
 
