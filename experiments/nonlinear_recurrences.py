@@ -321,25 +321,31 @@ def guesses(variants: Mapping[str, Variant]) -> dict[str, str]:
     begun = f"Algorithm 1 changes the transformer's kappa_H by a factor of {_factor(-whole)}"
     if whole <= 0:
         return {"normalisation": f"{begun}: it does not fall here, and neither explanation can be tested."}
+    changes = {name: _factor(of.harmful.estimate) for name, of in variants.items()}
     well, without, kept = (fall[name] / whole for name in ("R_well", "normalisation left out", "normalisation kept"))
-    blamed = well >= HALF and max(without, kept) < HALF
+    blamed = _word(well >= HALF and max(without, kept) < HALF, (well, without, kept))
     normalisation = (
-        f"That the last normalisation is to blame is {_word(blamed)}: {begun} (plain training by {_factor(-fall['plain'])}), "
-        f"R_well alone by {well:.0%} of that in logarithms, Algorithm 1 with the normalisation left out by {without:.0%}, with "
-        f"its scale and shift kept by {kept:.0%}."
+        f"That the last normalisation is to blame is {blamed}: {begun}, plain training by {changes['plain']}, R_well alone by "
+        f"{changes['R_well']}, Algorithm 1 with the normalisation's scale and shift kept by {changes['normalisation kept']}, "
+        f"with the normalisation left out by {changes['normalisation left out']}."
     )
-    layered = [variants[name].harmful.estimate for name in ("R_ill", "Algorithm 1")]
-    bare = [variants[name].harmful.estimate for name in ("R_ill without K^-1", "Algorithm 1 without K^-1")]
-    raised = min(bare) > 0 and max(layered) <= 0
+    layered, bare = (
+        [variants[f"{name}{without}"].harmful.estimate for name in ("R_ill", "Algorithm 1")]
+        for without in ("", " without K^-1")
+    )
+    raised = _word(min(bare) > 0 and max(layered) <= 0, (*layered, *bare))
     preconditioned = (
-        f"That what raises kappa_H is what goes without K^-1 is {_word(raised)}: with it R_ill alone changes kappa_H by a "
-        f"factor of {_factor(layered[0])} and Algorithm 1 by {_factor(layered[1])}, without it by {_factor(bare[0])} and "
+        f"That what raises kappa_H is what goes without K^-1 is {raised}: with it R_ill alone changes kappa_H by a factor of "
+        f"{_factor(layered[0])} and Algorithm 1 by {_factor(layered[1])}, without it by {_factor(bare[0])} and "
         f"{_factor(bare[1])}."
     )
     return {"normalisation": normalisation, "preconditioner": preconditioned}
 
 
-def _word(is_supported: bool) -> str:
+def _word(is_supported: bool, figures: Iterable[float]) -> str:
+    """Of an explanation; nothing is said where a training diverged that it rests on."""
+    if not np.isfinite(list(figures)).all():
+        return "undecided, since a training diverged"
     return "supported" if is_supported else "refuted"
 
 

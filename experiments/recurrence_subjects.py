@@ -167,12 +167,23 @@ def opened(blocks: Blocks, places: Places) -> Opened:
 
 
 def trained_parts(
-    of: Opened, penalties: Sequence[Penalty], *, seed: int, epochs: int, batch_rows: int = BATCH_ROWS
+    of: Opened,
+    penalties: Sequence[Penalty],
+    *,
+    seed: int,
+    epochs: int,
+    batch_rows: int = BATCH_ROWS,
+    longest_gradient: float | None = None,
 ) -> tuple[list[Split], np.ndarray]:
     """The network before training and after each epoch, and the weights of the penalties."""
     kept: list[Split] = []
     settings = TrainingSettings(
-        epochs=epochs, batch_rows=batch_rows, learning_rate=RATES[STRENGTH], strength=STRENGTH, seed=seed
+        epochs=epochs,
+        batch_rows=batch_rows,
+        learning_rate=RATES[STRENGTH],
+        strength=STRENGTH,
+        longest_gradient=longest_gradient,
+        seed=seed,
     )
     trained = train_tail(
         functional.split(of.network, of.cut),

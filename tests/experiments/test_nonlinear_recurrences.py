@@ -112,6 +112,7 @@ ENDS = {
         ({"normalisation left out": 16.0}, "refuted", "supported"),
         ({"R_ill without K^-1": 19.0}, "supported", "refuted"),
         ({"R_ill": 20.5}, "supported", "refuted"),
+        ({"normalisation left out": np.nan}, "undecided, since a training diverged", "supported"),
     ],
 )
 def test_an_explanation_is_supported_by_all_of_its_figures_or_refuted(changed, normalisation, preconditioner):
