@@ -8,6 +8,7 @@ model.safetensors. Some seconds; held-out accuracy on the digits 0 to 4 is 0.993
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cimm_jax.data.class_list import ClassList
@@ -21,6 +22,7 @@ from cimm_jax.runs.published_file import MODEL_FILE
 from experiments.pretraining import Settings, train
 
 MODEL = "mlp_digits"
+SETTINGS = Settings(epochs=30, batch_size=50, learning_rate=3e-3, label_smoothing=0.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     only = ClassList(tuple(given.classes), renumbered=False)
     images, heldout = load_images(DIGITS, size=DIGITS_SIZE, only=only)
     assert heldout is not None  # they come in two parts
-    settings = Settings(epochs=30, batch_size=50, learning_rate=3e-3, label_smoothing=0.0, seed=given.seed)
+    settings = replace(SETTINGS, seed=given.seed)
     total = settings.epochs * (len(images) // settings.batch_size)
     with progress_bar(MODEL, total) as progress:
         network, epochs = train(config, images, heldout, settings, progress=lambda number, _: progress(number))

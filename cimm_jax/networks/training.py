@@ -7,8 +7,8 @@ normalisations stay as they are, so that the trunk's cached outputs stay right.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -202,14 +202,12 @@ def train_tail(
     parts, start = everywhere((parts, start), mesh)
     per_epoch = len(list(settings.batches(rows, harmful.labels, 0)))
     total = settings.total_steps(rows, harmful.labels)
-    optimizer = _optimizer(settings, total)
     classes = int(harmful.labels.max()) + 1
     penalties = tuple(penalties)
-    terms = partial(terms_of, cut=cut, penalties=penalties, settings=settings)
-    step = jax.jit(partial(_step, terms=terms, optimizer=optimizer, few=few))
-    balance = jax.jit(partial(_balanced, terms=terms, penalties=penalties, strength=settings.strength))
-    choose = None if few is None else jax.jit(partial(_chosen, terms=terms, few=few))
-    state = _first_state(parts, start or (parts.tail, parts.head), optimizer, penalties, few, classes)
+    # What the programs do not depend on is left out, so that trainings that differ in nothing else share them.
+    unweighted = tuple(penalty._replace(weight=None) for penalty in penalties)
+    programs = _programs(cut, unweighted, few, replace(settings, strength=1.0, seed=0), total)
+    state = _first_state(parts, start or (parts.tail, parts.head), programs.optimizer, penalties, few, classes)
     begun: dict[str, Any] = {"epoch": 0, "made": 0, "losses": [], "observed": []}
     if checkpoint is not None:
         more = _depends_on((parts, start, targets), cut, primary, harmful, penalties, few, settings)
@@ -229,10 +227,11 @@ def train_tail(
             turn = epoch * per_epoch + number
             data = (*by_rows((primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown), mesh), turn)
             if epoch == number == 0:
-                state = state._replace(weights=balance(state, parts, data))
-            if few is not None and choose is not None and is_chosen_at(few, turn, total):
-                state = state._replace(moving=choose(state, parts, data))
-            state, loss = finished(step(state, parts, data), mesh)
+                balanced = programs.balance(state, parts, data, settings.strength)
+                state = state._replace(weights=everywhere(_given_or(balanced, penalties), mesh))
+            if few is not None and programs.choose is not None and is_chosen_at(few, turn, total):
+                state = state._replace(moving=programs.choose(state, parts, data))
+            state, loss = finished(programs.step(state, parts, data), mesh)
             found.append(loss)
             if held is not None and (turn + 1) % EVERY == 0:
                 factor = held.factor(_on_one(_with(parts, state)))
@@ -327,6 +326,37 @@ def _optimizer(settings: TrainingSettings, steps: int) -> optax.GradientTransfor
     return optax.chain(optax.clip_by_global_norm(settings.longest_gradient), descent)
 
 
+class _Programs(NamedTuple):
+    """What a training runs, compiled.
+
+    Attributes:
+      optimizer: of the parameters.
+      step: (state, parts, data) -> the next state and the primary loss.
+      balance: (state, parts, data, strength) -> lambda of each penalty.
+      choose: (state, parts, data) -> which weights move; None where all do.
+    """
+
+    optimizer: optax.GradientTransformation
+    step: Callable[..., tuple[State, jax.Array]]
+    balance: Callable[..., tuple[jax.Array, ...]]
+    choose: Callable[..., Any] | None
+
+
+@lru_cache(maxsize=16)
+def _programs(
+    cut: str, penalties: tuple[Penalty, ...], few: FewWeights | None, settings: TrainingSettings, total: int
+) -> _Programs:
+    """Of penalties without weights, and settings without strength and seed."""
+    optimizer = _optimizer(settings, total)
+    terms = partial(terms_of, cut=cut, penalties=penalties, settings=settings)
+    return _Programs(
+        optimizer,
+        jax.jit(partial(_step, terms=terms, optimizer=optimizer, few=few)),
+        jax.jit(partial(_balanced, terms=terms)),
+        None if few is None else jax.jit(partial(_chosen, terms=terms, few=few)),
+    )
+
+
 def _step(state: State, parts: Split, data, *, terms, optimizer, few: FewWeights | None):
     def total(params):
         found = terms(params, state.heads, parts, data)
@@ -361,15 +391,22 @@ def _chosen(state: State, parts: Split, data, *, terms, few: FewWeights) -> Any:
     return more_chosen(few, state.moving, wanted, unwanted)
 
 
-def _balanced(state: State, parts: Split, data, *, terms, penalties, strength) -> tuple[jax.Array, ...]:
-    """Lambda of each penalty: the weight given, or what makes its gradient of the tail `strength` times the loss's."""
+def _balanced(state: State, parts: Split, data, strength: jax.Array | float, *, terms) -> tuple[jax.Array, ...]:
+    """Lambda of each penalty that makes its gradient of the tail `strength` times as long as the loss's."""
 
     def tail_norm(of: Callable[[Terms], jax.Array]) -> jax.Array:
         return optax.tree.norm(_slope_of_tail(of, state, parts, data, terms))
 
     length, weights = tail_norm(lambda found: found.primary), []
-    for term, penalty in enumerate(penalties):
+    for term in range(len(state.weights)):
         own = tail_norm(lambda found, term=term: found.added[term])
-        balanced = jnp.where(own > 0, strength * length / jnp.where(own > 0, own, 1), 0)
-        weights.append(balanced if penalty.weight is None else jnp.full((), penalty.weight, length.dtype))
+        weights.append(jnp.where(own > 0, strength * length / jnp.where(own > 0, own, 1), 0))
     return tuple(weights)
+
+
+def _given_or(balanced: Sequence[jax.Array], penalties: Sequence[Penalty]) -> tuple[jax.Array, ...]:
+    """The weights that are given, and else what balances."""
+    return tuple(
+        weight if penalty.weight is None else jnp.full((), penalty.weight, weight.dtype)
+        for weight, penalty in zip(balanced, penalties, strict=True)
+    )

@@ -76,6 +76,30 @@ def test_penalties_are_shown_features_of_both_tasks_and_harmful_targets_of_class
     assert shown[0].harmful == ((16, 12), (16, 3))
 
 
+def test_trainings_that_differ_in_weight_strength_and_seed_alone_share_their_programs(tasks):
+    parts, primary, harmful = tasks
+    traced = []
+
+    def value(batch):
+        traced.append(batch)
+        return (batch.harmful.x**2).sum()
+
+    def train(weight, **more):
+        settings = TrainingSettings(epochs=1, batch_rows=16, learning_rate=0.01, warmup=0.0, **more)
+        return train_tail(parts, CUT, primary, harmful, penalties=(Penalty(value, weight),), settings=settings)
+
+    first, made = train(0.5), len(traced)
+    others = [train(2.0), train(None, seed=1), train(None, strength=3.0, seed=1)]
+    assert made
+    assert len(traced) == made
+    assert [float(of.weights[0]) for of in (first, *others[:1])] == [0.5, 2.0]
+    assert others[2].weights == pytest.approx(3 * others[1].weights)
+    moved = [np.asarray(jax.tree.leaves(of.parts.tail)[0]) for of in (first, *others)]
+    assert not any(np.array_equal(moved[0], of) for of in moved[1:])
+    train(0.5, label_smoothing=0.1)
+    assert len(traced) > made, "what a step depends on is not shared"
+
+
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tasks, tmp_path):
     parts, primary, harmful = tasks
