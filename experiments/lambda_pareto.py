@@ -251,7 +251,7 @@ def _attacked(targets: Mapping[str, Target]) -> dict[str, np.ndarray]:
 
 
 def _resnet_records(settings: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    configuration, cut = TAILS[TAIL]
+    configuration, cut, _ = TAILS[TAIL]
     source = source_of(CONFIGURATIONS[configuration], settings.data_dir, settings.out, image_rows=settings.image_rows)
     subject = NetworkSubject(source, settings.cache)
     subject.cut_at(cut)

@@ -227,8 +227,9 @@ def train_tail(
             turn = epoch * per_epoch + number
             data = (*by_rows((primary.x[rows_p], primary.labels[rows_p], harmful.x[h], shown), mesh), turn)
             if epoch == number == 0:
-                balanced = programs.balance(state, parts, data, settings.strength)
-                state = state._replace(weights=everywhere(_given_or(balanced, penalties), mesh))
+                if any(penalty.weight is None for penalty in penalties):
+                    state = state._replace(weights=programs.balance(state, parts, data, settings.strength))
+                state = state._replace(weights=everywhere(_given_or(state.weights, penalties), mesh))
             if few is not None and programs.choose is not None and is_chosen_at(few, turn, total):
                 state = state._replace(moving=programs.choose(state, parts, data))
             state, loss = finished(programs.step(state, parts, data), mesh)
