@@ -161,21 +161,24 @@ def _several(several: SeveralTasks | None) -> list[Section]:
     if several is None:
         return []
     paid = "primary task, blocked"
-    rows = [
-        [
+    groups = [
+        (
             one.name,
-            *(
-                Cell("" if of is None else f"{format_number(of.undefended)} to {format_number(of.immunized)}")
-                for of in (one.explained and one.explained.linear, one.explained and one.explained.kernel)
-            ),
-            "" if one.explained is None else one.explained.rows,
-            one.rir,
-            *_paid_cells(one.alone),
-        ]
+            [
+                [
+                    *(
+                        Cell("" if of is None else f"{format_number(of.undefended)} to {format_number(of.immunized)}")
+                        for of in (one.explained and one.explained.linear, one.explained and one.explained.kernel)
+                    ),
+                    one.rir,
+                    *_paid_cells(one.alone),
+                ]
+            ],
+        )
         for one in several.each
     ]
-    rows.append(["all of them", "", "", "", "", *_paid_cells(several.paid)])
-    columns = ["harmful task", "linear heads", "kernel heads", "on rows", "RIR"]
+    groups.append(("all of them", [["", "", "", *_paid_cells(several.paid)]]))
+    columns = ["harmful task", "linear heads", "kernel heads", "RIR"]
     columns += [f"{paid} alone: linear heads", "accuracy"]
     return [
         Section(
@@ -184,17 +187,23 @@ def _several(several: SeveralTasks | None) -> list[Section]:
                 Table(
                     f"{PARTS[several.part].capitalize()} rows: share of the labels' variance explained, before to after",
                     columns,
-                    [("", rows)],
+                    groups,
                 ),
                 Text(
-                    "The map was made for all of them as one task: rows below each other, of equal energy, the labels of each "
-                    "in columns of their own. On the right, what a map for that task alone leaves of the primary one; last, "
-                    "what this one leaves. Verdict and condition numbers here are those of all tasks as one.",
+                    f"Heads in closed form, on {_judging_rows(several)} rows. The map was made for all of them as one task: "
+                    "rows below each other, of equal energy, the labels of each in columns of their own. On the right, what a "
+                    "map for that task alone leaves of the primary one; last, what this one leaves. Verdict and condition "
+                    "numbers here are those of all tasks as one.",
                     quiet=True,
                 ),
             ],
         )
     ]
+
+
+def _judging_rows(several: SeveralTasks) -> str:
+    """Of each task, or of all where they are as many."""
+    return ", ".join(dict.fromkeys(str(one.explained.rows) for one in several.each if one.explained)) or "no"
 
 
 def _paid_cells(paid: PrimaryPaid | None) -> list[Cell]:
