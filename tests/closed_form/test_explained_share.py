@@ -31,6 +31,7 @@ def labels(rng):
     return rng.integers(CLASSES, size=ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 def test_labels_without_a_trace_explain_nothing_on_average(rng, labels, share):
     x = rng.normal(size=(ROWS, D))

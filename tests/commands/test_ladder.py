@@ -88,6 +88,7 @@ def test_published_outputs_are_judged_of_all_but_random_weights(run):
         assert (of.primary is None) == (name == "random weights")
 
 
+@pytest.mark.slow
 def test_a_ladder_that_was_interrupted_goes_on_and_says_the_same(inputs, run, tmp_path, monkeypatch, capsys):
     made, fine_tune = [], ladder_tuning.fine_tune
 
@@ -185,6 +186,7 @@ def test_amounts_and_single_classes_cannot_be_climbed(tmp_path, capsys):
     assert "is one class" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_diagnose_takes_a_network_and_says_what_its_outputs_give_away(inputs, tmp_path):
     paths = ["--primary", str(inputs / "primary"), "--harmful", str(inputs / "harmful")]
     model = ["--model", "small", "--weights", str(inputs / "small.safetensors"), "--cache", str(inputs / "cache")]

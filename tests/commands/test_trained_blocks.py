@@ -136,6 +136,7 @@ def test_an_interrupted_run_continues_and_a_finished_one_is_not_trained_again(
     assert made == []
 
 
+@pytest.mark.slow
 def test_attack_and_report_understand_the_run(inputs, run, tmp_path, capsys):
     attackers = ["--attackers", "line_search", "normal equations", "--cache", str(inputs / "cache")]
     assert cli.main(["attack", str(run), *attackers, *QUICK, "--out", str(tmp_path / "attack")]) == 0

@@ -68,6 +68,7 @@ def kappas(features):
     return [float(feature_condition_number(jnp.asarray(x - x.mean(0)), PseudoInverse()).kappa) for x in features]
 
 
+@pytest.mark.slow
 def test_blocks_that_learn_pencil_have_its_condition_numbers_within_a_factor(tiny):
     theta, targets, parts = tiny.learned(methods.pencil(ridge=0.1, budget=10.0))
     published, wanted, trained = map(kappas, (tiny.features, [x @ theta for x in tiny.features], tiny.of(parts)))

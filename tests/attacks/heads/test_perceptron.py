@@ -19,6 +19,7 @@ def found():
     return at_rates(attack, digits_target(), RATES, keys)
 
 
+@pytest.mark.slow
 def test_it_is_as_good_as_scikit_learns(found):
     x, y, heldout_x, heldout_y = scaled_digits()
     model = MLPClassifier((100,), max_iter=1000, random_state=0).fit(x, y.argmax(1))
