@@ -17,6 +17,7 @@ from cimm_jax.commands.compilation_cache import keep_programs
 from cimm_jax.commands.config_file import read_config
 from cimm_jax.commands.delivery import command_line
 from cimm_jax.commands.devices import on_devices
+from cimm_jax.commands.quick_compilation import compile_quickly
 from cimm_jax.errors import InputError
 from cimm_jax.files import reason_of
 from cimm_jax.runs.manifest import versions
@@ -187,6 +188,8 @@ def _run(asked: object) -> None:
     # An application may choose its precision; condition numbers need this one.
     jax.config.update("jax_enable_x64", True)
     keep_programs()
+    if isinstance(asked, settings.Diagnose) and asked.model is None:
+        compile_quickly()
     name = type(asked).__name__.lower()
     verb = import_module(f"cimm_jax.commands.{name}")
     interruption.begin()
