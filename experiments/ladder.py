@@ -22,7 +22,7 @@ import argparse
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -61,12 +61,14 @@ class Blocks(NamedTuple):
       cut: the first of them.
       training: settings of `immunizing.training_settings`.
       asked: the method's own settings.
+      views: of each training image, all but one augmented; attackers' images are as they are.
     """
 
     method: str
     cut: str
     training: Mapping[str, Any] = MappingProxyType({})
     asked: Mapping[str, Any] = MappingProxyType({})
+    views: int = 1
 
     def made(self) -> Method:
         """The method."""
@@ -90,6 +92,40 @@ class Ladder:
     reserve: float
     settings: LadderSettings
     primary_heldout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an experiment wants of `climbed`.
+
+    Attributes:
+      defences: of `MAPS` and the ladder's blocks; others are passed over.
+      seeds: draws of the attackers' images.
+      defence_seeds: how often each defence that trains blocks is trained.
+      rungs: numbers of those that are climbed.
+      seed: the first one.
+      tuning_images: with more images than these nobody fine-tunes; None is the ladder's own.
+      steps: of the paper's methods as maps.
+      sophon: whether SOPHON's attacker fine-tunes as well.
+      with_defences_images: whether attackers have the defences' images beside their own.
+      cache: folder that keeps features and activations; None is the user's.
+    """
+
+    defences: Sequence[str]
+    seeds: int
+    defence_seeds: int
+    rungs: Sequence[int]
+    seed: int
+    tuning_images: int | None = None
+    steps: int = 300
+    sophon: bool = False
+    with_defences_images: bool = False
+    cache: Path | None = None
+
+    @classmethod
+    def of(cls, settings: argparse.Namespace) -> "Asked":
+        """What flags of the same names say; those that there are not stay as they are."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls) if field.name in settings})
 
 
 BALANCED = {"strength": 10.0, "learning_rate": RATES[10.0]}
@@ -145,7 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             reserved=ladder.reserve,
             primary_heldout=ladder.primary_heldout,
         )
-        record = climbed(source, ladder, settings, folder=settings.out / name, command=_command(name, settings))
+        command = _command(name, settings)
+        record = climbed(source, ladder, Asked.of(settings), folder=settings.out / name, command=command)
         print_ladder(name, record, time.monotonic() - begun)
     return settings.out
 
@@ -170,41 +207,39 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def climbed(
-    source: NetworkSource, ladder: Ladder, settings: argparse.Namespace, *, folder: Path, command: str
-) -> LadderRecord:
+def climbed(source: NetworkSource, ladder: Ladder, asked: Asked, *, folder: Path, command: str) -> LadderRecord:
     """Makes the defences that are not finished, climbs, and writes the record.
 
     Args:
       source: the network and its data.
       ladder: how it is climbed.
-      settings: defences, seeds, rungs and what else this experiment is asked for.
+      asked: what an experiment wants of it.
       folder: of the run.
       command: makes the record again.
     """
     folder = output_folder(folder)
-    subject = NetworkSubject(source, settings.cache)
+    subject = NetworkSubject(source, asked.cache)
     defences = [
-        _defence(wanted, subject, ladder, folder / "defences" / wanted.name, settings)
-        for defence in settings.defences
+        _defence(wanted, subject, ladder, folder / "defences" / wanted.name, asked)
+        for defence in asked.defences
         if defence in MAPS or defence in ladder.blocks
-        for wanted in _wanted(defence, ladder, settings)
+        for wanted in _wanted(defence, ladder, asked)
     ]
-    asked = replace(
+    settings = replace(
         ladder.settings,
-        seeds=settings.seeds,
-        rungs=tuple(settings.rungs),
-        with_defences_images=settings.with_defences_images,
-        seed=settings.seed,
+        seeds=asked.seeds,
+        rungs=tuple(asked.rungs),
+        with_defences_images=asked.with_defences_images,
+        seed=asked.seed,
     )
-    if settings.tuning_images is not None:
-        asked = replace(asked, tuning=replace(asked.tuning, most_images=settings.tuning_images))
-    if settings.sophon:
-        standard = asked.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
-        asked = replace(asked, tuning=replace(asked.tuning, attackers=(*standard, SOPHON)))
-    told = {key: value for key, value in vars(settings).items() if key not in ("out", "cache")}
+    if asked.tuning_images is not None:
+        settings = replace(settings, tuning=replace(settings.tuning, most_images=asked.tuning_images))
+    if asked.sophon:
+        standard = settings.tuning.of(subject.network, len(subject.attackers_images.classes)).attackers
+        settings = replace(settings, tuning=replace(settings.tuning, attackers=(*standard, SOPHON)))
+    told = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "cache"}
     manifest = make_manifest("ladder", told, command_line=command, data_sha256=subject.checksums())
-    record = climb(manifest, subject, defences, asked, kept=folder / FOLDER)
+    record = climb(manifest, subject, defences, settings, kept=folder / FOLDER)
     write_record(folder, record)
     return record
 
@@ -234,26 +269,25 @@ class Wanted(NamedTuple):
     seed: int
 
 
-def _wanted(defence: str, ladder: Ladder, settings: argparse.Namespace) -> list[Wanted]:
+def _wanted(defence: str, ladder: Ladder, asked: Asked) -> list[Wanted]:
     """Of a defence that trains blocks as many as are asked for, of a map the first."""
-    first = settings.seed
-    more = range(first + 1, first + settings.defence_seeds if defence in ladder.blocks else first + 1)
+    first = asked.seed
+    more = range(first + 1, first + asked.defence_seeds if defence in ladder.blocks else first + 1)
     return [Wanted(defence, defence, first), *(Wanted(f"{defence}, seed {seed}", defence, seed) for seed in more)]
 
 
-def _defence(
-    wanted: Wanted, subject: NetworkSubject, ladder: Ladder, folder: Path, settings: argparse.Namespace
-) -> Defence:
+def _defence(wanted: Wanted, subject: NetworkSubject, ladder: Ladder, folder: Path, asked: Asked) -> Defence:
     """The defence, read from its folder if the same data and settings made it there, or made into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    made_by = {"data": encode(subject.network_data), "seed": wanted.seed, "steps": settings.steps}
+    made_by = {"data": encode(subject.network_data), "seed": wanted.seed, "steps": asked.steps}
     if wanted.defence in ladder.blocks:
         blocks = ladder.blocks[wanted.defence]
         made_by |= {"cut": blocks.cut, "training": asdict(_training(blocks, subject, wanted.seed))}
         made_by |= {"asked": dict(blocks.asked)} if blocks.asked else {}
+        made_by |= {"views": blocks.views} if blocks.views > 1 else {}
     noted = MadeBy(folder / "made_by.json", made_by)
     found = noted.read() is not None
-    made = _read_or_made(wanted, subject, ladder, folder, settings.steps, found=found)
+    made = _read_or_made(wanted, subject, ladder, folder, asked.steps, found=found)
     noted.write(wanted.name)
     return made
 
@@ -270,14 +304,19 @@ def _read_or_made(
         made.write(folder, subject)
         return made
     blocks = ladder.blocks[defence]
-    subject = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
-    subject.cut_at(blocks.cut)
-    if found:
-        return TrainedDefence.read(name, folder, subject, blocks.cut)
-    training = _training(blocks, subject, seed)
-    made, *_ = train_blocks(subject, blocks.made(), training, name=name, folder=folder / "checkpoint")
-    made.write(folder, subject)
-    return made
+    if not found:
+        seen = _cut(replace(subject.source, views=blocks.views), blocks.cut, subject.cache)
+        training = _training(blocks, seen, seed)
+        made, *_ = train_blocks(seen, blocks.made(), training, name=name, folder=folder / "checkpoint")
+        made.write(folder, seen)
+    return TrainedDefence.read(name, folder, _cut(subject.source, blocks.cut, subject.cache), blocks.cut)
+
+
+def _cut(source: NetworkSource, cut: str, cache: Path | None) -> NetworkSubject:
+    """A subject of its own: the one that is attacked is cut elsewhere."""
+    subject = NetworkSubject(source, cache)
+    subject.cut_at(cut)
+    return subject
 
 
 def _training(blocks: Blocks, subject: NetworkSubject, seed: int) -> TrainingSettings:

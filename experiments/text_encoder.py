@@ -43,7 +43,7 @@ from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.records import LadderRecord
 from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.numbers import listed, percent
-from experiments.ladder import MAPS, Blocks, Ladder, climbed, print_ladder
+from experiments.ladder import MAPS, Asked, Blocks, Ladder, climbed, print_ladder
 
 KEPT = ("comp.graphics", "rec.autos", "rec.sport.hockey", "sci.electronics")
 BLOCKED = ("sci.crypt", "sci.med", "sci.space", "talk.politics.guns")
@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             reserved=RESERVE,
             text_length=LENGTH,
         )
-        record = climbed(source, MODELS[name], settings, folder=settings.out / name, command=_command(name, settings))
+        command = _command(name, settings)
+        record = climbed(source, MODELS[name], Asked.of(settings), folder=settings.out / name, command=command)
         print_ladder(name, record, time.monotonic() - begun)
         print(verdict(name, record))
     return settings.out
@@ -154,7 +155,6 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--texts", type=int, default=100, help="of each newsgroup and part, so many")
     made.add_argument("--texts-dir", type=Path, help="folder with train/CLASS and test/CLASS of the same newsgroups")
     made.add_argument("--cache", type=Path, help="folder that keeps features and activations between runs")
-    made.set_defaults(steps=300, sophon=False, with_defences_images=False)
     return made.parse_args(arguments)
 
 
@@ -162,7 +162,7 @@ def _command(name: str, settings: argparse.Namespace) -> str:
     """What makes the record again, but for where it writes."""
     words = ["python", "-m", "experiments.text_encoder"]
     for key, value in {**vars(settings), "models": [name]}.items():
-        if key in ("out", "cache", "steps", "sophon", "with_defences_images") or value is None:
+        if key in ("out", "cache") or value is None:
             continue
         words += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list | tuple) else [value])]
     return shlex.join(words)

@@ -7,7 +7,10 @@ import pytest
 
 from cimm_jax.networks.training import TrainingSettings
 from cimm_jax.runs.defence import MapDefence
+from cimm_jax.runs.source import NetworkSource
 from experiments import ladder
+
+SOURCE = NetworkSource("resnet20_cifar10", "weights", "primary", "harmful")
 
 
 @pytest.fixture
@@ -26,11 +29,15 @@ def settings(*more):
     return ladder._settings(["--data-dir", "D", "--configs", "resnet20_mnist", *more])
 
 
+def asked(*more):
+    return ladder.Asked.of(settings(*more))
+
+
 def scale(folder, *more, data="a"):
-    subject, asked = SimpleNamespace(head=None, network=None, network_data={"sha256": data}), settings(*more)
+    subject, wishes = SimpleNamespace(head=None, network=None, network_data={"sha256": data}), asked(*more)
     config = ladder.CONFIGS["resnet20_mnist"]
-    (wanted,) = ladder._wanted("erase", config, asked)
-    return ladder._defence(wanted, subject, config, folder, asked).theta[0, 0]
+    (wanted,) = ladder._wanted("erase", config, wishes)
+    return ladder._defence(wanted, subject, config, folder, wishes).theta[0, 0]
 
 
 def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
@@ -43,10 +50,10 @@ def test_a_defence_of_other_settings_or_data_is_made_again(tmp_path, made):
 
 
 def test_what_trains_blocks_is_made_with_as_many_seeds_as_are_asked_for_and_a_map_once():
-    config, asked = ladder.CONFIGS["resnet20_mnist"], settings("--seed", "4", "--defence-seeds", "2")
-    named = [(wanted.name, wanted.seed) for wanted in ladder._wanted("best_response", config, asked)]
+    config, wishes = ladder.CONFIGS["resnet20_mnist"], asked("--seed", "4", "--defence-seeds", "2")
+    named = [(wanted.name, wanted.seed) for wanted in ladder._wanted("best_response", config, wishes)]
     assert named == [("best_response", 4), ("best_response, seed 5", 5)]
-    assert [(wanted.name, wanted.seed) for wanted in ladder._wanted("erase", config, asked)] == [("erase", 4)]
+    assert [(wanted.name, wanted.seed) for wanted in ladder._wanted("erase", config, wishes)] == [("erase", 4)]
 
 
 def test_longer_training_has_its_own_steps_and_heads_and_is_made_once(tmp_path, monkeypatch):
@@ -57,7 +64,7 @@ def test_longer_training_has_its_own_steps_and_heads_and_is_made_once(tmp_path, 
         return (SimpleNamespace(write=lambda *_: None),)
 
     subject = SimpleNamespace(
-        head=None, network=None, network_data={}, source=None, cache=None, cut_at=lambda cut: None
+        head=None, network=None, network_data={}, source=SOURCE, cache=None, cut_at=lambda cut: None
     )
     monkeypatch.setattr(ladder, "NetworkSubject", lambda *_: subject)
     monkeypatch.setattr(ladder, "train_blocks", train_blocks)
@@ -65,8 +72,8 @@ def test_longer_training_has_its_own_steps_and_heads_and_is_made_once(tmp_path, 
     monkeypatch.setattr(ladder.TrainedDefence, "read", lambda name, *_: f"read {name}")
 
     def defence(name):
-        (wanted,) = ladder._wanted(name, config, settings())
-        return ladder._defence(wanted, subject, config, tmp_path, settings())
+        (wanted,) = ladder._wanted(name, config, asked())
+        return ladder._defence(wanted, subject, config, tmp_path, asked())
 
     defence("best_response, longer")
     assert defence("best_response, longer") == "read best_response, longer"
@@ -77,9 +84,30 @@ def test_longer_training_has_its_own_steps_and_heads_and_is_made_once(tmp_path, 
     assert names == ["explained by linear, kernel, whitened", "explained by linear, kernel"]
 
 
+def test_augmented_views_are_for_the_training_and_not_for_attackers(tmp_path, monkeypatch):
+    seen, config = [], ladder.CONFIGS["resnet20_mnist"]
+
+    class Subject(SimpleNamespace):
+        def __init__(self, source, cache):
+            super().__init__(source=source, cache=cache, cut_at=lambda cut: None, network_data={})
+
+    def train_blocks(subject, *_, **__):
+        seen.append(subject.source.views)
+        return (SimpleNamespace(write=lambda *_: None),)
+
+    monkeypatch.setattr(ladder, "NetworkSubject", Subject)
+    monkeypatch.setattr(ladder, "train_blocks", train_blocks)
+    monkeypatch.setattr(ladder, "training_settings", lambda method, subject, **given: TrainingSettings(**given))
+    monkeypatch.setattr(ladder.TrainedDefence, "read", lambda name, folder, subject, cut: subject.source.views)
+    blocks = {"views": ladder.Blocks("best_response", "layer3.0", views=6)}
+    (wanted,) = ladder._wanted("views", ladder.replace(config, blocks=blocks), asked())
+    read = ladder._defence(wanted, Subject(SOURCE, None), ladder.replace(config, blocks=blocks), tmp_path, asked())
+    assert (seen, read) == ([6], 1)
+
+
 def test_the_command_of_a_record_makes_it_again():
-    asked = settings("--defences", "erase", "algorithm1 blocks", "--seeds", "2", "--sophon", "--out", "elsewhere")
-    command = ladder._command("resnet20_mnist", asked)
+    told = settings("--defences", "erase", "algorithm1 blocks", "--seeds", "2", "--sophon", "--out", "elsewhere")
+    command = ladder._command("resnet20_mnist", told)
     assert "--defences erase 'algorithm1 blocks' --seeds 2" in command
     assert command.endswith("--sophon")
     assert "elsewhere" not in command
