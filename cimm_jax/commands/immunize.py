@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cimm_jax.closed_form.erasure import check_rank
 from cimm_jax.commands.delivery import deliver, manifest_of
-from cimm_jax.commands.settings import BLOCKS, DATA, MAP, Immunize, refuse_foreign
+from cimm_jax.commands.settings import BLOCKS, DATA, EXTRACTOR, MAP, Immunize, refuse_foreign
 from cimm_jax.commands.tracking import check_trackers, track
 from cimm_jax.errors import InputError, naming
 from cimm_jax.locks import only_one_in
@@ -93,7 +93,8 @@ def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
     check_steps(steps)
     if settings.resamples is not None:
         check_resamples(settings.resamples)
-    if settings.kind == BLOCKS:
+    trains = settings.kind in (BLOCKS, EXTRACTOR)
+    if trains:
         _check_trains(settings, method)
     else:
         check_method(method, called=settings.method)
@@ -103,7 +104,7 @@ def prepare(settings: Immunize, subject: Subject | None = None) -> Prepared:
         check_rank(settings.rank, subject.features, sum(images.classes - 1 for images in harmful))
     subject.check_batch_size(settings.batch_size)
     subject.check_method(method)
-    training = _training_settings(settings, method, subject) if settings.kind == BLOCKS else None
+    training = _training_settings(settings, method, subject) if trains else None
     return Prepared(settings, method, subject, steps, training)
 
 
@@ -157,7 +158,7 @@ def _with_network_defaults(settings: Immunize) -> Immunize:
 
     Blocks that learn it are given a heavier one.
     """
-    if settings.kind not in (MAP, BLOCKS) or settings.method != "pencil" or settings.objective == "kappa":
+    if settings.kind not in (MAP, BLOCKS, EXTRACTOR) or settings.method != "pencil" or settings.objective == "kappa":
         return settings
     ridge = LIGHT_RIDGE if settings.kind == MAP else LEARNED_RIDGE
     return replace(settings, objective="signal", ridge=ridge if settings.ridge is None else settings.ridge)
@@ -181,7 +182,8 @@ def _check_trains(settings: Immunize, method: Method) -> None:
     """Raises `InputError` if the method trains no blocks, or has nothing that a strength balances."""
     if not method.trains_blocks:
         known = ", ".join(name for name, factory in KNOWN.items() if factory().trains_blocks)
-        raise InputError(f"method: {settings.method!r} trains no blocks of a network; choose one of {known}")
+        what = "blocks of a network" if settings.kind == BLOCKS else "extractor, and makes maps only"
+        raise InputError(f"method: {settings.method!r} trains no {what}; choose one of {known}")
     if settings.strength is not None and all(penalty.weight is not None for penalty in method.penalties or ()):
         raise InputError("strength: is of balanced penalties, and every weight was given; leave it out")
 

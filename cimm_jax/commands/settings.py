@@ -46,6 +46,7 @@ __all__ = [
     "BLOCKS",
     "DATA",
     "DATA_DIR",
+    "EXTRACTOR",
     "FEATURES",
     "FEATURE_FILES",
     "FRESH",
@@ -88,14 +89,18 @@ __all__ = [
 
 DATA, FEATURES = "data sets", "own features (--primary FILE)"
 MAP, BLOCKS = "maps of a network (--model)", "trained blocks (--train-from)"
+EXTRACTOR = "an extractor behind own features (--extractor)"
 """Kinds of `cimm immunize`."""
 
 FRESH, FRESH_FEATURES = "methods made now", "own features without a run"
 RUNS_OF_DATA, RUNS_OF_FEATURES, RUNS_OF_NETWORKS = "runs of a data set", "runs of own features", "runs of a network"
 """Kinds of `cimm attack`."""
 
-_MADE = (DATA, FEATURES, MAP, BLOCKS, FRESH, FRESH_FEATURES)
+_MADE = (DATA, FEATURES, EXTRACTOR, MAP, BLOCKS, FRESH, FRESH_FEATURES)
 """Where a method makes a map, which blocks may be trained to learn."""
+
+_TRAINED = (EXTRACTOR, BLOCKS)
+"""Where blocks are trained."""
 
 _PLACED = (FRESH, FRESH_FEATURES, RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
 """Where tasks are named, or where their files are."""
@@ -250,9 +255,9 @@ class EraseSettings:
 class FeatureSettings:
     """How files of own features are read."""
 
-    label: str | None = only(FEATURES, FRESH_FEATURES)
+    label: str | None = only(FEATURES, EXTRACTOR, FRESH_FEATURES)
     """Own features: the column or array with the labels; y or label, if there is one, if left out."""
-    target: Literal["classes", "regression"] | None = only(FEATURES, FRESH_FEATURES)
+    target: Literal["classes", "regression"] | None = only(FEATURES, EXTRACTOR, FRESH_FEATURES)
     """Own features: whether labels are classes, whole numbers or text, or amounts; classes if left out."""
     heldout_share: Annotated[
         float | None,
@@ -260,8 +265,8 @@ class FeatureSettings:
             "Own features: share of the rows, of each class alike, that no method sees, so that they judge it, of files "
             f"without a held-out part (x_heldout, or {_listed(TEST_NAMES)} in a folder); {HELDOUT_SHARE:g} if left out."
         ),
-    ] = only(FEATURES, FRESH_FEATURES)
-    heldout_seed: int | None = only(FEATURES, FRESH_FEATURES)
+    ] = only(FEATURES, EXTRACTOR, FRESH_FEATURES)
+    heldout_seed: int | None = only(FEATURES, EXTRACTOR, FRESH_FEATURES)
     """Own features: draws these rows, whatever --seed is; 0 if left out."""
 
     def feature_source(
@@ -376,45 +381,50 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     """Bootstrap resamples for the intervals; 200 for small data, 20 for large, none for huge data and networks if left out."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Experiment trackers that are shown the finished run: TensorBoard, in the run's folder, or Weights & Biases."""
-    harmful_batch_size: int | None = only(BLOCKS)
-    """Network, with --train-from: rows of the harmful task per step; the method's own, or as many as of the primary one."""
+    harmful_batch_size: int | None = only(*_TRAINED)
+    """With --train-from, --extractor: rows of the harmful task per step; the method's own, or as many as of the primary one."""
+    extractor: Literal["residual"] | None = only(EXTRACTOR)
+    """Own features: train a small extractor behind them that is not linear, residual blocks which begin as the identity, instead
+    of making a linear map; with best_response, hsic and others that train blocks."""
     train_from: str | None = only(BLOCKS)
     """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out.
     Closed forms are learned by them."""
-    epochs: int | None = only(BLOCKS)
-    """Network, with --train-from: times through the longer data set; 2, or the method's own steps, if left out."""
-    learning_rate: float | None = only(BLOCKS)
-    """Network, with --train-from: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
-    distillation: float | None = only(BLOCKS)
-    """Network, with --train-from: weight of the distance from the published outputs; the method's own, or 0, if left out."""
+    epochs: int | None = only(*_TRAINED)
+    """With --train-from, --extractor: times through the longer data set; 2, or the method's own steps, if left out."""
+    learning_rate: float | None = only(*_TRAINED)
+    """With --train-from, --extractor: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
+    distillation: float | None = only(*_TRAINED)
+    """With --train-from, --extractor: weight of the distance from the published outputs; the method's own, or 0, if left out."""
     heads: tuple[Literal["linear", "unscaled", "kernel", "whitened"], ...] | None = None
     """best_response: heads in closed form that must not read anything; linear and kernel if left out."""
-    fine_tuning_steps: int | None = only(BLOCKS)
-    """best_response and sophon, with --train-from: steps that an attacker makes before training looks; none, or
+    fine_tuning_steps: int | None = only(*_TRAINED)
+    """best_response and sophon, with --train-from, --extractor: steps that an attacker makes before training looks; none, or
     4 of sophon, if left out."""
-    fine_tuning_images: int | None = only(BLOCKS)
-    """best_response and sophon, with --train-from: images of a batch that this attacker has; half of it if left out."""
-    fine_tuning_goal: Literal["explained", "likelihood"] | None = only(BLOCKS)
-    """best_response, with --train-from: what this attacker wants; "likelihood" is lowered as sophon has it."""
-    share: float | None = only(BLOCKS)
+    fine_tuning_images: int | None = only(*_TRAINED)
+    """best_response and sophon, with --train-from, --extractor: images of a batch that this attacker has; half of it if left out."""
+    fine_tuning_goal: Literal["explained", "likelihood"] | None = only(*_TRAINED)
+    """best_response, with --train-from, --extractor: what this attacker wants; "likelihood" is lowered as sophon has it."""
+    share: float | None = only(*_TRAINED)
     """encoderlock: share of the trained weights that move, those that matter to the harmful task alone; 0.01 if left out."""
-    shrink: float | None = only(BLOCKS)
+    shrink: float | None = only(*_TRAINED)
     """undo: share of every trained weight that noise replaces in the middle of training; 0.6 if left out."""
-    noise: float | None = only(BLOCKS)
+    noise: float | None = only(*_TRAINED)
     """undo: size of that noise, in fresh weights; 0.1 if left out."""
-    primary_accuracy: float | None = only(BLOCKS)
-    """Network, with --train-from: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
-    strength: float | None = only(BLOCKS)
-    """Network, with --train-from: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
-    label_smoothing: float | None = only(BLOCKS)
-    """Network, with --train-from: share of a primary target that goes to all classes alike; 0 if left out."""
+    primary_accuracy: float | None = only(*_TRAINED)
+    """With --train-from, --extractor: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
+    strength: float | None = only(*_TRAINED)
+    """With --train-from, --extractor: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
+    label_smoothing: float | None = only(*_TRAINED)
+    """With --train-from, --extractor: share of a primary target that goes to all classes alike; 0 if left out."""
 
-    kinds: ClassVar[tuple[str, ...]] = (DATA, FEATURES, MAP, BLOCKS)
+    kinds: ClassVar[tuple[str, ...]] = (DATA, FEATURES, EXTRACTOR, MAP, BLOCKS)
 
     @property
     def source(self) -> Source:
         """With the further harmful tasks; raises `InputError` also for one that is given twice, or that is no place."""
         source = super().source
+        if isinstance(source, FeatureSource):
+            source = replace(source, extractor=self.extractor)
         if not self.harmful_too or isinstance(source, DataSource):
             return source
         given = [self.harmful, *self.harmful_too]
@@ -432,7 +442,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     def kind(self) -> str:
         """What is made."""
         if self.model is None:
-            return FEATURES if _are_files(self) else DATA
+            of_files = FEATURES if self.extractor is None else EXTRACTOR
+            return of_files if _are_files(self) else DATA
         return MAP if self.train_from is None else BLOCKS
 
     def build(self) -> Method:
@@ -561,8 +572,8 @@ class Attack(EraseSettings, PencilSettings, FeatureSettings, DeviceSettings, Com
         FRESH, FRESH_FEATURES
     )
     step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(FRESH, FRESH_FEATURES)
-    cache: Path | None = only(RUNS_OF_NETWORKS)
-    """Folder that keeps a network's features between runs; cimm_jax/features in the user's cache if left out."""
+    cache: Path | None = only(RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
+    """Folder that keeps a network's features, or an extractor's outputs, between runs; cimm_jax/features in the user's cache if left out."""
     attackers: Annotated[
         tuple[str, ...] | None,
         _help(

@@ -75,6 +75,8 @@ class Immunizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             harmful,
             {"method": self.method, "target": self.target, "seed": self.random_state, **(self.settings or {})},
         )
+        if asked.extractor is not None:
+            raise InputError("extractor: a transformer makes a map; train one with cimm_jax.protect, or leave it out")
         with jax.enable_x64(True), at_level(Level.QUIET):
             # Nothing is measured, so that no rows have to be held out.
             parts = {"primary": FeatureParts(primary, primary), "harmful": FeatureParts(harmful, harmful)}

@@ -7,11 +7,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cimm_jax.commands.delivery import deliver, manifest_of
 from cimm_jax.commands.immunize import Made, Prepared, defend, measured, prepare
-from cimm_jax.commands.settings import FEATURES
+from cimm_jax.commands.settings import EXTRACTOR, FEATURES
 from cimm_jax.data.feature_table import FeatureParts
 from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
@@ -19,9 +20,9 @@ from cimm_jax.front.asking import ARRAYS, FILES, features_of, immunize_settings
 from cimm_jax.locks import only_one_in
 from cimm_jax.measures.definition import Verdict
 from cimm_jax.runs.defence import MapDefence
-from cimm_jax.runs.feature_subject import FeatureSubject
 from cimm_jax.runs.published import Published
 from cimm_jax.runs.records import ImmunizeRecord
+from cimm_jax.runs.subject import open_features
 from cimm_jax.verbosity import Level, at_level, level
 from cimm_jax.views.registry import part_of
 
@@ -60,14 +61,22 @@ class Protected:
         return last.verdict
 
     def transform(self, features: Any) -> np.ndarray:
-        """Protected features, of the shape and dtype of `features`, (N, features); raises `InputError` for trained blocks."""
-        if self.theta is None:
+        """Protected features, of the shape of `features`, (N, features), and their dtype; of an extractor, float32.
+
+        Raises:
+          InputError: for trained blocks of a network, which takes images, and for another shape.
+        """
+        extractor = None if self.record.network is None or not self.record.network.of_rows else self.published
+        if self.theta is None and extractor is None:
             raise InputError(
                 "transform: trained blocks have no map behind features; run the images through published.network"
             )
-        x = np.asarray(features)
-        if x.ndim != 2 or x.shape[1] != len(self.theta):
-            raise InputError(f"features: need shape (rows, {len(self.theta)}), got {x.shape}")
+        x, width = np.asarray(features), self._prepared.subject.features
+        if x.ndim != 2 or x.shape[1] != width:
+            raise InputError(f"features: need shape (rows, {width}), got {x.shape}")
+        if extractor is not None:
+            return np.asarray(extractor.network.features(jnp.asarray(x, jnp.float32)))
+        assert self.theta is not None  # what is no extractor has one
         return x @ self.theta.astype(np.result_type(x, np.float32))
 
     def save(self, folder: str | Path) -> Path:
@@ -122,7 +131,7 @@ def protect(
       harmful: what must become hard, in one of the same forms, with as many features.
       method: one of `cimm list methods`. `pencil`, a closed form, needs no training and no labels.
       progress: show bars.
-      **settings: further ones of `cimm immunize`.
+      **settings: further ones of `cimm immunize`; `extractor="residual"` trains one behind features, instead of a map.
 
     Raises:
       InputError: if anything given cannot be used; the message names it.
@@ -130,13 +139,13 @@ def protect(
     found = {name: features_of(task, name) for name, task in (("primary", primary), ("harmful", harmful))}
     given = {name: parts for name, parts in found.items() if parts is not None}
     asked = immunize_settings(primary, harmful, {"method": method, **settings})
-    if given and asked.kind != FEATURES:
+    if given and asked.kind not in (FEATURES, EXTRACTOR):
         raise InputError(
             f"{next(iter(given))}: {asked.kind} are named by paths or words, got arrays; leave the other settings out"
         )
     talk = level() if progress else Level.QUIET
     with jax.enable_x64(True), at_level(talk), TemporaryDirectory() as checkpoints:
-        prepared = prepare(asked, FeatureSubject(asked.source, given) if given else None)  # pyright: ignore
+        prepared = prepare(asked, open_features(asked.source, given) if given else None)  # pyright: ignore
         made = defend(prepared, Path(checkpoints) / "checkpoint")
         return Protected(measured(prepared, made), prepared, made, given)
 

@@ -16,6 +16,7 @@ from flax import nnx
 from cimm_jax.errors import InputError
 from cimm_jax.networks.key_maps import KeyMap
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.rows import Rows
 from cimm_jax.networks.tokens import Tokens
 
 __all__ = ["FEATURES", "Backbone", "Config", "Part"]
@@ -43,8 +44,8 @@ class Config(Protocol):
         ...
 
     @property
-    def preprocess(self) -> Preprocess | Tokens:
-        """What its images, or texts, go through first."""
+    def preprocess(self) -> Preprocess | Tokens | Rows:
+        """What its images, texts or rows go through first."""
         ...
 
     @property

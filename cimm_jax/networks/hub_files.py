@@ -6,7 +6,9 @@ from cimm_jax.data.image_decoding import CROP_SHARE
 from cimm_jax.networks.backbone import Config
 from cimm_jax.networks.bert import BertConfig
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.residual import ResidualConfig
 from cimm_jax.networks.resnet import ResNetConfig
+from cimm_jax.networks.rows import Rows
 from cimm_jax.networks.tokens import Tokens
 from cimm_jax.networks.vit import VitConfig
 
@@ -71,7 +73,16 @@ def model_config(config: Config, name: str, features: int) -> dict[str, Any]:
                 "hidden_act": config.block.activation,
                 "layer_norm_eps": config.block.epsilon,
             }
+        case ResidualConfig():
+            return {
+                "architecture": "residual extractor",
+                "num_features": features,
+                "hidden_size": config.hidden,
+                "num_blocks": config.blocks,
+                "num_classes": config.classes,
+            }
     preprocess = config.preprocess
+    assert not isinstance(preprocess, Rows)  # of extractors alone
     if isinstance(preprocess, Tokens):
         return {"architecture": name, "vocab_size": preprocess.vocabulary, "num_features": features}
     mean, deviation = _of_unit_pixels(preprocess)
@@ -91,11 +102,13 @@ def model_config(config: Config, name: str, features: int) -> dict[str, Any]:
     }
 
 
-def preprocessor_config(preprocess: Preprocess | Tokens) -> dict[str, Any]:
+def preprocessor_config(preprocess: Preprocess | Tokens | Rows) -> dict[str, Any]:
     """preprocessor_config.json of transformers: what `data.image_decoding.fitted` and the network's `Preprocess` do.
 
-    Of texts, what is done with the publisher's tokenizer.
+    Of texts, what is done with the publisher's tokenizer; of rows of features, nothing.
     """
+    if isinstance(preprocess, Rows):
+        return {}
     if isinstance(preprocess, Tokens):
         return {"model_max_length": preprocess.length, "add_special_tokens": preprocess.special}
     mean, deviation = _of_unit_pixels(preprocess)

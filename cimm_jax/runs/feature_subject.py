@@ -40,6 +40,9 @@ class FeatureSubject:
       source: what opened it, with the share of rows that was held out.
       names: what people call the tasks: the files.
       by_errors: whether labels are classes.
+      tasks: by name, as the files have them; of the harmful one, the rows that defences see.
+      attackers: rows of the harmful task that attackers have: those reserved or, if none are, all.
+      all_harmful: the attackers' and the defences' training rows of the harmful task.
       own_images: whether attackers have rows that no defence sees.
       is_large: whether there are more than `MOST_ENTRIES` numbers, which had better be read in chunks (`condensed`).
 
@@ -62,24 +65,24 @@ class FeatureSubject:
                 "harmful_too: several harmful tasks need files of features, got arrays; save them as .npz files"
             )
         paths = {name: getattr(source, name) for name in ("primary", "harmful", "benign")}
-        self._tasks = load_feature_tasks(
+        self.tasks = load_feature_tasks(
             {name: path for name, path in paths.items() if path is not None} | dict(features),
             label=source.label,
             target=source.target,
             heldout_share=source.heldout_share,
             heldout_seed=source.heldout_seed,
         )
-        drawn = any(self._tasks[name].drawn for name in TaskPair._fields)
+        drawn = any(self.tasks[name].drawn for name in TaskPair._fields)
         share = HELDOUT_SHARE if source.heldout_share is None else source.heldout_share
         self.source = replace(source, heldout_share=share if drawn else None)
         self.names = _names(source)
         self.by_errors = source.target == "classes"
         self._checksums = checksums({part: self._rows(part) for part in SplitPair._fields})
         self.own_images = source.reserved > 0
-        harmful = self._tasks["harmful"]
+        harmful = self.tasks["harmful"]
         left, taken = _reserved(harmful, source.reserved)
-        self._attackers, self._all_harmful = harmful.train.choose(taken if len(taken) else left), harmful.train
-        self._tasks["harmful"] = harmful._replace(train=harmful.train.choose(left))
+        self.attackers, self.all_harmful = harmful.train.choose(taken if len(taken) else left), harmful.train
+        self.tasks["harmful"] = harmful._replace(train=harmful.train.choose(left))
         rows = sum(len(task.x) for part in SplitPair._fields for task in self._rows(part))
         self.is_large = rows * self.features > MOST_ENTRIES
         for part in () if self.is_large else SplitPair._fields:
@@ -93,25 +96,25 @@ class FeatureSubject:
     @property
     def features(self) -> int:
         """That the files have."""
-        return self._tasks["primary"].train.x.shape[1]
+        return self.tasks["primary"].train.x.shape[1]
 
     @property
     def attackers_rows(self) -> Task:
         """Rows of the harmful task that attackers have, targets -1 and +1 or amounts: those reserved or, if none are, all."""
-        return _coded(self._attackers, self._tasks["harmful"].classes)
+        return _coded(self.attackers, self.tasks["harmful"].classes)
 
     @property
     def all_harmful_rows(self) -> Task:
         """The attackers' and the defences' training rows of the harmful task, coded alike."""
-        return _coded(self._all_harmful, self._tasks["harmful"].classes)
+        return _coded(self.all_harmful, self.tasks["harmful"].classes)
 
     def condensed(self) -> CondensedFeatures:
         """Both tasks in few rows with the same covariances; all rows are read, with progress bars."""
-        return condensed_features(self._tasks)
+        return condensed_features(self.tasks)
 
     def some_rows(self, most: int, seed: int) -> TaskPair:
         """At most so many training rows of each task as methods see them, drawn, on the host."""
-        return some_rows(self._tasks, most, seed)
+        return some_rows(self.tasks, most, seed)
 
     @cached_property
     def _pairs(self) -> dict[str, TaskPair]:
@@ -124,35 +127,35 @@ class FeatureSubject:
     @property
     def judging_rows(self) -> Task:
         """Held-out rows of the harmful task, targets -1 and +1 or amounts; raises `InputError` if there are no labels."""
-        self._check_labels("harmful", "attackers are judged by them")
-        harmful = self._tasks["harmful"]
+        self.check_labels("harmful", "attackers are judged by them")
+        harmful = self.tasks["harmful"]
         return _coded(harmful.heldout, harmful.classes)
 
     @property
     def can_be_judged(self) -> bool:
         """Whether the harmful task has labels."""
-        return self._tasks["harmful"].train.labels is not None
+        return self.tasks["harmful"].train.labels is not None
 
     def check_method(self, method: Method) -> None:
         """Raises `InputError` if the method looks at labels that are missing."""
         for name in TaskPair._fields if method.needs_targets else ():
-            self._check_labels(name, "the method trains on them")
+            self.check_labels(name, "the method trains on them")
 
     def check_loss(self, loss: losses.Loss) -> None:
         """As the protocol has it; also if the harmful task has no labels."""
-        self._check_labels("harmful", "attackers are judged by them")
+        self.check_labels("harmful", "attackers are judged by them")
         if loss is losses.squared:
             return
         if not self.by_errors:
             raise InputError("loss: amounts are no classes; use --loss squared")
-        for name, task in self._tasks.items():
+        for name, task in self.tasks.items():
             if loss is losses.softmax and len(task.classes) == 2:
                 raise InputError(f"loss: the {name} task has two classes; use --loss logistic")
 
     def attacked(self, loss: losses.Loss) -> dict[str, SplitTask]:
         """The harmful task and, where they have labels, the primary and the benign one."""
         self.check_loss(loss)
-        labelled = {name: self._tasks[name] for name in ("harmful", "primary", "benign") if name in self._tasks}
+        labelled = {name: self.tasks[name] for name in ("harmful", "primary", "benign") if name in self.tasks}
         return {name: _attacked(task, loss) for name, task in labelled.items() if task.train.labels is not None}
 
     def published_primary(self) -> "Mapping[str, Labelled]":
@@ -169,14 +172,15 @@ class FeatureSubject:
 
     def _rows(self, part: str) -> TaskPair:
         """Both tasks as the files have them; labels are class numbers or amounts."""
-        return TaskPair(*(Task(*getattr(self._tasks[name], part)) for name in TaskPair._fields))
+        return TaskPair(*(Task(*getattr(self.tasks[name], part)) for name in TaskPair._fields))
 
     def _pair(self, part: str) -> TaskPair:
         """Both tasks as methods see them."""
-        return TaskPair(*(_seen(self._tasks[name], getattr(self._tasks[name], part)) for name in TaskPair._fields))
+        return TaskPair(*(_seen(self.tasks[name], getattr(self.tasks[name], part)) for name in TaskPair._fields))
 
-    def _check_labels(self, name: str, why: str) -> None:
-        if self._tasks[name].train.labels is None:
+    def check_labels(self, name: str, why: str) -> None:
+        """Raises `InputError`, with the reason why they are needed, if the task of that name has no labels."""
+        if self.tasks[name].train.labels is None:
             path = getattr(self.source, name)
             raise InputError(f"{name}: {path} has no labels, and {why}; add them as y, or name theirs with --label")
 

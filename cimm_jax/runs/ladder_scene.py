@@ -196,7 +196,7 @@ def _of_network(
     primary = subject.judging_primary
     primary = chosen_images(primary, _of_each_class(primary.labels, most, seed))
     published = {defence.name: defence.published(subject) for defence in (undefended(subject), *defences)}
-    if with_random:
+    if with_random and not subject.network_data.of_rows:  # an extractor before any training is the identity
         random = subject.network.config.build(nnx.Rngs(jax.random.key(seed)))
         published[RANDOM_WEIGHTS] = Published(random, None, subject.head)
     if primary_alone is not None:

@@ -43,6 +43,7 @@ class NetworkData:
       definition_sha256: checksum of the files that say what the network is; None if its name and the package's version do.
       head_is_fitted: whether the network has no head, and one was fitted to the primary training images.
       harmful_too: images of further harmful tasks by part, by the tasks' names: "harmful 2" and so on.
+      of_rows: whether the network is an extractor behind somebody's own features, whose "images" are rows of these.
     """
 
     weights_sha256: str
@@ -52,11 +53,17 @@ class NetworkData:
     definition_sha256: str | None = None
     head_is_fitted: bool = False
     harmful_too: dict[str, dict[str, ImagePart]] = field(default_factory=dict)
+    of_rows: bool = False
 
     @property
     def of_texts(self) -> bool:
         """Whether the network takes texts."""
         return self.primary["train"].cut_texts is not None
+
+    @property
+    def inputs(self) -> str:
+        """What the network takes, as people call it."""
+        return "rows" if self.of_rows else "texts" if self.of_texts else "images"
 
     @property
     def tasks(self) -> dict[str, dict[str, ImagePart]]:

@@ -133,7 +133,7 @@ class NetworkSubject:
 
     @cached_property
     def _headed(self) -> Backbone:
-        if self._loaded.config.classes:
+        if not self.network_data.head_is_fitted:
             return self._loaded
         plain = self.plain_primary(self.published)["train"]
         return with_head(self._loaded, fit_head(plain.x, plain.labels, len(self.images["primary"].train.classes)))
@@ -221,7 +221,7 @@ class NetworkSubject:
     def plain_primary(self, features: DeepFeatures) -> dict[str, Labelled]:
         """The primary images as they are, without augmented views, by part."""
         train, heldout, _ = features.primary
-        plain = len(train.labels) // self.source.views
+        plain = len(train.labels) // self.images["primary"].train.views
         parts = {"train": Labelled(train.x[:plain], train.labels[:plain])}
         return parts if heldout is None else {**parts, "heldout": heldout}
 

@@ -16,7 +16,7 @@ from cimm_jax.errors import InputError
 from cimm_jax.files import write_whole
 from cimm_jax.runs.manifest import versions
 from cimm_jax.runs.published import Published
-from cimm_jax.runs.source import NetworkSource
+from cimm_jax.runs.source import NetworkSource, Source
 
 if TYPE_CHECKING:
     from cimm_jax.networks.backbone import Config
@@ -103,8 +103,8 @@ def write_published(folder: Path, published: Published, subject: "Subject", defe
     network, mapping, head = published
     source = subject.source
     assert subject.network_data is not None  # only a network has what `Published` holds
-    assert isinstance(source, NetworkSource)
-    tensors = named_tensors(network, dict(zip(HEAD, head, strict=True)), others_from=source.weights)
+    others = source.weights if isinstance(source, NetworkSource) else None
+    tensors = named_tensors(network, dict(zip(HEAD, head, strict=True)), others_from=others)
     config, preprocessor = _settings(network.config, source, subject.features)
     metadata = map_metadata(defence.name, head_name(network.config)) | {
         "cimm_jax.base_sha256": subject.network_data.weights_sha256,
@@ -124,14 +124,15 @@ def write_published(folder: Path, published: Published, subject: "Subject", defe
     return (MODEL_FILE, HEAD_FILE)
 
 
-def _settings(config: "Config", source: NetworkSource, features: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(config: "Config", source: Source, features: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and preprocessor_config.json: the publisher's own, of a checkpoint folder."""
     from cimm_jax.networks import checkpoint_folder
     from cimm_jax.networks.hub_files import model_config, preprocessor_config
     from cimm_jax.networks.hub_folder import folder_settings
 
     preprocessor = preprocessor_config(config.preprocess)
-    if (folder := checkpoint_folder(source.model)) is None:
+    folder = checkpoint_folder(source.model) if isinstance(source, NetworkSource) else None
+    if folder is None:
         return model_config(config, source.title, features), preprocessor
     own, own_preprocessor = folder_settings(folder)
     return own, own_preprocessor or preprocessor

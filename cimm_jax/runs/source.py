@@ -52,6 +52,7 @@ class FeatureSource:
       heldout_seed: draws them.
       reserved: share of each harmful class's training rows that no defence sees, so that attackers have their own.
       harmful_too: of further harmful tasks, blocked by the same map.
+      extractor: what is trained behind them (`networks.residual`), "residual"; None if nothing is, and maps are made.
     """
 
     primary: Path
@@ -63,6 +64,7 @@ class FeatureSource:
     heldout_seed: int = 0
     reserved: float = 0.0
     harmful_too: tuple[Path, ...] = ()
+    extractor: str | None = None
 
     @property
     def title(self) -> str:

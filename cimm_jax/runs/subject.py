@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import jax
@@ -13,6 +14,7 @@ from cimm_jax.attacks import are_classes
 from cimm_jax.class_targets import labels_of
 from cimm_jax.closed_form.heads import Head
 from cimm_jax.data import TaskNames, checksums, load_benign, load_pair, task_names
+from cimm_jax.data.feature_table import FeatureParts
 from cimm_jax.data.reserved import reserved_rows
 from cimm_jax.errors import InputError
 from cimm_jax.methods import Method
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from cimm_jax.networks.backbone import Backbone
     from cimm_jax.networks.features import Labelled
 
-__all__ = ["DataSubject", "Subject", "open_subject"]
+__all__ = ["DataSubject", "Subject", "open_features", "open_subject"]
 
 
 class Subject(Protocol):
@@ -234,7 +236,18 @@ def open_subject(source: Source, cache: Path | None = None) -> Subject:
 
         return SeveralHarmful(source, [open_subject(one, cache) for one in harmful_one_by_one(source)])
     if isinstance(source, FeatureSource):
-        return FeatureSubject(source)
+        return open_features(source, cache=cache)
     from cimm_jax.runs.network_subject import NetworkSubject
 
     return NetworkSubject(source, cache)
+
+
+def open_features(
+    source: FeatureSource, features: Mapping[str, FeatureParts] = MappingProxyType({}), cache: Path | None = None
+) -> Subject:
+    """Features alone or, if the source says so, with an extractor behind them; arguments and errors as those have."""
+    if source.extractor is None:
+        return FeatureSubject(source, features)
+    from cimm_jax.runs.extractor_subject import ExtractorSubject
+
+    return ExtractorSubject(source, features, cache)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord, Record
-from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Part
 from cimm_jax.views.render.markdown import to_markdown
 
@@ -26,9 +25,8 @@ def model_card(records: Sequence[Record], summary: Part, parts: Sequence[Part], 
 
 
 def _front_matter(records: Sequence[Record]) -> list[str]:
-    sources = [record.source for record in records if isinstance(record, AttackRecord | ImmunizeRecord | LadderRecord)]
-    networked = any(isinstance(source, NetworkSource) for source in sources)
     data = [record.network for record in records if isinstance(record, AttackRecord | ImmunizeRecord | LadderRecord)]
-    of_texts = any(network is not None and network.of_texts for network in data)
-    task = [f"pipeline_tag: {'text' if of_texts else 'image'}-classification"] if networked else []
+    inputs = {network.inputs for network in data if network is not None}
+    kind = "text" if "texts" in inputs else "image" if "images" in inputs else "tabular"
+    task = [f"pipeline_tag: {kind}-classification"] if inputs else []
     return ["---", "library_name: cimm_jax", *task, "tags:", *(f"- {tag}" for tag in TAGS), "---"]

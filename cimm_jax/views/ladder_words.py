@@ -6,7 +6,6 @@ from cimm_jax.attacks.ladder.by_rung import FAILS, HOLDS, NOTHING, WEAKENS, Find
 from cimm_jax.attacks.ladder.rungs import ANY, FINE_TUNING, HEADS, LAYERS, LINEAR, PROBES, RUNGS
 from cimm_jax.attacks.ladder.tried import Reached
 from cimm_jax.runs.records import LadderRecord
-from cimm_jax.runs.source import NetworkSource
 from cimm_jax.views.blocks import Status
 from cimm_jax.views.numbers import counted, listed, percent
 from cimm_jax.views.tables import between
@@ -98,8 +97,8 @@ def rung_name(number: int) -> str:
 
 
 def input_of(record: LadderRecord) -> str:
-    """What one of the rows is: "image" or "text"."""
-    return "text" if record.network is not None and record.network.of_texts else "image"
+    """What one of the rows is: "image", "text" or, of an extractor behind features, "row"."""
+    return "image" if record.network is None else record.network.inputs.removesuffix("s")
 
 
 def budget_text(record: LadderRecord, images: int) -> str:
@@ -182,7 +181,7 @@ def _whom(rung: int) -> str:
 
 def _left_out(record: LadderRecord) -> list[str]:
     """Names of rungs that were not climbed although a network has them."""
-    networked = isinstance(record.source, NetworkSource)
+    networked = record.network is not None
     return [rung.name for rung in RUNGS if rung.name in record.absent] if networked else []
 
 

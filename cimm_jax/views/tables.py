@@ -134,7 +134,7 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
     if network is None:
         return []
     facts: list[tuple[str, object]] = [("features", network.features)]
-    inputs = "texts" if network.of_texts else "images"
+    inputs = network.inputs
     if network.head_is_fitted:
         facts.append(("head", f"none in the weights; fitted to the primary training {inputs}, by ridge regression"))
     for task, of in network.tasks.items():
