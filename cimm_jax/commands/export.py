@@ -19,7 +19,7 @@ from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord
 from cimm_jax.runs.run_folder import read_record, read_record_of
 from cimm_jax.verbosity import Level, level
 from cimm_jax.views.card import model_card
-from cimm_jax.views.loading import features_loading, network_loading
+from cimm_jax.views.loading import extractor_loading, features_loading, network_loading
 from cimm_jax.views.registry import part_of, refusing_contradictions
 from cimm_jax.views.summary import summarise
 
@@ -74,13 +74,15 @@ def _of_network(settings: Export, record: ImmunizeRecord) -> _Weights:
     assert settings.run is not None
     assert record.network is not None
     if settings.head is not None:
-        raise InputError("head: is for own features, and the network's own is inside; leave it out")
+        raise InputError("head: is for maps of own features, and the network's own is inside; leave it out")
     path = settings.run / MODEL_FILE
     told = read_told(path)
     if (told.base_sha256, told.has_map) != (record.network.weights_sha256, record.training is None):
         raise InputError(f"run: {path} is not what the run beside it made; immunize again")
     content = read_regular(path, "run", most=MOST_WEIGHTS_BYTES, cure="immunize again")
     files = {MODEL_CONFIG_FILE: told.config, PREPROCESSOR_FILE: told.preprocessor}
+    if record.network.of_rows:
+        return _Weights(content, {MODEL_CONFIG_FILE: told.config}, extractor_loading())
     return _Weights(content, files, network_loading(told.head, has_map=told.has_map))
 
 

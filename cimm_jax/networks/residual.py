@@ -16,8 +16,8 @@ from cimm_jax.networks.rows import Rows
 
 __all__ = ["BLOCKS", "FIRST_BLOCK", "INPUT", "MOST_HIDDEN", "ResidualConfig", "residual_extractor"]
 
-INPUT, FIRST_BLOCK = "input", "block0"
-"""The part that standardises, which is what comes in, and the first that is trained."""
+INPUT, FIRST_BLOCK = "before the extractor", "block0"
+"""The part that standardises, whose outputs are what comes in, and the first that is trained."""
 
 BLOCKS = 2
 
@@ -27,7 +27,7 @@ MOST_HIDDEN = 1024
 
 @dataclass(frozen=True)
 class ResidualConfig:
-    """An extractor of d features from d. Cut points: input, block0, block1, ..., features.
+    """An extractor of d features from d. Cut points: before the extractor, block0, block1, ..., features.
 
     Attributes:
       width: d.

@@ -6,6 +6,7 @@ from cimm_jax.measures.excess import ExcessCurves, TaskCurves, steps_to_half
 from cimm_jax.runs.records import History, ImmunizeRecord, PrimaryPaid, SeveralTasks, Training
 from cimm_jax.views.blocks import Cards, Cell, Facts, Figure, Figures, Items, Part, Section, Status, Table, Text
 from cimm_jax.views.draw.curves import draw_condition_numbers, draw_excess, draw_loss
+from cimm_jax.views.loading import BEFORE_EXTRACTOR
 from cimm_jax.views.manifest import manifest_sections, task_facts
 from cimm_jax.views.numbers import format_number, times
 from cimm_jax.views.tables import PARTS, group_table, kept_table, network_facts, ratio_table, verdict_card
@@ -33,7 +34,11 @@ def immunize_part(record: ImmunizeRecord, folder: str = "") -> Part:
         Section("Tasks", [Facts(task_facts(record.names, record.source)), *network_facts(record.network)]),
         Section(
             "Verdict",
-            [Cards([verdict_card(part, verdict) for part, verdict in verdicts.items()]), Text(DEFINITION, quiet=True)],
+            [
+                Cards([verdict_card(part, verdict) for part, verdict in verdicts.items()]),
+                *([Text(BEFORE_EXTRACTOR)] if record.network is not None and record.network.of_rows else []),
+                Text(DEFINITION, quiet=True),
+            ],
         ),
         *([Section("The primary task", [kept_table({record.method: record.kept}, "method")])] if record.kept else []),
         Section("Claims", _claims(record)),
@@ -62,6 +67,8 @@ def title_of(record: ImmunizeRecord) -> str:
     """The method and what it was used on."""
     on = record.source.title
     trained = "" if record.training is None else f" trained from {record.training.trained_from}"
+    if record.network is not None and record.network.of_rows:
+        trained = ", as an extractor behind them"
     return f"{record.method} on {on}{trained}: keep {record.names.primary}, block {record.names.harmful}"
 
 

@@ -7,6 +7,7 @@ from cimm_jax.attacks.ladder.rungs import ANY, FINE_TUNING, HEADS, LAYERS, LINEA
 from cimm_jax.attacks.ladder.tried import Reached
 from cimm_jax.runs.records import LadderRecord
 from cimm_jax.views.blocks import Status
+from cimm_jax.views.loading import BEFORE_EXTRACTOR
 from cimm_jax.views.numbers import counted, listed, percent
 from cimm_jax.views.tables import between
 
@@ -153,6 +154,7 @@ def defence_text(record: LadderRecord, defence: str) -> str:
     missing = _left_out(record)
     sentences += [f"Not tried: {listed(missing)}."] if missing else []
     sentences += [] if record.own_images else [FLATTERED]
+    sentences += [BEFORE_EXTRACTOR] if record.network is not None and record.network.of_rows else []
     return " ".join(sentences)
 
 

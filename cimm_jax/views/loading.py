@@ -1,6 +1,12 @@
 """How protected weights are loaded in PyTorch: a section of the model card, and of docs/take_home.md."""
 
-__all__ = ["SNIPPET", "features_loading", "network_loading"]
+__all__ = ["BEFORE_EXTRACTOR", "SNIPPET", "extractor_loading", "features_loading", "network_loading"]
+
+BEFORE_EXTRACTOR = (
+    "Whoever reads the features that go into the extractor leaves it out, and is stopped by nothing: it protects where these "
+    "stay with their owner and only what the extractor gives is published, as by an interface or a vendor of embeddings."
+)
+"""What an extractor behind features is worth, and where."""
 
 SNIPPET = '''\
 import torch
@@ -66,6 +72,29 @@ def features_loading(head: str) -> str:
     return _section(
         f"The file has a linear map, which goes behind your features. {absorbed}",
         "\n".join(["import torch", *lines, ""]),
+    )
+
+
+def extractor_loading() -> str:
+    """Of an extractor behind somebody's own features, in Markdown."""
+    lines = [
+        "import torch",
+        "from safetensors.torch import load_file",
+        "",
+        'weights, linear = load_file("model.safetensors"), torch.nn.functional.linear',
+        'protected = (features - weights["input.mean"]) / weights["input.deviation"]',
+        'for block in sorted({key.rsplit(".", 2)[0] for key in weights if key.startswith("blocks.")}):',
+        "    first, second = (",
+        '        (weights[f"{block}.{layer}.weight"], weights[f"{block}.{layer}.bias"]) for layer in ("first", "second")',
+        "    )",
+        "    protected = protected + linear(torch.relu(linear(protected, *first)), *second)",
+        'outputs = linear(protected, weights["head.weight"], weights["head.bias"])',
+        "",
+    ]
+    return _section(
+        "The file has an extractor, which goes behind your features (float32), and its head of the kept task. "
+        f"{BEFORE_EXTRACTOR}",
+        "\n".join(lines),
     )
 
 

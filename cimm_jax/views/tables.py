@@ -135,6 +135,8 @@ def network_facts(network: NetworkData | None) -> list[Facts]:
         return []
     facts: list[tuple[str, object]] = [("features", network.features)]
     inputs = network.inputs
+    if network.of_rows:
+        facts.append(("extractor", "residual blocks behind the features, the identity on standardised ones at first"))
     if network.head_is_fitted:
         facts.append(("head", f"none in the weights; fitted to the primary training {inputs}, by ridge regression"))
     for task, of in network.tasks.items():
