@@ -20,10 +20,13 @@ from cimm_jax.runs.network_data import ImagePart, NetworkData
 from cimm_jax.runs.network_subject import NetworkSubject, default_cache
 from cimm_jax.runs.source import FeatureSource
 
-__all__ = ["EXTRACTORS", "ExtractorSubject"]
+__all__ = ["EXTRACTORS", "STEPS", "ExtractorSubject"]
 
 EXTRACTORS = ("residual",)
 """What can be trained behind features."""
+
+STEPS = 800
+"""A step is quick here, and with the 200 of networks a kernel still read MNIST from features of ResNet20 (docs/results.md)."""
 
 
 class ExtractorSubject(NetworkSubject):
@@ -41,6 +44,8 @@ class ExtractorSubject(NetworkSubject):
       InputError: as `FeatureSubject`, and if a task has no labels, they are amounts, there is a benign task, or a feature is too
         large for float32.
     """
+
+    default_steps = STEPS
 
     def __init__(
         self,

@@ -149,7 +149,8 @@ def training_settings(method: Method, subject: "NetworkSubject", *, seed: int, *
     told = {name: value for name, value in given.items() if value is not None}
     if "epochs" in told and told.get("steps") is None:
         told["steps"] = None
-    settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **told, "seed": seed})
+    steps = {} if subject.default_steps is None else {"steps": subject.default_steps}
+    settings = TrainingSettings(**{"batch_rows": BATCH_ROWS, **dict(method.recipe), **steps, **told, "seed": seed})
     if method.renewal is not None:
         if not settings.distillation:
             raise InputError("distillation: is what this method recovers by after the noise; give more than 0")

@@ -68,6 +68,8 @@ class NetworkSubject:
     """
 
     by_errors = True
+    default_steps: int | None = None
+    """Of a training, instead of the method's own; None leaves these."""
 
     def __init__(self, source: NetworkSource, cache: Path | None = None):
         self.cut = FEATURES
