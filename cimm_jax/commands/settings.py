@@ -365,7 +365,8 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     harmful_too: Annotated[tuple[str, ...] | None, _help(HARMFUL_TOO)] = only(FEATURES, MAP)
     method: Annotated[str, _help(f"{_listed((*method_names(), OWN))}.")] = "algorithm1"
     steps: int | None = None
-    """Optimizer steps; 300 if left out. The closed form makes one. With --train-from, instead of --epochs."""
+    """Optimizer steps; 300 if left out. The closed form makes one. With --train-from, instead of --epochs; with --extractor,
+    800 if left out."""
     batch_size: Annotated[int | None, _help(f"{BATCH} With --train-from the method's own, {BATCH_ROWS} for most.")] = (
         None
     )
@@ -382,9 +383,9 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Experiment trackers that are shown the finished run: TensorBoard, in the run's folder, or Weights & Biases."""
     harmful_batch_size: int | None = only(*_TRAINED)
-    """With --train-from, --extractor: rows of the harmful task per step; the method's own, or as many as of the primary one."""
+    """With --train-from, --extractor: rows of the harmful task a step; the method's own, or as many as of the primary one."""
     extractor: Literal["residual"] | None = only(EXTRACTOR)
-    """Own features: train a small extractor behind them that is not linear, residual blocks which begin as the identity, instead
+    """Own features: train a small extractor behind them that is not linear, residual blocks that begin as the identity, instead
     of making a linear map; with best_response, hsic and others that train blocks."""
     train_from: str | None = only(BLOCKS)
     """Network: train its blocks from this one on, such as layer3.1, behind the frozen others; a linear map if left out.
@@ -394,14 +395,14 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     learning_rate: float | None = only(*_TRAINED)
     """With --train-from, --extractor: the highest rate of SGD with momentum; 1e-3, or the method's own, if left out."""
     distillation: float | None = only(*_TRAINED)
-    """With --train-from, --extractor: weight of the distance from the published outputs; the method's own, or 0, if left out."""
+    """With --train-from, --extractor: weight of the distance from published outputs; the method's own, or 0, if left out."""
     heads: tuple[Literal["linear", "unscaled", "kernel", "whitened"], ...] | None = None
     """best_response: heads in closed form that must not read anything; linear and kernel if left out."""
     fine_tuning_steps: int | None = only(*_TRAINED)
-    """best_response and sophon, with --train-from, --extractor: steps that an attacker makes before training looks; none, or
+    """best_response and sophon, where blocks are trained: steps that an attacker makes before training looks; none, or
     4 of sophon, if left out."""
     fine_tuning_images: int | None = only(*_TRAINED)
-    """best_response and sophon, with --train-from, --extractor: images of a batch that this attacker has; half of it if left out."""
+    """best_response and sophon, where blocks are trained: rows of a batch that this attacker has; half of it if left out."""
     fine_tuning_goal: Literal["explained", "likelihood"] | None = only(*_TRAINED)
     """best_response, with --train-from, --extractor: what this attacker wants; "likelihood" is lowered as sophon has it."""
     share: float | None = only(*_TRAINED)
@@ -411,9 +412,9 @@ class Immunize(EraseSettings, PencilSettings, SubjectSettings, DeviceSettings, C
     noise: float | None = only(*_TRAINED)
     """undo: size of that noise, in fresh weights; 0.1 if left out."""
     primary_accuracy: float | None = only(*_TRAINED)
-    """With --train-from, --extractor: to be kept on a fifth of the primary images, which is not trained on; sets the weights."""
+    """With --train-from, --extractor: to be kept on a fifth of the primary rows, not trained on; sets the weights."""
     strength: float | None = only(*_TRAINED)
-    """With --train-from, --extractor: length of a balanced penalty's first gradient over the primary loss's; 1 if left out."""
+    """With --train-from, --extractor: length of a balanced penalty's first gradient over the loss's; 1 if left out."""
     label_smoothing: float | None = only(*_TRAINED)
     """With --train-from, --extractor: share of a primary target that goes to all classes alike; 0 if left out."""
 
@@ -573,7 +574,8 @@ class Attack(EraseSettings, PencilSettings, FeatureSettings, DeviceSettings, Com
     )
     step_length: Annotated[float | None, _help(STEP_LENGTH)] = only(FRESH, FRESH_FEATURES)
     cache: Path | None = only(RUNS_OF_FEATURES, RUNS_OF_NETWORKS)
-    """Folder that keeps a network's features, or an extractor's outputs, between runs; cimm_jax/features in the user's cache if left out."""
+    """Folder that keeps a network's features, or an extractor's outputs, between runs; cimm_jax/features in the user's cache if
+    left out."""
     attackers: Annotated[
         tuple[str, ...] | None,
         _help(

@@ -1,6 +1,6 @@
 """A small extractor behind somebody's own features: residual blocks that begin as the identity on standardised features.
 
-    x_0 = (x - mean) / deviation,     x_{i+1} = x_i + W_2 relu(W_1 x_i + b_1) + b_2,     W_2 = b_2 = 0 at first
+x_0 = (x - mean) / deviation,     x_{i+1} = x_i + W_2 relu(W_1 x_i + b_1) + b_2,     W_2 = b_2 = 0 at first
 """
 
 from dataclasses import dataclass

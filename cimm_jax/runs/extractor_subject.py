@@ -41,7 +41,7 @@ class ExtractorSubject(NetworkSubject):
       cache: folder where attackers keep the outputs of the blocks; None is the user's. Training keeps none.
 
     Raises:
-      InputError: as `FeatureSubject`, and if a task has no labels, they are amounts, there is a benign task, or a feature is too
+      InputError: as `FeatureSubject`, and if a task has no labels, they are amounts, there is a benign task, or a number is too
         large for float32.
     """
 
@@ -70,7 +70,9 @@ class ExtractorSubject(NetworkSubject):
             for task, of in plain.tasks.items()
         }
         classes = plain.tasks["harmful"].classes
-        self.attackers_images = _rows(plain.attackers, classes, "harmful") if plain.own_images else self._train("harmful")
+        self.attackers_images = (
+            _rows(plain.attackers, classes, "harmful") if plain.own_images else self._train("harmful")
+        )
         self.all_harmful_images = _rows(plain.all_harmful, classes, "harmful")
         self.judging_primary = self.images["primary"].heldout or self._train("primary")
         self._inputs = "rows"

@@ -29,6 +29,7 @@ from cimm_jax.networks.backbone import FEATURES, Backbone
 from cimm_jax.networks.features import DeepFeatures, FeatureSet, Labelled, feature_set
 from cimm_jax.networks.head import head_of, with_head
 from cimm_jax.networks.preprocess import Preprocess
+from cimm_jax.networks.rows import Rows
 from cimm_jax.networks.sources import tokenizer_of
 from cimm_jax.networks.tails import features_behind
 from cimm_jax.networks.tokens import Tokens
@@ -87,6 +88,7 @@ class NetworkSubject:
         self.source = replace(source, **listed_names)
         self._loaded = load_weights(config, source.weights)
         self._inputs = config.preprocess.inputs
+        assert not isinstance(config.preprocess, Rows)  # they are of extractors alone
         if isinstance(config.preprocess, Tokens):
             images = _texts(source, only, config.preprocess)
         else:

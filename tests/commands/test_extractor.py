@@ -145,14 +145,20 @@ def test_arrays_are_protected_in_python(run, tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--method", "own.py:mine"], "--method: 'own.py:mine' trains no extractor, and makes maps only; choose one of"),
+        (
+            ["--method", "own.py:mine"],
+            "--method: 'own.py:mine' trains no extractor, and makes maps only; choose one of",
+        ),
         (["--target", "regression"], "--extractor: is trained on classes, and --target regression has amounts"),
         (["--harmful", "none.npz"], "harmful: none.npz has no labels, and an extractor is trained on them"),
         (["--harmful", "huge.npz"], "--harmful: has features too large for float32"),
         (["--harmful", "a.npz", "--harmful", "b.npz"], "--harmful-too: is a setting of own features"),
         (["--model", "resnet18"], "--extractor: is a setting of an extractor behind own features"),
         (["--step-length", "0.1"], "--step-length: is a setting of "),
-        (["--train-from", "block1"], "--train-from: is a setting of trained blocks (--train-from), not of an extractor"),
+        (
+            ["--train-from", "block1"],
+            "--train-from: is a setting of trained blocks (--train-from), not of an extractor",
+        ),
         (["--harmful-batch-size", "3"], "--harmful-batch-size: needs at least 4, two rows of each of 2 classes, got 3"),
     ],
 )
