@@ -52,8 +52,10 @@ def best_response(
     the features any more cannot be brought back by whitening, solving or merging layers; it can be learned again, by whoever
     trains the network on images enough.
 
-    A linear map can hide from a linear head (`erase` does it exactly) and hardly from a kernel: of data, train an extractor
-    that is not linear.
+    A linear map can hide from a linear head (`erase` does it exactly) and hardly from a kernel. Of plain features, train an
+    extractor that is not linear, residual blocks that begin as the identity: `cimm immunize --extractor residual`, or
+    `cimm_jax.protect(..., method="best_response", extractor="residual")`. It hides from whoever has its outputs alone: the
+    features that go into it are what they were.
 
     Args:
       lambda_harmful: weight of the mean share explained, of each kind of head; None balances it, as in `algorithm1`.

@@ -26,7 +26,7 @@ EXTRACTORS = ("residual",)
 """What can be trained behind features."""
 
 STEPS = 800
-"""A step is quick here, and with the 200 of networks a kernel still read MNIST from features of ResNet20 (docs/results.md)."""
+"""A step is quick here, and after the 200 of networks a kernel on all rows still reads much (docs/own_features.md)."""
 
 
 class ExtractorSubject(NetworkSubject):

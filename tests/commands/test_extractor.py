@@ -10,9 +10,13 @@ from data.feature_examples import write_npz
 from safetensors.numpy import load_file
 
 import cimm_jax
+from cimm_jax.attacks.fine_tuners import standard_fine_tuners
 from cimm_jax.commands import cli
 from cimm_jax.errors import InputError
+from cimm_jax.methods import best_response
 from cimm_jax.runs.attacking import read_defences
+from cimm_jax.runs.immunizing import train_blocks, training_settings
+from cimm_jax.runs.ladder_scene import open_scene
 from cimm_jax.runs.records import AttackRecord, ImmunizeRecord, LadderRecord
 from cimm_jax.runs.run_folder import read_record_of
 from cimm_jax.runs.subject import open_subject
@@ -38,7 +42,7 @@ TASKS = {"primary": task(3, 0), "harmful": task(2, 1)}
 
 def words(folder: Path) -> list[str]:
     for name, arrays in TASKS.items():
-        np.savez(folder / f"{name}.npz", **arrays)
+        np.savez(folder / f"{name}.npz", x=arrays["x"], y=arrays["y"])
     return [word for name in TASKS for word in (f"--{name}", str(folder / f"{name}.npz"))]
 
 
@@ -91,32 +95,27 @@ def test_what_was_written_is_what_is_read_and_starts_as_the_identity(run):
     assert np.abs(extraction.after.harmful.x - standardised).max() > 0.1
 
 
-def test_the_same_command_makes_the_same_extractor(run, tmp_path):
-    assert immunize(run, tmp_path / "again", "--reserve", "0.3") == 0
-    found, again = (load_file(folder / "model.safetensors") for folder in (run / "run", tmp_path / "again"))
+def test_the_same_training_makes_the_same_extractor(run, tmp_path):
+    record = read_record_of(run / "run", ImmunizeRecord)
+    subject, method = open_subject(record.source), best_response()
+    settings = training_settings(method, subject, seed=0, steps=40, batch_rows=32, harmful_rows=48)
+    defence, _, _ = train_blocks(subject, method, settings, name="best_response", folder=tmp_path / "checkpoint")
+    defence.write(tmp_path, subject)
+    found, again = (load_file(folder / "model.safetensors") for folder in (run / "run", tmp_path))
     assert found.keys() == again.keys()
     assert all(np.array_equal(found[key], again[key]) for key in found)
 
 
-def test_it_is_attacked_swept_climbed_shown_and_exported(run, tmp_path, capsys):
-    cache = ["--cache", str(tmp_path / "cache")]
-    quick = ["--attackers", "line_search", "--attack-steps", "20"]
+def test_it_is_attacked_shown_and_exported(run, tmp_path):
+    quick = ["--attackers", "line_search", "--attack-steps", "20", "--harmful-only"]
     assert cli.main(["attack", str(run / "run"), *quick, "--out", str(tmp_path / "attack")]) == 0
     record = read_record_of(tmp_path / "attack", AttackRecord)
     assert record.extractors["run"].kind == "blocks"
     assert record.tasks["harmful"]["run"]["line_search"].accuracy is not None
-    climbing = ["--ladder", "--rungs", "1", "3", "4", "--seeds", "1", "--images-a-class", "5", "--tuning-steps", "2"]
-    shown = printed(cli.main, ["attack", str(run / "run"), *climbing, *cache, "--out", str(tmp_path / "ladder")])
-    assert BEFORE_EXTRACTOR in " ".join(shown.split())
-    ladder = read_record_of(tmp_path / "ladder", LadderRecord)
-    places = {one.place for one in ladder.tried if (one.network, one.rung) == ("run", 3)}
-    assert {"before the extractor", "block0"} <= places
-    assert any(one.rung == 4 and one.place == "all weights" for one in ladder.tried)
-    assert set(ladder.networks) == {"undefended", "run"}, "random weights would be the identity"
-    runs = [str(run / "run"), str(tmp_path / "attack"), str(tmp_path / "ladder")]
+    runs = [str(run / "run"), str(tmp_path / "attack")]
     assert cli.main(["report", *runs, "--out", str(tmp_path / "page")]) == 0
     assert BEFORE_EXTRACTOR in (tmp_path / "page/report.html").read_text()
-    assert cli.main(["export", str(run / "run"), "--attacks", *runs[1:], "--to", str(tmp_path / "hub")]) == 0
+    assert cli.main(["export", runs[0], "--attacks", runs[1], "--to", str(tmp_path / "hub")]) == 0
     assert (tmp_path / "hub/model.safetensors").read_bytes() == (run / "run/model.safetensors").read_bytes()
     config = json.loads((tmp_path / "hub/config.json").read_text())
     assert (config["architecture"], config["num_features"], config["num_classes"]) == ("residual extractor", 6, 3)
@@ -124,6 +123,37 @@ def test_it_is_attacked_swept_climbed_shown_and_exported(run, tmp_path, capsys):
     assert BEFORE_EXTRACTOR in card
     assert 'weights["input.mean"]' in card
     assert "tabular-classification" in card
+
+
+def test_the_ladder_looks_before_the_extractor_and_into_it(run, tmp_path):
+    record = read_record_of(run / "run", ImmunizeRecord)
+    subject = open_subject(record.source, tmp_path)
+    defences = read_defences({"run": record}, [run / "run"], subject)
+    scene = open_scene(subject, defences, judged=20, seed=0)
+    undefended, protected = scene.exposed
+    assert (undefended.kind, protected.kind) == ("none", "blocks"), "random weights would be the identity"
+    assert list(protected.places) == ["before the extractor", "block0", "features"]
+    before, after = (one.places["before the extractor"][0].x for one in scene.exposed)
+    np.testing.assert_array_equal(before, after, err_msg="an extractor changes nothing before itself")
+    np.testing.assert_allclose(undefended.places["features"][0].x, before, atol=1e-6)
+    assert (len(scene.labels), len(scene.judged), scene.own_images) == (28, 20, True)
+    assert not scene.absent
+    tuners = {one.name: one.cut for one in standard_fine_tuners(subject.network, classes=2).attackers}
+    assert tuners["last block"] == "block1"
+    assert any(name.startswith("all weights") for name in tuners)
+
+
+@pytest.mark.slow
+def test_the_whole_ladder(run, tmp_path):
+    climbing = ["--ladder", "--seeds", "1", "--images-a-class", "5", "--tuning-steps", "2"]
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "ladder")]
+    shown = printed(cli.main, ["attack", str(run / "run"), *climbing, *places])
+    assert BEFORE_EXTRACTOR in " ".join(shown.split())
+    ladder = read_record_of(tmp_path / "ladder", LadderRecord)
+    assert {one.rung for one in ladder.tried} == {0, 1, 2, 3, 4}
+    assert "before the extractor" in {one.place for one in ladder.tried if (one.network, one.rung) == ("run", 3)}
+    assert cli.main(["report", str(tmp_path / "ladder"), "--out", str(tmp_path / "page")]) == 0
+    assert BEFORE_EXTRACTOR in (tmp_path / "page/report.html").read_text()
 
 
 def test_arrays_are_protected_in_python(run, tmp_path):
