@@ -158,8 +158,9 @@ def test_the_whole_ladder(run, tmp_path):
 
 def test_arrays_are_protected_in_python(run, tmp_path):
     arrays = [(TASKS[name]["x"], TASKS[name]["y"]) for name in ("primary", "harmful")]
-    settings = {"method": "best_response", "extractor": "residual", "steps": 3, "batch_size": 12}
-    made = cimm_jax.protect(*arrays, **settings)
+    settings = {"method": "best_response", "extractor": "residual"}
+    # As the command's, whose compiled programs then serve here too.
+    made = cimm_jax.protect(*arrays, **settings, steps=40, batch_size=32, harmful_batch_size=48)
     made.save(tmp_path / "run")
     tensors = load_file(tmp_path / "run/model.safetensors")
     x = TASKS["harmful"]["x"].astype(np.float64)
