@@ -14,7 +14,16 @@ from cimm_jax.networks.backbone import Backbone
 from cimm_jax.networks.key_maps import PLAIN, Entry, KeyMap, linear_entries
 from cimm_jax.networks.rows import Rows
 
-__all__ = ["BLOCKS", "FIRST_BLOCK", "INPUT", "MOST_HIDDEN", "ResidualConfig", "residual_extractor"]
+__all__ = [
+    "BLOCKS",
+    "FIRST_BLOCK",
+    "INPUT",
+    "MOST_HIDDEN",
+    "ResidualBlock",
+    "ResidualConfig",
+    "Standardise",
+    "residual_extractor",
+]
 
 INPUT, FIRST_BLOCK = "before the extractor", "block0"
 """The part that standardises, whose outputs are what comes in, and the first that is trained."""

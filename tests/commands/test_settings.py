@@ -86,8 +86,9 @@ def test_every_setting_of_some_kinds_is_absent_unless_given():
             assert set(only) & set(kind.kinds), name
 
 
-def test_an_immunization_is_of_data_of_own_features_of_a_map_or_of_blocks():
-    assert (IMMUNIZE.kind, OWN.kind, MAP.kind, BLOCKS.kind) == Immunize.kinds
+def test_an_immunization_is_of_data_of_own_features_of_a_map_or_of_what_is_trained():
+    extractor = replace(OWN, extractor="residual")
+    assert (IMMUNIZE.kind, OWN.kind, extractor.kind, MAP.kind, BLOCKS.kind) == Immunize.kinds
     assert replace(BLOCKS, model=None).kind == settings.FEATURES, "paths of images without a network"
 
 
