@@ -1,5 +1,6 @@
 """scikit-learn's 8x8 digits: embedded in the library, so it works without network or files."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,17 @@ def load_digits_8x8(data_dir: Path | None = None) -> DigitImages:
 
 def split_digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Pixels in [0, 1], shape (N, 64), and digits, of the training part and of the held-out one."""
-    from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedShuffleSplit
 
-    bunch: Any = load_digits()
-    x, y = bunch.data / 16, bunch.target.astype(np.int64)
+    x, y = _all_digits()
     train, heldout = next(StratifiedShuffleSplit(1, train_size=TRAIN_SHARE, random_state=0).split(x, y))
     return (x[train], y[train]), (x[heldout], y[heldout])
+
+
+@cache
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read once, from compressed text. No array of these may be handed out, for its owner may write into it."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    return bunch.data / 16, bunch.target.astype(np.int64)

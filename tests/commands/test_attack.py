@@ -230,6 +230,25 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         _swept_by_task({"harmful": interrupted, "primary": late}, 2)
 
 
+@pytest.fixture(scope="module")
+def others(run, tmp_path_factory):
+    """Folders that cannot be attacked, and two that cannot be attacked beside the run."""
+    folder = tmp_path_factory.mktemp("others")
+    good = json.loads((run / "results.json").read_text())
+    manifest, theta = good["manifest"], {"theta": np.eye(64)}
+    _folder(folder / "DAMAGED", "{")
+    _folder(folder / "OLD", {**good, "manifest": {**manifest, "schema": 1}})
+    _folder(folder / "FOREIGN", {"a": 1})
+    _folder(folder / "SWEEP", encode(sweep_record()))
+    for name in ("other", "closed_form"):
+        _folder(folder / "OTHER" / name, {**good, "source": {**good["source"], "harmful": "4v5"}}, theta)
+    _folder(folder / "MISSHAPEN", good, {"theta": np.eye(63)})
+    _folder(folder / "NOT_FINITE", good, {"theta": np.eye(64) * np.nan})
+    _folder(folder / "NO_THETA", good)
+    _folder(folder / "WRONG_THETA", good, {"other": np.eye(64)})
+    return folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -272,20 +291,8 @@ def test_an_interruption_of_a_later_task_keeps_what_is_finished():
         (["WRONG_THETA"], "theta.safetensors"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(run, tmp_path, capsys, arguments, named):
-    good = json.loads((run / "results.json").read_text())
-    manifest, theta = good["manifest"], {"theta": np.eye(64)}
-    _folder(tmp_path / "DAMAGED", "{")
-    _folder(tmp_path / "OLD", {**good, "manifest": {**manifest, "schema": 1}})
-    _folder(tmp_path / "FOREIGN", {"a": 1})
-    _folder(tmp_path / "SWEEP", encode(sweep_record()))
-    for name in ("other", "closed_form"):
-        _folder(tmp_path / "OTHER" / name, {**good, "source": {**good["source"], "harmful": "4v5"}}, theta)
-    _folder(tmp_path / "MISSHAPEN", good, {"theta": np.eye(63)})
-    _folder(tmp_path / "NOT_FINITE", good, {"theta": np.eye(64) * np.nan})
-    _folder(tmp_path / "NO_THETA", good)
-    _folder(tmp_path / "WRONG_THETA", good, {"other": np.eye(64)})
-    placed = [str(run) if a == "RUN" else str(tmp_path / a) if a.split("/")[0].isupper() else a for a in arguments]
+def test_bad_input_is_one_line_and_status_2(run, others, tmp_path, capsys, arguments, named):
+    placed = [str(run) if a == "RUN" else str(others / a) if a.split("/")[0].isupper() else a for a in arguments]
     assert cli.main(["attack", *placed, "--out", str(tmp_path / "out")]) == 2
     captured = capsys.readouterr()
     assert named in captured.err
