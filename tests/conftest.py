@@ -1,6 +1,7 @@
 import ctypes
 import gc
 import os
+from functools import cache
 from pathlib import Path
 
 # OpenBLAS threads spin while they wait, and on a busy machine that makes small decompositions twenty times slower.
@@ -19,11 +20,14 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 import jax
 import numpy as np
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# JAX makes a context for every program that it compiles, a fifth of the time of the small ones; one will do.
+mlir.make_ir_context = cache(mlir.make_ir_context)
 
 collect_ignore = ["spread_program.py"]
 """Runs in processes of its own."""
@@ -44,6 +48,7 @@ def bounded_memory():
     statistics = Path("/proc/self/statm")
     if statistics.exists() and int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_BYTES:
         jax.clear_caches()
+        mlir.make_ir_context.cache_clear()
         gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed
         if trim is not None:

@@ -1,12 +1,16 @@
 """The page and the card of records, and what a page holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from unittest.mock import patch
 
+from matplotlib.figure import Figure as Drawing
+
 from cimm_jax.runs.records import Record
+from cimm_jax.views.blocks import Figure
 from cimm_jax.views.card import model_card
+from cimm_jax.views.draw.scheme import LIGHT
 from cimm_jax.views.registry import part_of
 from cimm_jax.views.render.html import to_html
 from cimm_jax.views.summary import summarise
@@ -19,6 +23,20 @@ def undrawn() -> Iterator[None]:
     """Pages without pictures, which take most of the time; what they say in words stays."""
     with patch("cimm_jax.views.render.html.data_uris", lambda figure: ("data:,light", "data:,dark")):
         yield
+
+
+@contextmanager
+def sketched() -> Iterator[None]:
+    """Pictures of commands are drawn, but neither laid out nor coloured, which takes seconds."""
+    with patch("cimm_jax.commands.delivery.png_of", _sketch):
+        yield
+
+
+def _sketch(figures: Sequence[Figure], *, title: str) -> bytes:
+    assert title
+    for figure in figures:
+        figure.draw(Drawing().subplots(), LIGHT)
+    return b"\x89PNG"
 
 
 def page_and_card(*records: Record, folder: str = "runs/one") -> tuple[str, str]:

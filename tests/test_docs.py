@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from pages import undrawn
+from pages import sketched, undrawn
 from sample_records import immunize_record
 
 from cimm_jax import CovarianceSum, Task, TaskPair, condition_number, covariance, immunize, probe_hessian
@@ -55,7 +55,7 @@ def test_features_of_one_s_own_are_protected_in_python(tmp_path, monkeypatch, ca
     save_covariance_sum(tmp_path / "second.sum", CovarianceSum(3))
     text = (ROOT / "docs/own_features.md").read_text()
     names = {}
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), undrawn():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), undrawn(), sketched():
         for program in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
             exec(compile(program, "docs/own_features.md", "exec"), names)
     assert "By Definition 3.1" in capsys.readouterr().out

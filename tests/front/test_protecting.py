@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from data.feature_examples import write_npz
 from networks.small_networks import NETWORK, filled
-from pages import undrawn
+from pages import sketched, undrawn
 from safetensors.numpy import load_file
 from sample_records import trained_blocks_record
 
@@ -32,7 +32,7 @@ WORDS = np.asarray(["ant", "bee", "cat"])
 
 @pytest.fixture(autouse=True)
 def no_pictures():
-    with undrawn():
+    with undrawn(), sketched():
         yield
 
 
