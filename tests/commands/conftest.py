@@ -1,9 +1,9 @@
 import pytest
-from pages import sketched
+from pages import sketched, undrawn
 
 
 @pytest.fixture(scope="module", autouse=True)
 def pictures():
-    """Of every command tests/views lays out and colours one."""
-    with sketched():
+    """Hardly any: tests/views lays out and colours those of every command."""
+    with sketched(), undrawn():
         yield

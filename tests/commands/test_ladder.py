@@ -1,11 +1,14 @@
 """`cimm attack --ladder` from end to end: maps and trained blocks of a small network, and data without one."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from commands.network_runs import immunize_blocks, immunize_map, printed
 
 from cimm_jax.attacks.fine_tuners import FineTuners
 from cimm_jax.attacks.fine_tuning import FineTuning
+from cimm_jax.attacks.ladder import operators
 from cimm_jax.attacks.ladder.rungs import RUNGS
 from cimm_jax.commands import cli
 from cimm_jax.runs import ladder, ladder_tuning
@@ -24,8 +27,12 @@ TUNERS = (
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_fine_tuners():
+def few_fine_tuners_and_short_heads():
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "STEPS", 12)
+        patch.setattr(operators, "RECORDS", (3, 6, 9, 12))
+        patch.setattr(operators, "LATE", (3, 6, 12))
+        patch.setattr(operators, "_operators", cache(operators._operators.__wrapped__))
         found = FineTuners(TUNERS, ("LoRA: no",))
         patch.setattr(ladder_tuning, "standard_fine_tuners", lambda network, *, classes: found)
         yield

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from pages import undrawn
 
 import cimm_jax
 from cimm_jax.commands import cli
@@ -23,12 +22,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     assert cli.main(["--quiet", *QUICK, "--seed", "3", "--out", str(folder)]) == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_pictures():
-    with undrawn():
-        yield
 
 
 def results(folder):

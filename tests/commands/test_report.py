@@ -28,6 +28,11 @@ FLAGS = (
 PHONE = "--window-size=390,844"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pictures():
+    """Drawn whole."""
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Run folders by command."""
