@@ -28,11 +28,12 @@ def undrawn() -> Iterator[None]:
 @contextmanager
 def sketched() -> Iterator[None]:
     """Pictures of commands are drawn, but neither laid out nor coloured, which takes seconds."""
-    with patch("cimm_jax.commands.delivery.png_of", _sketch):
+    with patch("cimm_jax.commands.delivery.png_of", sketch):
         yield
 
 
-def _sketch(figures: Sequence[Figure], *, title: str) -> bytes:
+def sketch(figures: Sequence[Figure], *, title: str) -> bytes:
+    """Draws every figure; its bytes are none of them."""
     assert title
     for figure in figures:
         figure.draw(Drawing().subplots(), LIGHT)
