@@ -112,6 +112,7 @@ def find_directions(
     )
 
 
+@jax.jit
 def orthonormal_range(columns: jax.Array) -> tuple[jax.Array, jax.Array]:
     """An orthonormal basis of the range of (d, n) columns, shape (d, min(d, n)), zero beyond the rank; and the rank, int32.
 
@@ -129,6 +130,7 @@ def centred_columns(values: jax.Array) -> jax.Array:
     return values - values.mean(0)[None, :]
 
 
+@jax.jit
 def covariance_roots(k: jax.Array, ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(K + ridge)^{-1/2} and (K + ridge)^{1/2} of a formed covariance (d, d), the ridge relative to its mean eigenvalue.
 
@@ -141,6 +143,7 @@ def covariance_roots(k: jax.Array, ridge: jax.Array) -> tuple[jax.Array, jax.Arr
     return whitening, colouring
 
 
+@jax.jit
 def _own_signal(task: Task) -> OwnSignal:
     x, labels = centred_columns(normalised(task.x).values), _unit_length(task.y)
     signal = product(x.T, labels)
@@ -150,6 +153,7 @@ def _own_signal(task: Task) -> OwnSignal:
     return OwnSignal(covariance(x) / len(x), jnp.where(kept[None, :], signal, 0) / len(x) ** 0.5)
 
 
+@jax.jit
 def _unit_length(targets: jax.Array) -> jax.Array:
     """Centred targets (N, C) over their length, in their principal columns, which are zero where rounding decides.
 

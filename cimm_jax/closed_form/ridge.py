@@ -68,7 +68,12 @@ def choose_ridge(x: jax.Array) -> RidgePath:
         condensed = condense([Task(x)], folds=FOLDS)
         check_finite(condensed.folds, "x")
         return choose_ridge_in_chunks(condensed, [x])
-    x = normalised(as_matrix(x, "x")).values  # the score has no scale, but the squares that it is made of
+    return _path(as_matrix(x, "x"))
+
+
+@jax.jit
+def _path(x: jax.Array) -> RidgePath:
+    x = normalised(x).values  # the score has no scale, but the squares that it is made of
     rows, features = x.shape
     folds = min(FOLDS, rows)
     inside, rank = _range_of(x)
