@@ -34,6 +34,11 @@ def probe_loss(fit_on: Task, judged_on: Task, amplification: float | jax.Array =
             f"judged_on: has inputs {judged_on.x.shape} and targets {judged_on.y.shape}, fit_on {fit_on.x.shape} and "
             f"{fit_on.y.shape}; give the same features and classes"
         )
+    return _residual(fit_on, judged_on, amplification)
+
+
+@jax.jit
+def _residual(fit_on: Task, judged_on: Task, amplification: float | jax.Array) -> jax.Array:
     features, exponent = normalised(fit_on.x)
     u, sigma, vt = svd(features)
     kept = sigma > rounding_tolerance(max(features.shape), sigma.dtype) * amplification * sigma[0]

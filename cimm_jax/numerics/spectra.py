@@ -265,6 +265,7 @@ def feature_condition_number(
     return _with_scale(_feature_spectrum(f, policy, route, amplification, solver))
 
 
+@jax.jit
 def product_amplification(x: jax.Array, theta: jax.Array, f: jax.Array) -> jax.Array:
     """How much larger the rounding in f = x theta is than f's own: ||x||_F ||theta||_F / (sqrt(d) ||f||_F), at least 1; (...).
 
