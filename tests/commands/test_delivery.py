@@ -7,6 +7,7 @@ from matplotlib.image import imread
 from sample_records import diagnose_record
 
 from cimm_jax.commands.delivery import deliver
+from cimm_jax.views.render.picture import WIDEST
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,5 +19,5 @@ def test_the_picture_is_that_of_all_figures(tmp_path, capsys):
     part = deliver(tmp_path, diagnose_record(), json=False)
     drawn = imread(io.BytesIO((tmp_path / "diagnose.png").read_bytes()))[..., :3]
     assert drawn.std() > 0.05
-    assert drawn.shape[1] > 2 * drawn.shape[0] / len(part.figures)
+    assert drawn.shape[1] >= 480 * min(WIDEST, len(part.figures)), "a panel of each stands beside the others"
     assert f"Picture: {tmp_path / 'diagnose.png'}" in capsys.readouterr().out
