@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 LINEAR, RESNET = "linear", "resnet20"
 SUBJECTS = (LINEAR, RESNET)
-FACTORS = {LINEAR: (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), RESNET: (0.0, 1.0, 10.0, 100.0)}
+FACTORS = {LINEAR: (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), RESNET: (0.0, 10.0, 100.0)}
 """Of each lambda, times what balances it."""
 
 TAIL = "tail_resnet20_mnist"
@@ -261,17 +261,23 @@ def _resnet_records(settings: argparse.Namespace, folder: Path) -> list[dict[str
         {"seed": seed, "primary_factor": p, "harmful_factor": h}
         for seed, p, h in every_pair(seeds, FACTORS[RESNET], FACTORS[RESNET])
     ]
-    run = partial(_resnet_figures, subject, settings.steps)
+    # The same for every pair of factors of a seed.
+    balanced = cache(lambda seed: train_with(subject, methods.algorithm1(), steps=1, seed=seed).weights)
+    run = partial(_resnet_figures, subject, settings.steps, balanced)
     return resumed(folder / "resnet20.json", wanted, run, made_by=made_by, at_once=1)
 
 
 def _resnet_figures(
-    subject: NetworkSubject, steps: int, *, seed: int, primary_factor: float, harmful_factor: float
+    subject: NetworkSubject,
+    steps: int,
+    balanced: Callable[[int], np.ndarray],
+    *,
+    seed: int,
+    primary_factor: float,
+    harmful_factor: float,
 ) -> dict[str, Any]:
-    balanced = train_with(subject, methods.algorithm1(), steps=1, seed=seed).weights
-    method = methods.algorithm1(
-        lambda_primary=primary_factor * float(balanced[0]), lambda_harmful=harmful_factor * float(balanced[1])
-    )
+    first, second = map(float, balanced(seed))
+    method = methods.algorithm1(lambda_primary=primary_factor * first, lambda_harmful=harmful_factor * second)
     trained = train_with(subject, method, steps=steps, seed=seed)
     after = DeepFeatures(**features_behind(trained.parts, subject.activations, subject.cut))
     if any(not np.isfinite(of.train.x).all() or not of.train.x.any() for of in after):
