@@ -12,9 +12,9 @@ task; maps of its features, and its last two blocks, are made from something els
 * nothing: images of noise, in ten clusters.
 
 Maps: `erase`, which takes what linear heads read of the proxy's labels, and `pencil_signal`. Blocks are trained by
-`best_response`, from what has images (`hidden_blocks`: few and small steps). Attackers have 20 images a class, or all of
-theirs, and the best of ridge regression, scaled or not, and of kernel ridge regression. Removed is the share of what the
-undefended features give above guessing. Each seed draws proxies and attackers' images anew; intervals are over seeds.
+`best_response`, from what has images (`hidden_blocks`: few and small steps). Attackers have 20 images a class and the
+best of ridge regression, scaled or not, and of kernel ridge regression. Removed is the share of what the undefended features
+give above guessing. Each seed draws proxies and attackers' images anew; intervals are over seeds.
 
 Which likeness of proxy and target says beforehand how much is removed: Spearman's rho over proxies and seeds, the target itself
 left out, of
@@ -22,7 +22,7 @@ left out, of
 * label directions: share of the target's label signal (whitened by its covariance) in the span of the proxy's;
 * alignment of the covariances' leading ten directions; the cosine of the covariances; log of the pencil's limit between them.
 
-    python -m experiments.proxy_data --data-dir DIR [--seeds 3] [--steps 40] [--out runs/proxy_data]
+    python -m experiments.proxy_data --data-dir DIR [--seeds 3] [--steps 30] [--out runs/proxy_data]
 
 An interrupted run goes on when the same command is given again. Run time and result: docs/results.md.
 """
@@ -55,15 +55,26 @@ from experiments.behind_maps import best_heads, best_heads_on, images_of_each_cl
 from experiments.common import parser
 from experiments.hidden_blocks import BATCH, trained_to_hide
 from experiments.intervals import half_width, over_seeds, with_width
-from experiments.proxies import CLASSES, CUT, Proxy, Scene, likeness, open_scene, proxies, share_of_target, task_of
+from experiments.proxies import (
+    CLASSES,
+    CUT,
+    Proxy,
+    Scene,
+    likeness,
+    open_scene,
+    proxies,
+    share_of_target,
+    some,
+    task_of,
+)
 from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
-IMAGE_ROWS, RESERVED = 4000, 0.5
+IMAGE_ROWS, RESERVED = 3000, 0.5
 MAPS, BLOCKS = ("erase", "pencil_signal"), "blocks"
 DEFENCES = (*MAPS, BLOCKS)
 FEW = 20
-"""Images a class of attackers who have few."""
+"""Images a class that attackers have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -102,7 +113,7 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, "runs/proxy_data")
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--rows", type=int, default=1000, help="of each proxy, at most")
-    made.add_argument("--steps", type=int, default=40, help="of each training of blocks")
+    made.add_argument("--steps", type=int, default=30, help="of each training of blocks")
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs; in OUT if left out")
     settings = made.parse_args(arguments)
     for name, least in (("seeds", 1), ("rows", 100), ("steps", 1)):
@@ -112,31 +123,26 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _one_seed(scene: Scene, rows: int, steps: int, seed: int) -> dict[str, Any]:
-    """By budget, defence and proxy, and kind of head: accuracy; primary accuracy of blocks; the likeness of each proxy."""
+    """By defence and proxy, and kind of head: accuracy; primary accuracy of blocks; the likeness of each proxy."""
     rng = np.random.default_rng(seed)
     made = proxies(scene, rows, rng)
+    attackers, judge = some(scene.attackers, images_of_each_class(scene.attackers.labels, FEW, rng)), scene.judge
     maps, networks = _maps(scene, made, seed), _networks(scene, made, seed, steps)
-    attackers, judge = scene.attackers, scene.judge
-    few = images_of_each_class(attackers.labels, FEW, rng)
-    # Features under every network are computed once: attackers with few images have some of the same.
-    features = {name: tuple(_features(network, of) for of in (attackers, judge)) for name, network in networks.items()}
-    accuracy = {}
-    for budget, numbers in ((f"{FEW} a class", few), ("all", np.arange(len(attackers.labels)))):
-        mine = attackers.labels[numbers]
-        tried = best_heads(maps, (attackers.x[numbers], mine), (judge.x, judge.labels), classes=CLASSES, seed=seed)
-        targets = {
-            f"{BLOCKS}: {name}": Target(
-                *class_task((fit[numbers], mine), (judged, judge.labels), classes=CLASSES, squared=True)
+    targets = {
+        f"{BLOCKS}: {name}": Target(
+            *class_task(
+                *((_features(network, of), of.labels) for of in (attackers, judge)), classes=CLASSES, squared=True
             )
-            for name, (fit, judged) in features.items()
-        }
-        accuracy[budget] = tried | best_heads_on(targets, classes=CLASSES, seed=seed)
+        )
+        for name, network in networks.items()
+    }
+    tried = best_heads(maps, (attackers.x, attackers.labels), (judge.x, judge.labels), classes=CLASSES, seed=seed)
     return {
-        "accuracy": accuracy,
+        "accuracy": tried | best_heads_on(targets, classes=CLASSES, seed=seed),
         "primary": {name: _primary(network, scene.kept) for name, network in networks.items()}
         | {UNDEFENDED: _primary(scene.network, scene.kept)},
-        "likeness": {name: likeness(of, attackers) for name, of in made.items()},
-        "of_target": {name: share_of_target(of, attackers) for name, of in made.items()},
+        "likeness": {name: likeness(of, scene.attackers) for name, of in made.items()},
+        "of_target": {name: share_of_target(of, scene.attackers) for name, of in made.items()},
     }
 
 
@@ -181,46 +187,42 @@ def _primary(network: Backbone, kept: Labelled) -> float:
 
 
 def tabulated(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """By defence, proxy, budget and head: what is removed of what is above guessing, over seeds; and what was the target's.
+    """By defence, proxy and kind of head: what is removed of what is above guessing, over seeds; and what was the target's.
 
     `primary` is the primary accuracy of trained blocks, over seeds; None of maps. `of_target` is the share of a proxy's rows
     that are rows of the target.
     """
     rows = []
-    first = records[0]["accuracy"]
-    for budget, by_name in first.items():
-        for name in by_name:
-            if name == UNDEFENDED:
-                continue
-            defence, proxy = name.split(": ")
-            kept = [record["primary"].get(proxy) for record in records] if defence == BLOCKS else None
-            for kind in by_name[name]:
-                rows.append(
-                    {
-                        "defence": defence,
-                        "proxy": proxy,
-                        "budget": budget,
-                        "heads": kind,
-                        "accuracy": float(np.mean([record["accuracy"][budget][name][kind] for record in records])),
-                        "removed": over_seeds([_removed(record, budget, name, kind) for record in records]),
-                        "primary": None if kept is None else over_seeds(kept),
-                        "of_target": float(np.mean([record["of_target"][proxy] for record in records])),
-                    }
-                )
+    for name, kinds in records[0]["accuracy"].items():
+        if name == UNDEFENDED:
+            continue
+        defence, proxy = name.split(": ")
+        kept = [record["primary"].get(proxy) for record in records] if defence == BLOCKS else None
+        for kind in kinds:
+            rows.append(
+                {
+                    "defence": defence,
+                    "proxy": proxy,
+                    "heads": kind,
+                    "accuracy": float(np.mean([record["accuracy"][name][kind] for record in records])),
+                    "removed": over_seeds([_removed(record, name, kind) for record in records]),
+                    "primary": None if kept is None else over_seeds(kept),
+                    "of_target": float(np.mean([record["of_target"][proxy] for record in records])),
+                }
+            )
     return rows
 
 
-def _removed(record: Mapping[str, Any], budget: str, name: str, kind: str) -> float:
-    undefended, defended = (record["accuracy"][budget][of][kind] for of in (UNDEFENDED, name))
+def _removed(record: Mapping[str, Any], name: str, kind: str) -> float:
+    undefended, defended = (record["accuracy"][of][kind] for of in (UNDEFENDED, name))
     return (undefended - defended) / (undefended - 1 / CLASSES)
 
 
 def predictors(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """By defence and measure of likeness, Spearman's rho with what is removed of linear heads' figures with few images.
+    """By defence and measure of likeness, Spearman's rho with what is removed of linear heads' figures.
 
     What has rows of the target is no proxy, and does not count.
     """
-    budget = f"{FEW} a class"
     measures = next(iter(records[0]["likeness"].values()))
     found: dict[str, dict[str, float]] = {defence: {} for defence in DEFENCES}
     for defence in DEFENCES:
@@ -229,21 +231,17 @@ def predictors(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, floa
             for record in records:
                 for proxy, of in record["likeness"].items():
                     name = f"{defence}: {proxy}"
-                    if name not in record["accuracy"][budget] or record["of_target"][proxy]:
+                    if name not in record["accuracy"] or record["of_target"][proxy]:
                         continue
                     alike.append(of[measure])
-                    removed.append(_removed(record, budget, name, "linear"))
+                    removed.append(_removed(record, name, "linear"))
             found[defence][measure] = float(spearmanr(alike, removed)[0])  # pyright: ignore
     return found
 
 
 def verdict(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[str, float]]) -> str:
     """One sentence that a reader could refute."""
-    found = {
-        (row["defence"], row["proxy"]): row["removed"].estimate
-        for row in table
-        if (row["budget"], row["heads"]) == (f"{FEW} a class", "linear")
-    }
+    found = {(row["defence"], row["proxy"]): row["removed"].estimate for row in table if row["heads"] == "linear"}
 
     def both(proxy: str) -> str:
         return f"{found['erase', proxy]:.0%} and {found[BLOCKS, proxy]:.0%}"
@@ -265,11 +263,15 @@ def _print(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[st
             if row["defence"] == defence:
                 said = f"{with_width(row['removed'])} ({row['accuracy']:.3f})"
                 of = cells.setdefault(labelled_proxy(row), {})
-                of[f"{row['heads']}, {row['budget']}"] = said
+                of[row["heads"]] = said
                 if row["primary"] is not None:
-                    of["primary"] = with_width(row["primary"], 3)
+                    of["primary accuracy"] = with_width(row["primary"], 3)
         rows = [[proxy, *of.values()] for proxy, of in cells.items()]
-        print_table(["proxy", *next(iter(cells.values()))], rows, title=f"{defence}: share removed (accuracy)")
+        print_table(
+            ["proxy", *next(iter(cells.values()))],
+            rows,
+            title=f"{defence}: share removed of what heads get with {FEW} images a class (accuracy)",
+        )
     rows = [[defence, *(f"{rho:.2f}" for rho in of.values())] for defence, of in likeness.items()]
     print_table(["rho with what is removed", *likeness[DEFENCES[0]]], rows, title="Which likeness predicts it")
 
@@ -284,11 +286,10 @@ def _picture(table: Sequence[Mapping[str, Any]]) -> bytes:
 
     drawing = Figure(figsize=(7.5, 7.0), layout="constrained")
     axes = drawing.subplots()
-    few = [row for row in table if row["budget"] == f"{FEW} a class"]
-    names = list(dict.fromkeys(labelled_proxy(row) for row in few))
+    names = list(dict.fromkeys(labelled_proxy(row) for row in table))
     kinds = [(defence, heads) for defence in DEFENCES for heads in ("linear", "nonlinear")]
     for number, (defence, heads) in enumerate(kinds):
-        mine = [row for row in few if (row["defence"], row["heads"]) == (defence, heads)]
+        mine = [row for row in table if (row["defence"], row["heads"]) == (defence, heads)]
         places = [names.index(labelled_proxy(row)) + 0.13 * (number - 2.5) for row in mine]
         axes.errorbar(
             [row["removed"].estimate for row in mine],

@@ -62,7 +62,7 @@ def record(accuracy, likeness, of_target=()):
         f"{name}: {proxy}": {"linear": of, "nonlinear": of} for name in DEFENCES for proxy, of in accuracy.items()
     }
     return {
-        "accuracy": {"20 a class": {UNDEFENDED: {"linear": 0.9, "nonlinear": 0.9}, **defended}},
+        "accuracy": {UNDEFENDED: {"linear": 0.9, "nonlinear": 0.9}, **defended},
         "primary": {UNDEFENDED: 0.92, **dict.fromkeys(accuracy, 0.91)},
         "likeness": {proxy: {"measure": of} for proxy, of in likeness.items()},
         "of_target": {proxy: 1.0 * (proxy in of_target) for proxy in accuracy},
@@ -129,9 +129,8 @@ def test_every_proxy_makes_maps_and_blocks_once(tmp_path, monkeypatch, capsys):
     assert len(hidden) == len(made - without_images)
     assert {(cut, steps) for cut, *_, steps in hidden} == {("layer3.1", 7)}
     assert {2, 5, 8, 10} <= {classes for _, _, classes, _ in hidden}
-    for by_name in seed["accuracy"].values():
-        expected = {f"{name}: {proxy}" for name in MAPS for proxy in made}
-        assert set(by_name) == {UNDEFENDED, *expected, *(f"{BLOCKS}: {name}" for name in made - without_images)}
+    expected = {f"{name}: {proxy}" for name in MAPS for proxy in made}
+    assert set(seed["accuracy"]) == {UNDEFENDED, *expected, *(f"{BLOCKS}: {name}" for name in made - without_images)}
     assert seed["of_target"][TARGET] == 1
     assert set(seed["primary"]) == {UNDEFENDED, *made - without_images}
     assert len(set(seed["primary"].values())) == 1, "the network was left as it is"
