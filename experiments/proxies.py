@@ -21,13 +21,17 @@ from cimm_jax.tasks import Task, TaskPair
 from experiments.behind_maps import centred_task
 
 CLASSES = 10
-CUT = "layer3.1"
-"""Where the blocks begin that are trained: the last two."""
+CUT = "layer3.2"
+"""Where the blocks begin that are trained: the last one."""
 
 TARGET = "the target itself"
 BATCH = 250
 WHITENING_RIDGE = 1e-3
 """Of the mean eigenvalue, where directions of labels are compared."""
+
+FILLED = 0.8
+"""Share of the rows that so many classes have on average which a proxy of some classes gets, however many they have: programs
+of one shape are compiled once."""
 
 SAME = 1e-5
 """Rows that are closer than this share of a row's length are one image."""
@@ -120,7 +124,8 @@ def proxies(scene: Scene, rows: int, rng: np.random.Generator) -> dict[str, Prox
     own = rng.permutation(len(scene.attackers.labels))[:rows]
     found = {TARGET: some(scene.attackers, own), "other images": other}
     for count in (8, 5, 2):
-        found[f"{count} of {CLASSES} classes"] = some(other, np.isin(labels, order[:count]))
+        of_these = np.flatnonzero(np.isin(labels, order[:count]))
+        found[f"{count} of {CLASSES} classes"] = some(other, of_these[: round(FILLED * count / CLASSES * len(labels))])
     for strength in (32, 96):
         noise = rng.normal(0, strength, pixels.shape)
         found[f"noise of {strength}"] = seen(np.clip(pixels + noise, 0, 255).astype(np.uint8), labels)
@@ -140,7 +145,7 @@ def proxies(scene: Scene, rows: int, rng: np.random.Generator) -> dict[str, Prox
 
 
 def some(of: Proxy, rows: np.ndarray) -> Proxy:
-    """Some of its rows: their places, or whether each is one."""
+    """Some of its rows, by their places."""
     return Proxy(of.x[rows], of.labels[rows], None if of.activations is None else of.activations[rows])
 
 

@@ -1,7 +1,7 @@
 """Immunized against a proxy, attacked with the real thing: the paper's third open question.
 
 Whoever defends may not have the data that attackers will. ResNet20 on CIFAR-10 is the published network, MNIST the blocked
-task; maps of its features, and its last two blocks, are made from something else and attacked with MNIST itself:
+task; maps of its features, and its last block, are made from something else and attacked with MNIST itself:
 
 * the attackers' own images, which is no proxy: the target itself, and said to be;
 * other images of the same classes (what all other experiments have), of eight, five and two of the ten;
@@ -11,10 +11,10 @@ task; maps of its features, and its last two blocks, are made from something els
 * no labels: the images, in ten clusters of their features (k-means);
 * nothing: images of noise, in ten clusters.
 
-Maps: `erase`, which takes what linear heads read of the proxy's labels, and `pencil_signal`. Blocks are trained by
-`best_response`, from what has images (`hidden_blocks`: few and small steps). Attackers have 20 images a class and the
-best of ridge regression, scaled or not, and of kernel ridge regression. Removed is the share of what the undefended features
-give above guessing. Each seed draws proxies and attackers' images anew; intervals are over seeds.
+Maps: `erase`, which takes what linear heads read of the proxy's labels, and `pencil_signal`. The block is trained by
+`best_response`, from some of the proxies that are images (`hidden_blocks`: few and small steps). Attackers have 20 images a
+class and the best of ridge regression, scaled or not, and of kernel ridge regression. Removed is the share of what the
+undefended features give above guessing. Each seed draws proxies and attackers' images anew; intervals are over seeds.
 
 Which likeness of proxy and target says beforehand how much is removed: Spearman's rho over proxies and seeds, the target itself
 left out, of
@@ -58,6 +58,7 @@ from experiments.intervals import half_width, over_seeds, with_width
 from experiments.proxies import (
     CLASSES,
     CUT,
+    TARGET,
     Proxy,
     Scene,
     likeness,
@@ -70,9 +71,21 @@ from experiments.proxies import (
 from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
-IMAGE_ROWS, RESERVED = 3000, 0.5
-MAPS, BLOCKS = ("erase", "pencil_signal"), "blocks"
-DEFENCES = (*MAPS, BLOCKS)
+IMAGE_ROWS, RESERVED = 2000, 0.5
+MAPS, BLOCK = ("erase", "pencil_signal"), "block"
+DEFENCES = (*MAPS, BLOCK)
+HIDDEN = (
+    TARGET,
+    "other images",
+    f"5 of {CLASSES} classes",
+    f"2 of {CLASSES} classes",
+    "inverted",
+    "another data set",
+    "no labels",
+    "images of noise",
+)
+"""What the block is trained from."""
+
 FEW = 20
 """Images a class that attackers have."""
 
@@ -86,7 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         CONFIGURATIONS["resnet20_mnist"], settings.data_dir, settings.out, image_rows=IMAGE_ROWS, reserved=RESERVED
     )
     subject = NetworkSubject(source, settings.cache or folder / "cache")
-    made_by = {"data": subject.checksums(), "rows": settings.rows, "steps": settings.steps, "cut": CUT, **BATCH}
+    made_by = {
+        "data": subject.checksums(),
+        "rows": settings.rows,
+        "steps": settings.steps,
+        "cut": CUT,
+        "hidden": HIDDEN,
+        **BATCH,
+    }
     wanted = [{"seed": settings.seed + number} for number in range(settings.seeds)]
     at = cache(lambda: open_scene(subject))  # not looked at where every seed is finished
     records = resumed(
@@ -112,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, "runs/proxy_data")
     made.add_argument("--seeds", type=int, default=3)
-    made.add_argument("--rows", type=int, default=1000, help="of each proxy, at most")
-    made.add_argument("--steps", type=int, default=30, help="of each training of blocks")
+    made.add_argument("--rows", type=int, default=700, help="of each proxy, at most")
+    made.add_argument("--steps", type=int, default=30, help="of each training of the block")
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs; in OUT if left out")
     settings = made.parse_args(arguments)
     for name, least in (("seeds", 1), ("rows", 100), ("steps", 1)):
@@ -129,7 +149,7 @@ def _one_seed(scene: Scene, rows: int, steps: int, seed: int) -> dict[str, Any]:
     attackers, judge = some(scene.attackers, images_of_each_class(scene.attackers.labels, FEW, rng)), scene.judge
     maps, networks = _maps(scene, made, seed), _networks(scene, made, seed, steps)
     targets = {
-        f"{BLOCKS}: {name}": Target(
+        f"{BLOCK}: {name}": Target(
             *class_task(
                 *((_features(network, of), of.labels) for of in (attackers, judge)), classes=CLASSES, squared=True
             )
@@ -159,13 +179,12 @@ def _maps(scene: Scene, made: Mapping[str, Proxy], seed: int) -> dict[str, np.nd
 
 
 def _networks(scene: Scene, made: Mapping[str, Proxy], seed: int, steps: int) -> dict[str, Backbone]:
-    """By proxy that has images, the network whose last blocks were trained to hide it."""
-    of_images = {name: of for name, of in made.items() if of.activations is not None}
-    primary = _labelled(scene.primary)
-    networks = {}
-    with progress_bar("trainings", len(of_images)) as progress:
-        for number, (name, of) in enumerate(of_images.items()):
-            networks[name] = trained_to_hide(scene.network, CUT, primary, _labelled(of), seed=seed, steps=steps)
+    """By proxy, the network whose last block was trained to hide it."""
+    primary, networks = _labelled(scene.primary), {}
+    with progress_bar("trainings", len(HIDDEN)) as progress:
+        for number, name in enumerate(HIDDEN):
+            harmful = _labelled(made[name])
+            networks[name] = trained_to_hide(scene.network, CUT, primary, harmful, seed=seed, steps=steps)
             progress(number + 1)
     return networks
 
@@ -197,7 +216,7 @@ def tabulated(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if name == UNDEFENDED:
             continue
         defence, proxy = name.split(": ")
-        kept = [record["primary"].get(proxy) for record in records] if defence == BLOCKS else None
+        kept = [record["primary"].get(proxy) for record in records] if defence == BLOCK else None
         for kind in kinds:
             rows.append(
                 {
@@ -244,15 +263,15 @@ def verdict(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[s
     found = {(row["defence"], row["proxy"]): row["removed"].estimate for row in table if row["heads"] == "linear"}
 
     def both(proxy: str) -> str:
-        return f"{found['erase', proxy]:.0%} and {found[BLOCKS, proxy]:.0%}"
+        return f"{found['erase', proxy]:.0%} and {found[BLOCK, proxy]:.0%}"
 
-    best = {name: max(likeness[name], key=lambda measure: abs(likeness[name][measure])) for name in ("erase", BLOCKS)}
+    best = {name: max(likeness[name], key=lambda measure: abs(likeness[name][measure])) for name in ("erase", BLOCK)}
     return (
-        f"Made from other images of the target, erase and trained blocks remove {both('other images')} of what linear heads "
+        f"Made from other images of the target, erase and a trained block remove {both('other images')} of what linear heads "
         f"get with {FEW} images a class; from half of the classes {both(f'5 of {CLASSES} classes')}, from another data set "
         f"{both('another data set')}, without labels {both('no labels')}, from images of noise {both('images of noise')}; what "
-        f"says it beforehand is {best['erase']} for erase (rho {likeness['erase'][best['erase']]:.2f}) and {best[BLOCKS]} for "
-        f"blocks ({likeness[BLOCKS][best[BLOCKS]]:.2f})."
+        f"says it beforehand is {best['erase']} for erase (rho {likeness['erase'][best['erase']]:.2f}) and {best[BLOCK]} for "
+        f"the block ({likeness[BLOCK][best[BLOCK]]:.2f})."
     )
 
 

@@ -14,7 +14,7 @@ from experiments import proxy_data
 from experiments.common import CIFAR
 from experiments.intervals import half_width
 from experiments.proxies import TARGET, Proxy, drawn_from_moments, share_of_target, shared_directions, some, task_of
-from experiments.proxy_data import BLOCKS, DEFENCES, MAPS, labelled_proxy, predictors, tabulated, verdict
+from experiments.proxy_data import BLOCK, DEFENCES, HIDDEN, MAPS, labelled_proxy, predictors, tabulated, verdict
 from experiments.table3_deepnets import Configuration
 
 
@@ -76,7 +76,7 @@ def test_removed_is_the_share_above_guessing_over_seeds():
     assert near["removed"].estimate == pytest.approx(1 - 0.1 / 0.8)
     assert half_width(near["removed"]) == pytest.approx(4.303 * (0.1 / 0.8) / 3**0.5, rel=1e-3)
     assert far["removed"] == (0, 0, 0)
-    assert rows[BLOCKS, "near", "linear"]["primary"].estimate == pytest.approx(0.91)
+    assert rows[BLOCK, "near", "linear"]["primary"].estimate == pytest.approx(0.91)
     assert near["primary"] is None
     assert predictors(records)["erase"]["measure"] > 0.8
 
@@ -85,7 +85,7 @@ def test_a_proxy_that_is_the_target_is_said_to_be_and_predicts_nothing():
     accuracy = {"near": 0.3, "far": 0.8, TARGET: 0.1}
     turned_round = {"near": 1.0, "far": 0.0, TARGET: -1.0}
     records = [record(accuracy, turned_round, of_target=(TARGET,))]
-    assert predictors(records)[BLOCKS]["measure"] == pytest.approx(1)
+    assert predictors(records)[BLOCK]["measure"] == pytest.approx(1)
     names = {row["proxy"]: labelled_proxy(row) for row in tabulated(records)}
     assert names == {"near": "near", "far": "far", TARGET: f"{TARGET} (100% of it; no proxy)"}
 
@@ -95,7 +95,7 @@ def test_the_verdict_says_what_erasers_and_blocks_remove():
     accuracy = {name: 0.1 + 0.2 * number for number, name in enumerate(proxies)}
     records = [record(accuracy, {name: -number for number, name in enumerate(proxies)})]
     told = verdict(tabulated(records), predictors(records))
-    assert "other images of the target, erase and trained blocks remove 100% and 100%" in told
+    assert "other images of the target, erase and a trained block remove 100% and 100%" in told
     assert "from images of noise 0% and 0%; what says it beforehand is measure for erase (rho 1.00)" in told
 
 
@@ -125,19 +125,19 @@ def test_every_proxy_makes_maps_and_blocks_once(tmp_path, monkeypatch, capsys):
     arguments = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--rows", "100", "--steps", "7"]
     folder = proxy_data.main([*arguments, "--seeds", "1"])
     (seed,) = json.loads((folder / "seeds.json").read_text())["content"]
-    made, without_images = set(seed["likeness"]), {"moments of classes"}
-    assert len(hidden) == len(made - without_images)
-    assert {(cut, steps) for cut, *_, steps in hidden} == {("layer3.1", 7)}
-    assert {2, 5, 8, 10} <= {classes for _, _, classes, _ in hidden}
+    made = set(seed["likeness"])
+    assert len(hidden) == len(HIDDEN)
+    assert {(cut, steps) for cut, *_, steps in hidden} == {("layer3.2", 7)}
+    assert {2, 5, 10} <= {classes for _, _, classes, _ in hidden}
     expected = {f"{name}: {proxy}" for name in MAPS for proxy in made}
-    assert set(seed["accuracy"]) == {UNDEFENDED, *expected, *(f"{BLOCKS}: {name}" for name in made - without_images)}
+    assert set(seed["accuracy"]) == {UNDEFENDED, *expected, *(f"{BLOCK}: {name}" for name in HIDDEN)}
     assert seed["of_target"][TARGET] == 1
-    assert set(seed["primary"]) == {UNDEFENDED, *made - without_images}
+    assert set(seed["primary"]) == {UNDEFENDED, *HIDDEN}
     assert len(set(seed["primary"].values())) == 1, "the network was left as it is"
     assert f"{TARGET} (100% of it; no proxy)" in capsys.readouterr().out
     assert (folder / "proxy_data.png").stat().st_size > 1000
     proxy_data.main([*arguments, "--seeds", "1"])
-    assert len(hidden) == len(made - without_images), "it is finished"
+    assert len(hidden) == len(HIDDEN), "it is finished"
 
 
 @pytest.mark.parametrize(
