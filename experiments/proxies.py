@@ -24,7 +24,7 @@ CLASSES = 10
 CUT = "layer3.2"
 """Where the blocks begin that are trained: the last one."""
 
-TARGET = "the target itself"
+TARGET = "the target"
 BATCH = 250
 WHITENING_RIDGE = 1e-3
 """Of the mean eigenvalue, where directions of labels are compared."""

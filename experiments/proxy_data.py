@@ -280,11 +280,11 @@ def _print(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[st
         cells: dict[str, dict[str, str]] = {}
         for row in table:
             if row["defence"] == defence:
-                said = f"{with_width(row['removed'])} ({row['accuracy']:.3f})"
+                said = f"{with_width(row['removed'])} ({row['accuracy']:.2f})"
                 of = cells.setdefault(labelled_proxy(row), {})
                 of[row["heads"]] = said
                 if row["primary"] is not None:
-                    of["primary accuracy"] = with_width(row["primary"], 3)
+                    of["primary"] = with_width(row["primary"], 3)
         rows = [[proxy, *of.values()] for proxy, of in cells.items()]
         print_table(
             ["proxy", *next(iter(cells.values()))],
@@ -296,8 +296,11 @@ def _print(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[st
 
 
 def labelled_proxy(row: Mapping[str, Any]) -> str:
-    """The proxy's name; of what has rows of the target, how many, so that nobody takes it for a proxy."""
-    return row["proxy"] if not row["of_target"] else f"{row['proxy']} ({row['of_target']:.0%} of it; no proxy)"
+    """The proxy's name; of what has rows of the target, that it is none or how many are, so that nobody takes it for one."""
+    if not row["of_target"]:
+        return row["proxy"]
+    said = "no proxy" if row["of_target"] == 1 else f"{row['of_target']:.0%} the target's"
+    return f"{row['proxy']} ({said})"
 
 
 def _picture(table: Sequence[Mapping[str, Any]]) -> bytes:

@@ -86,8 +86,10 @@ def test_a_proxy_that_is_the_target_is_said_to_be_and_predicts_nothing():
     turned_round = {"near": 1.0, "far": 0.0, TARGET: -1.0}
     records = [record(accuracy, turned_round, of_target=(TARGET,))]
     assert predictors(records)[BLOCK]["measure"] == pytest.approx(1)
-    names = {row["proxy"]: labelled_proxy(row) for row in tabulated(records)}
-    assert names == {"near": "near", "far": "far", TARGET: f"{TARGET} (100% of it; no proxy)"}
+    rows = {row["proxy"]: row for row in tabulated(records)}
+    names = [labelled_proxy(row) for row in rows.values()]
+    assert names == ["near", "far", f"{TARGET} (no proxy)"]
+    assert labelled_proxy(rows["near"] | {"of_target": 0.25}) == "near (25% the target's)"
 
 
 def test_the_verdict_says_what_erasers_and_blocks_remove():
@@ -134,7 +136,7 @@ def test_every_proxy_makes_maps_and_blocks_once(tmp_path, monkeypatch, capsys):
     assert seed["of_target"][TARGET] == 1
     assert set(seed["primary"]) == {UNDEFENDED, *HIDDEN}
     assert len(set(seed["primary"].values())) == 1, "the network was left as it is"
-    assert f"{TARGET} (100% of it; no proxy)" in capsys.readouterr().out
+    assert f"{TARGET} (no proxy)" in capsys.readouterr().out
     assert (folder / "proxy_data.png").stat().st_size > 1000
     proxy_data.main([*arguments, "--seeds", "1"])
     assert len(hidden) == len(HIDDEN), "it is finished"
