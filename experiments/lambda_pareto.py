@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 LINEAR, RESNET = "linear", "resnet20"
 SUBJECTS = (LINEAR, RESNET)
-FACTORS = {LINEAR: (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), RESNET: (0.0, 10.0, 100.0)}
+FACTORS = {LINEAR: (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), RESNET: (0.0, 1.0, 10.0, 100.0)}
 """Of each lambda, times what balances it."""
 
 TAIL = "tail_resnet20_mnist"

@@ -281,10 +281,8 @@ def _print(table: Sequence[Mapping[str, Any]], likeness: Mapping[str, Mapping[st
         for row in table:
             if row["defence"] == defence:
                 said = f"{with_width(row['removed'])} ({row['accuracy']:.2f})"
-                of = cells.setdefault(labelled_proxy(row), {})
-                of[row["heads"]] = said
-                if row["primary"] is not None:
-                    of["primary"] = with_width(row["primary"], 3)
+                of = {} if row["primary"] is None else {"primary": with_width(row["primary"], 3)}
+                cells.setdefault(labelled_proxy(row), of)[row["heads"]] = said
         rows = [[proxy, *of.values()] for proxy, of in cells.items()]
         print_table(
             ["proxy", *next(iter(cells.values()))],
