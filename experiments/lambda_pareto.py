@@ -10,7 +10,8 @@ penalties" (both factors 0) is the same training without them, and what accuracy
 Of each pair of factors: RIR_theta0, (i) and (ii) by the definition on the training rows; held-out accuracy of the primary head
 that was trained along; and what attackers get on held-out harmful rows: the best of gradient descent, momentum and Adam over
 seven rates, and the normal equations. On the Pareto front nobody else has both a higher primary accuracy and a lower best
-attacker; another front has RIR in the attacker's place. The picture marks where less than 3 points are lost.
+attacker; another front has RIR in the attacker's place. A pair with which a seed broke (features or condition numbers left the
+range of numbers) is on no front and in no verdict. The picture marks where less than 3 points are lost.
 
     python -m experiments.lambda_pareto --data-dir DIR [--seeds 3] [--out runs/lambda_pareto]
 
@@ -347,10 +348,12 @@ def by_ratio(cell: Cell) -> float:
 def front(of: Sequence[Cell], small: Callable[[Cell], float] = by_attacker) -> list[Cell]:
     """Those of whom no other has a primary accuracy at least as high and what is to be small at least as small, and one better.
 
-    From the highest primary accuracy to the lowest.
+    From the highest primary accuracy to the lowest; without those that broke with some seed.
     """
     found: list[Cell] = []
-    for cell in sorted(of, key=lambda cell: (-cell.accuracy.estimate, small(cell))):
+    for cell in sorted(
+        (cell for cell in of if not cell.broken), key=lambda cell: (-cell.accuracy.estimate, small(cell))
+    ):
         if not found or small(cell) < small(found[-1]):
             found.append(cell)
     return found
@@ -363,10 +366,12 @@ def _factors(of: Sequence[Cell]) -> list[tuple[float, float]]:
 def verdict(name: str, of: Sequence[Cell], seeds: int) -> str:
     """One sentence that a reader could refute."""
     without = next(cell for cell in of if cell.without)
-    cheap = [cell for cell in of if not cell.without and cell.lost.estimate < MOST_LOST]
+    whole = [cell for cell in of if not cell.broken]
+    cheap = [cell for cell in whole if not cell.without and cell.lost.estimate < MOST_LOST]
+    broken = f", {len(of) - len(whole)} break with some seed" if len(whole) < len(of) else ""
     begun, points = f"Verdict on {name} ({seeds} seeds): ", f"{100 * MOST_LOST:.0f} points of the primary accuracy"
     if not cheap:
-        return f"{begun}no pair of lambdas loses less than {points}."
+        return f"{begun}no pair of lambdas loses less than {points}{broken}."
     largest, hardest = min(cheap, key=by_ratio), min(cheap, key=by_attacker)
     gradient, solved = (
         f"{percent(getattr(largest, kind).estimate)} ({percent(getattr(without, kind).estimate)} without penalties)"
@@ -374,8 +379,8 @@ def verdict(name: str, of: Sequence[Cell], seeds: int) -> str:
     )
     return (
         f"{begun}{len(cheap)} of {len(of) - 1} pairs of lambdas lose less than {points} ({without.accuracy.estimate:.3f} "
-        f"without penalties); the largest RIR among them is {_times(largest.rir)} ({_named(largest)}), which leaves the best "
-        f"attacker who follows gradients {gradient} and the normal equations {solved}, and none of them takes more than "
+        f"without penalties){broken}; the largest RIR among them is {_times(largest.rir)} ({_named(largest)}), which leaves "
+        f"the best attacker who follows gradients {gradient} and the normal equations {solved}, and none of them takes more than "
         f"{_points(hardest.hindered)} points from the better of both ({_named(hardest)})."
     )
 
