@@ -380,8 +380,8 @@ def verdict(name: str, of: Sequence[Cell], seeds: int) -> str:
     return (
         f"{begun}{len(cheap)} of {len(of) - 1} pairs of lambdas lose less than {points} ({without.accuracy.estimate:.3f} "
         f"without penalties){broken}; the largest RIR among them is {_times(largest.rir)} ({_named(largest)}), which leaves "
-        f"the best attacker who follows gradients {gradient} and the normal equations {solved}, and none of them takes more than "
-        f"{_points(hardest.hindered)} points from the better of both ({_named(hardest)})."
+        f"the best attacker who follows gradients {gradient} and the normal equations {solved}, and none of them takes more "
+        f"than {_points(hardest.hindered)} points from the better of both ({_named(hardest)})."
     )
 
 
