@@ -75,6 +75,10 @@ MOST_LOST = 0.03
 """Of the primary accuracy; what loses less is marked."""
 
 
+MOST_SHOWN = 0.12
+"""What loses more is not in the picture, which would show nothing else."""
+
+
 class Cell(NamedTuple):
     """What a pair of factors gives, over seeds.
 
@@ -429,23 +433,30 @@ def _picture(found: Mapping[str, Sequence[Cell]]) -> bytes:
 
     drawing = Figure(figsize=(11.0, 4.2 * len(found) + 0.6), layout="constrained")
     grid = drawing.subplots(len(found), 2, squeeze=False)
+    levels = sorted({cell.harmful_factor for of in found.values() for cell in of})
     for row, (name, of) in zip(grid, found.items(), strict=True):
-        _panel(row[0], of, by_ratio, lambda cell: cell.rir)
+        shown = [cell for cell in of if not cell.broken and cell.lost.estimate <= MOST_SHOWN]
+        _panel(row[0], shown, levels, by_ratio, lambda cell: cell.rir)
         row[0].set(title=f"{name}: condition numbers", ylabel="log10 RIR")
-        _panel(row[1], of, by_attacker, lambda cell: cell.hindered)
+        _panel(row[1], shown, levels, by_attacker, lambda cell: cell.hindered)
         row[1].set(title=f"{name}: attackers", ylabel="accuracy that the best attacker loses")
     legend_below(drawing, columns=3)
     return png_bytes(drawing)
 
 
 def _panel(
-    axes: "Axes", of: Sequence[Cell], small: Callable[[Cell], float], height: Callable[[Cell], Interval]
+    axes: "Axes",
+    of: Sequence[Cell],
+    levels: Sequence[float],
+    small: Callable[[Cell], float],
+    height: Callable[[Cell], Interval],
 ) -> None:
     """A point a pair of factors: colour by lambda_H, size by lambda_P; the front, and where little is lost."""
-    levels = sorted({cell.harmful_factor for cell in of})
     sizes = {factor: 18 + 14 * number for number, factor in enumerate(sorted({cell.primary_factor for cell in of}))}
     for number, level in enumerate(levels):
         mine = [cell for cell in of if cell.harmful_factor == level]
+        if not mine:
+            continue
         lost, heights = [100 * cell.lost.estimate for cell in mine], [height(cell) for cell in mine]
         colour = f"C{number}"
         axes.scatter(
@@ -475,7 +486,7 @@ def _panel(
         linewidth=1,
         label="Pareto front",
     )
-    low, high = axes.get_xlim()
+    low, high = np.clip(axes.get_xlim(), -100 * MOST_SHOWN / 2, 100 * MOST_SHOWN)
     axes.axvspan(min(low, 0), 100 * MOST_LOST, color="0.85", zorder=0, label="less than 3 points lost")
     axes.set(xlim=(low, high), xlabel="points of primary accuracy lost")
     axes.grid(alpha=0.25)
