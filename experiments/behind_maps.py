@@ -1,4 +1,4 @@
-"""What attackers of classes get from features behind linear maps: the best of the heads that are solved."""
+"""What attackers of classes get from features, behind linear maps or not: the best of the heads that are solved."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ import numpy as np
 from cimm_jax import attacks
 from cimm_jax.attacks.class_sweep import class_task
 from cimm_jax.attacks.heads import head_operators
-from cimm_jax.attacks.protocol import behind
+from cimm_jax.attacks.protocol import Target, behind
 from cimm_jax.class_targets import centred, one_hot
 from cimm_jax.tasks import Task
 
@@ -47,10 +47,21 @@ def best_heads(
     """
     task = class_task(train, judge, classes=classes, squared=True)
     targets = {name: behind(jnp.asarray(theta), task) for name, theta in maps.items()}
-    found: dict[str, dict[str, float]] = {name: {} for name in maps}
+    return best_heads_on(targets, classes=classes, seed=seed)
+
+
+def best_heads_on(targets: Mapping[str, Target], *, classes: int, seed: int) -> dict[str, dict[str, float]]:
+    """Best accuracy by target and kind of head.
+
+    Args:
+      targets: by name, float64, all of one shape.
+      classes: how many the labels are of.
+      seed: seeds the heads that are random.
+    """
+    found: dict[str, dict[str, float]] = {name: {} for name in targets}
     for kind, heads in HEADS.items():
         operators = head_operators(heads, classes=classes if classes > 2 else 1, steps=1)
         swept = attacks.sweep_classes(operators, targets, keys=jax.random.split(jax.random.key(seed), 1))
-        for number, name in enumerate(maps):
+        for number, name in enumerate(targets):
             found[name][kind] = max(float(one.accuracy[number, ..., -1].mean(-1).max()) for one in swept.values())
     return found

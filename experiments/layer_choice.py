@@ -9,10 +9,11 @@ that it trains, it lowers what the best head in closed form explains of the harm
 * all: every block, and the stem before them.
 
 All make the same number of steps of the same batches, fewer and smaller ones than docs/results.md has elsewhere, so that
-everything fits into half an hour; the map makes 300, which cost little. Of each: the best held-out accuracy by rung of the
-ladder, with 20 images a class and with all; accuracy on the primary task; processor seconds of the training, what is compiled
-for it included; and how many weights were trained. Each seed trains anew, draws attackers' images and the judge's anew, and has
-random weights of its own. Intervals are over seeds. Those who fine-tune attack the first seed alone.
+everything fits into half an hour; the map makes 100, which cost little. Of each: the best held-out accuracy by rung of the
+ladder, with 20 images a class; accuracy on the primary task, and what is lost of it; processor seconds of the training, the
+median over seeds, the first of which compiles; and how many weights were trained. Each seed trains anew, draws attackers'
+images and the judge's anew, and has random weights of its own. Intervals are over seeds. Those who fine-tune, who cost as much
+as everything else, attack the first --tuned-seeds seeds.
 
 A rung is held where surely, by the interval of the differences over seeds, attackers get less than from random weights.
 
@@ -24,9 +25,9 @@ An interrupted run goes on with the next training when the same command is given
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -37,24 +38,28 @@ from cimm_jax.attacks import UNDEFENDED
 from cimm_jax.attacks.fine_tuners import standard_fine_tuners
 from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.attacks.ladder.rungs import FINE_TUNING, HEADS, LAYERS, LINEAR, PROBES, RUNGS
+from cimm_jax.data.reserved import chosen_images
 from cimm_jax.files import output_folder, write_json, write_whole
 from cimm_jax.networks import functional
+from cimm_jax.numerics.interval import Interval
 from cimm_jax.runs.codec import encode
 from cimm_jax.runs.defence import Defence
-from cimm_jax.runs.immunizing import make_map, train_blocks, training_settings
+from cimm_jax.runs.immunizing import make_map
 from cimm_jax.runs.ladder import LadderSettings, climb
 from cimm_jax.runs.ladder_tuning import TuningSettings
 from cimm_jax.runs.manifest import make_manifest
 from cimm_jax.runs.network_subject import NetworkSubject
 from cimm_jax.runs.records import LadderRecord
+from cimm_jax.runs.trained_defence import TrainedDefence
 from cimm_jax.views.render.picture import legend_below, png_bytes
 from cimm_jax.views.render.terminal import print_table
+from experiments.behind_maps import images_of_each_class
 from experiments.common import parser
+from experiments.hidden_blocks import BATCH, METHOD, trained_to_hide
 from experiments.intervals import half_width, over_seeds, with_width
 from experiments.resumed import resumed
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
-METHOD = "best_response"
 MAP = "map"
 TRAINED = {
     MAP: None,
@@ -66,12 +71,13 @@ TRAINED = {
 }
 """What is trained, and the cut that it begins at; fewest weights first."""
 
-FEW, ALL = "20 a class", "all"
+FEW = 20
+"""Images a class that attackers have."""
+
 RESERVED = 0.5
-BATCH = {"batch_rows": 48, "harmful_rows": 96}
-MAP_STEPS = 300
-PLACES = ("layer1.2", "layer2.2", "layer3.0", "layer3.1")
-"""Whose outputs heads are put on, one by one, the last three and all together."""
+MAP_STEPS = 100
+PLACES = ("layer1.2", "layer2.2", "layer3.1")
+"""Whose outputs heads are put on, one by one and all together: one of each stage."""
 
 TUNERS = ("all weights, solved head, AdamW",)
 """Of the standard ones who did best on this network (docs/results.md)."""
@@ -91,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     )
     subject = NetworkSubject(source, settings.cache or folder / "cache")
     asked = ("steps", "judged", "image_rows", "tuned_seeds", "tuning_steps")
-    made_by = {"data": encode(subject.network_data), **BATCH, **{name: getattr(settings, name) for name in asked}}
+    made_by = {"data": encode(subject.network_data), "places": PLACES, "map_steps": MAP_STEPS, **BATCH}
+    made_by |= {name: getattr(settings, name) for name in asked}
     wanted = [
         {"trained": trained, "seed": settings.seed + number}
         for number in range(settings.seeds)
@@ -112,10 +119,10 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, "runs/layer_choice")
     made.add_argument("--trained", nargs="+", choices=tuple(TRAINED), default=tuple(TRAINED), help="what is trained")
     made.add_argument("--seeds", type=int, default=3)
-    made.add_argument("--steps", type=int, default=40, help="of each training but the map's")
-    made.add_argument("--image-rows", type=int, default=1200, help="images of each part")
+    made.add_argument("--steps", type=int, default=30, help="of each training but the map's")
+    made.add_argument("--image-rows", type=int, default=1000, help="images of each part")
     made.add_argument("--judged", type=int, default=400, help="held-out images that judge attackers")
-    made.add_argument("--tuned-seeds", type=int, default=1, help="how many seeds those who fine-tune attack")
+    made.add_argument("--tuned-seeds", type=int, default=0, help="how many seeds those who fine-tune attack")
     made.add_argument("--tuning-steps", type=int, default=30, help="of those who fine-tune")
     made.add_argument("--cache", type=Path, help="folder that keeps activations between runs; in OUT if left out")
     settings = made.parse_args(arguments)
@@ -127,20 +134,17 @@ def _settings(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _row(subject: NetworkSubject, settings: argparse.Namespace, kept: Path, trained: str, seed: int) -> dict[str, Any]:
-    """One training, attacked: what it cost, and the best accuracy by network, images and rung."""
+    """One training, attacked: what it cost, and the best accuracy by network and rung."""
     defence, seconds, weights = _trained(subject, settings, TRAINED[trained], seed)
     climbed = (PROBES, LINEAR, HEADS, LAYERS)
     if seed < settings.seed + settings.tuned_seeds:
         climbed = (*climbed, FINE_TUNING)
     standard = standard_fine_tuners(subject.network, classes=len(subject.attackers_images.classes))
     attackers = tuple(one for one in standard.attackers if one.name in TUNERS)
-    few = int(FEW.split(maxsplit=1)[0])
-    tuning = TuningSettings(attackers, settings.tuning_steps, most_images=few * len(subject.attackers_images.classes))
-    asked = LadderSettings(
-        (few,), seeds=1, judged=settings.judged, layers=PLACES, rungs=climbed, tuning=tuning, seed=seed
-    )
+    tuning = TuningSettings(attackers, settings.tuning_steps)
+    asked = LadderSettings((), seeds=1, judged=settings.judged, layers=PLACES, rungs=climbed, tuning=tuning, seed=seed)
     manifest = make_manifest("ladder", {}, command_line="", data_sha256=subject.checksums())
-    record = climb(manifest, subject, [defence], asked, kept=kept)
+    record = climb(manifest, _with_few_images(subject, seed), [defence], asked, kept=kept)
     return {
         "seconds": seconds,
         "weights": weights,
@@ -149,47 +153,52 @@ def _row(subject: NetworkSubject, settings: argparse.Namespace, kept: Path, trai
     }
 
 
+def _with_few_images(subject: NetworkSubject, seed: int) -> NetworkSubject:
+    """The same subject, whose attackers have so few images, drawn with the seed: nothing is spent on those who have more."""
+    few = copy(subject)
+    drawn = images_of_each_class(subject.attackers_images.labels, FEW, np.random.default_rng(seed))
+    few.attackers_images = chosen_images(subject.attackers_images, drawn)
+    return few
+
+
 def _trained(
     subject: NetworkSubject, settings: argparse.Namespace, cut: str | None, seed: int
 ) -> tuple[Defence, float, int]:
     """The defence, processor seconds and how many weights were trained, those of the head too."""
-    method = methods.by_name(METHOD)()
     if cut is None:
         subject.pairs()  # whose features are no part of what it costs
         begun = time.process_time()
-        defence, _ = make_map(subject, method, name=METHOD, seed=seed, steps=MAP_STEPS, with_history=False)
+        defence, _ = make_map(
+            subject, methods.by_name(METHOD)(), name=METHOD, seed=seed, steps=MAP_STEPS, with_history=False
+        )
         return defence, time.process_time() - begun, subject.features**2
     at = NetworkSubject(subject.source, subject.cache)  # another one is cut elsewhere
     at.cut_at(cut)
-    training = training_settings(method, at, seed=seed, steps=settings.steps, **BATCH)
     parts = functional.split(at.network, cut)
     weights = sum(leaf.size for leaf in jax.tree.leaves((parts.tail, parts.head)))
-    at.pairs()
+    tasks = [at.activations[task].train for task in ("primary", "harmful")]
     begun = time.process_time()
-    with TemporaryDirectory() as checkpoint:  # a training that goes on would count its seconds too low
-        defence, *_ = train_blocks(at, method, training, name=METHOD, folder=Path(checkpoint))
-    return defence, time.process_time() - begun, weights
+    network = trained_to_hide(at.network, cut, *tasks, seed=seed, steps=settings.steps)
+    return TrainedDefence(METHOD, network, cut), time.process_time() - begun, weights
 
 
-def best_by_rung(record: LadderRecord, network: str) -> dict[str, dict[str, float]]:
-    """By budget and rung that was climbed with it, what the best attacker of a network gets."""
-    found: dict[str, dict[str, float]] = {}
-    for budget, name in zip(record.budgets, (FEW, ALL), strict=True):
-        for rung in RUNGS:
-            tried = [
-                one.best
-                for one in record.tried
-                if (one.network, one.images, one.rung) == (network, budget.images, rung.number)
-            ]
-            if tried:
-                found.setdefault(name, {})[rung.name] = max(tried)
+def best_by_rung(record: LadderRecord, network: str) -> dict[str, float]:
+    """By rung that was climbed, what the best attacker of a network gets with the most images."""
+    most = record.budgets[-1].images
+    found: dict[str, float] = {}
+    for rung in RUNGS:
+        tried = [
+            one.best for one in record.tried if (one.network, one.images, one.rung) == (network, most, rung.number)
+        ]
+        if tried:
+            found[rung.name] = max(tried)
     return found
 
 
 def tabulated(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The undefended network, everything that was trained and random weights, with their figures by seed.
 
-    `accuracy` is by budget and rung, and so is `above`: what is trained minus random weights, seed by seed.
+    `accuracy` is by rung, and so is `above`: what is trained minus random weights, seed by seed.
     """
     found = []
     trainings = list(dict.fromkeys(row["trained"] for row in rows))
@@ -199,27 +208,14 @@ def tabulated(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         (RANDOM_WEIGHTS, RANDOM_WEIGHTS, trainings[0]),
     ):
         mine = [row for row in rows if row["trained"] == of]
-        budgets = mine[0]["accuracy"][network]
-        accuracy = {
-            budget: {rung: _where_run(mine, network, budget, rung) for rung in rungs}
-            for budget, rungs in budgets.items()
-        }
-        floor = {
-            budget: {rung: _where_run(mine, RANDOM_WEIGHTS, budget, rung) for rung in rungs}
-            for budget, rungs in accuracy.items()
-        }
+        rungs = mine[0]["accuracy"][network]
+        accuracy, floor = ({rung: _where_run(mine, of, rung) for rung in rungs} for of in (network, RANDOM_WEIGHTS))
         defended = network == METHOD
         found.append(
             {
                 "network": name,
                 "accuracy": accuracy,
-                "above": {
-                    budget: {
-                        rung: list(np.subtract(accuracy[budget][rung], floor[budget][rung]))
-                        for rung in accuracy[budget]
-                    }
-                    for budget in accuracy
-                },
+                "above": {rung: list(np.subtract(accuracy[rung], floor[rung])) for rung in rungs},
                 "primary": None if network == RANDOM_WEIGHTS else [row["primary"][network] for row in mine],
                 "seconds": [row["seconds"] for row in mine] if defended else None,
                 "weights": mine[0]["weights"] if defended else None,
@@ -228,15 +224,20 @@ def tabulated(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _where_run(rows: Sequence[Mapping[str, Any]], network: str, budget: str, rung: str) -> list[float]:
+def _where_run(rows: Sequence[Mapping[str, Any]], network: str, rung: str) -> list[float]:
     """By seed, of those whose attackers climbed that rung."""
-    of_seed = [row["accuracy"][network].get(budget, {}) for row in rows]
+    of_seed = [row["accuracy"][network] for row in rows]
     return [found[rung] for found in of_seed if rung in found]
 
 
 def held(row: Mapping[str, Any], rung: str) -> bool:
-    """Whether surely attackers of this rung with few images get less than from random weights."""
-    return over_seeds(row["above"][FEW][rung]).high < 0
+    """Whether surely attackers of this rung get less than from random weights."""
+    return over_seeds(row["above"][rung]).high < 0
+
+
+def points_lost(undefended: Mapping[str, Any], row: Mapping[str, Any]) -> Interval:
+    """Of primary accuracy, in hundredths, seed by seed."""
+    return over_seeds(100 * np.subtract(undefended["primary"], row["primary"]))
 
 
 def verdict(table: Sequence[Mapping[str, Any]]) -> str:
@@ -244,7 +245,7 @@ def verdict(table: Sequence[Mapping[str, Any]]) -> str:
     undefended, *trained, random = table
 
     def said(row: Mapping[str, Any], rung: int) -> str:
-        return f"{over_seeds(row['accuracy'][FEW][RUNGS[rung].name]).estimate:.2f}"
+        return f"{over_seeds(row['accuracy'][RUNGS[rung].name]).estimate:.2f}"
 
     def fewest(rung: int) -> str:
         name = RUNGS[rung].name
@@ -257,17 +258,15 @@ def verdict(table: Sequence[Mapping[str, Any]]) -> str:
         )
 
     def points(row: Mapping[str, Any]) -> float:
-        return 100 * over_seeds(np.subtract(undefended["primary"], row["primary"])).estimate
-
-    def seconds(row: Mapping[str, Any]) -> float:
-        return over_seeds(row["seconds"]).estimate
+        return points_lost(undefended, row).estimate
 
     first, last = trained[0], trained[-1]
-    tuned = [float(np.mean(row["accuracy"][FEW].get(RUNGS[FINE_TUNING].name, np.nan))) for row in trained]
+    longer = np.median(last["seconds"]) / np.median(first["seconds"])
+    tuned = [float(np.mean(row["accuracy"].get(RUNGS[FINE_TUNING].name, np.nan))) for row in trained]
     told = (
-        f"With {FEW.replace(' a', ' images a')}, {fewest(LINEAR)}, {fewest(HEADS)}, and on any layer {fewest(LAYERS)}; "
-        f"from {first['network']} to {last['network']} training takes {seconds(last) / seconds(first):.0f} times as long and "
-        f"the primary accuracy lost goes from {points(first):.1f} to {points(last):.1f} points"
+        f"With {FEW} images a class, {fewest(LINEAR)}, {fewest(HEADS)}, and on any layer {fewest(LAYERS)}; "
+        f"from {first['network']} to {last['network']} training takes {longer:.0f} times as long and the primary accuracy lost "
+        f"goes from {points(first):.1f} to {points(last):.1f} points"
     )
     if np.isnan(tuned).all():
         return f"{told}."
@@ -277,23 +276,24 @@ def verdict(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _print(table: Sequence[Mapping[str, Any]]) -> None:
-    for budget in (FEW, ALL):
-        rungs = list(dict.fromkeys(rung for row in table for rung in row["accuracy"][budget]))
-        rows = [
-            [row["network"], *(with_width(over_seeds(row["accuracy"][budget][rung]), 3) for rung in rungs)]
-            for row in table
-        ]
-        print_table(["trained", *rungs], rows, title=f"best held-out accuracy by rung, {budget}")
+    rungs = list(dict.fromkeys(rung for row in table for rung in row["accuracy"]))
+    rows = [[row["network"], *(with_width(over_seeds(row["accuracy"][rung])) for rung in rungs)] for row in table]
+    print_table(["trained", *rungs], rows, title=f"best held-out accuracy by rung, {FEW} images a class")
     rows = [
         [
             row["network"],
             "" if row["primary"] is None else with_width(over_seeds(row["primary"]), 3),
-            "" if row["seconds"] is None else with_width(over_seeds(row["seconds"]), 0),
+            "" if row["primary"] is None else with_width(points_lost(table[0], row), 1),
+            "" if row["seconds"] is None else f"{np.median(row['seconds']):.1f}",
             "" if row["weights"] is None else f"{row['weights']:,}",
         ]
         for row in table
     ]
-    print_table(["trained", "primary accuracy", "processor seconds", "weights"], rows, title="what it costs")
+    print_table(
+        ["trained", "primary accuracy", "points lost", "processor seconds", "weights"],
+        rows,
+        title="what it costs; seconds are the median over seeds, the first of which compiles",
+    )
 
 
 def _picture(table: Sequence[Mapping[str, Any]]) -> bytes:
@@ -303,8 +303,8 @@ def _picture(table: Sequence[Mapping[str, Any]]) -> bytes:
     left, right = drawing.subplots(1, 2, width_ratios=(2, 1))
     undefended, *trained, random = table
     names = [row["network"] for row in trained]
-    for rung in table[0]["accuracy"][FEW]:
-        found = [over_seeds(row["accuracy"][FEW][rung]) for row in (undefended, *trained)]
+    for rung in table[0]["accuracy"]:
+        found = [over_seeds(row["accuracy"][rung]) for row in (undefended, *trained)]
         (line, *_) = left.errorbar(
             range(-1, len(names)),
             [one.estimate for one in found],
@@ -314,26 +314,28 @@ def _picture(table: Sequence[Mapping[str, Any]]) -> bytes:
             capsize=2,
             label=rung,
         )
-        level = over_seeds(random["accuracy"][FEW][rung]).estimate
+        level = over_seeds(random["accuracy"][rung]).estimate
         left.axhline(level, color=line.get_color(), linestyle=":", linewidth=0.9)
     left.set_xticks(range(-1, len(names)), ["nothing", *names], rotation=30)
-    left.set(ylabel=f"best held-out accuracy, {FEW}; dotted: random weights", ylim=(0, 1), xlabel="trained")
+    left.set(
+        ylabel=f"best held-out accuracy, {FEW} images a class; dotted: random weights", ylim=(0, 1), xlabel="trained"
+    )
     left.grid(alpha=0.25)
-    cost = [over_seeds(row["seconds"]) for row in trained]
-    kept = [over_seeds(row["primary"]) for row in trained]
+    cost = [float(np.median(row["seconds"])) for row in trained]
+    lost = [points_lost(undefended, row) for row in trained]
     right.errorbar(
-        [one.estimate for one in cost],
-        [one.estimate for one in kept],
-        xerr=[half_width(one) for one in cost],
-        yerr=[half_width(one) for one in kept],
+        cost,
+        [one.estimate for one in lost],
+        yerr=[half_width(one) for one in lost],
         fmt="o",
         markersize=4,
+        capsize=2,
         color="0.2",
     )
-    for name, x, y in zip(names, cost, kept, strict=True):
-        right.annotate(name, (x.estimate, y.estimate), textcoords="offset points", xytext=(4, 4), fontsize=8)
-    right.axhline(over_seeds(undefended["primary"]).estimate, color="0.6", linewidth=0.9)
-    right.set(xlabel="processor seconds of training", ylabel="primary accuracy; line: undefended")
+    for name, x, y in zip(names, cost, lost, strict=True):
+        right.annotate(name, (x, y.estimate), textcoords="offset points", xytext=(4, 4), fontsize=8)
+    right.axhline(0, color="0.6", linewidth=0.9)
+    right.set(xlabel="processor seconds of training", ylabel="points of primary accuracy lost")
     right.grid(alpha=0.25)
     legend_below(drawing, columns=5)
     return png_bytes(drawing)

@@ -98,6 +98,15 @@ def test_the_sentence_names_the_best_that_costs_little(found):
     assert "no pair" in verdict("linear", [found[0], found[3]], 3)
 
 
+def test_what_broke_with_a_seed_is_on_no_front_and_counted_in_the_sentence(found):
+    broken = [found[0], found[1]._replace(broken=1), found[2]]
+    assert front(broken) == [found[0], found[2]]
+    told = verdict("resnet20", broken, 3)
+    assert told.endswith("no pair of lambdas loses less than 3 points of the primary accuracy, 1 break with some seed.")
+    told = verdict("resnet20", [*found, broken[1]], 3)
+    assert "without penalties), 1 break with some seed; the largest" in told
+
+
 @pytest.mark.slow
 def test_linear_pairs_are_swept_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(pareto.FACTORS, pareto.LINEAR, (0.0, 1.0))

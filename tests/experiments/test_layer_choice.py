@@ -12,7 +12,7 @@ from cimm_jax.attacks.ladder.by_rung import RANDOM_WEIGHTS
 from cimm_jax.runs.defence import MapDefence
 from cimm_jax.runs.network_subject import NetworkSubject
 from experiments import layer_choice
-from experiments.layer_choice import ALL, FEW, METHOD, TRAINED, best_by_rung, held, tabulated, verdict
+from experiments.layer_choice import METHOD, TRAINED, best_by_rung, held, tabulated, verdict
 from experiments.table3_deepnets import CONFIGURATIONS, source_of
 
 RUNGS = ("gradients", "linear", "nonlinear", "layers")
@@ -24,6 +24,7 @@ def climbed(monkeypatch):
     asked = []
 
     def climb(manifest, subject, defences, settings, *, kept):
+        assert len(subject.attackers_images) == 5  # one of each class
         asked.append((defences[0].theta, settings.seed, settings.rungs))
         return renamed(ladder_record(), "pencil", METHOD)
 
@@ -40,7 +41,9 @@ def test_each_training_is_attacked_once_by_those_who_fine_tune_too_only_with_the
     halves = CONFIGURATIONS["resnet20_halves"]
     write_cifar(tmp_path, weights=halves.weights, images=halves.primary, count=40)
     monkeypatch.setattr(layer_choice, "CONFIGURATIONS", {"resnet20_mnist": halves})
+    monkeypatch.setattr(layer_choice, "FEW", 1)
     arguments = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--image-rows", "40", "--seeds", "2"]
+    arguments += ["--tuned-seeds", "1"]
     folder = layer_choice.main([*arguments, "--trained", "map", "last 2"])
     cuts = [(None, 0), ("layer3.1", 0), (None, 1), ("layer3.1", 1)]
     assert climbed == [(cut, cut[1], (0, 1, 2, 3, 4) if cut[1] == 0 else (0, 1, 2, 3)) for cut in cuts]
@@ -52,15 +55,16 @@ def test_each_training_is_attacked_once_by_those_who_fine_tune_too_only_with_the
     assert len(climbed) == 4, "they are finished"
 
 
-def test_the_best_of_a_rung_is_taken_budget_by_budget():
+def test_the_best_of_a_rung_is_taken_where_attackers_have_the_most_images():
     record = ladder_record()
-    places = [n for n, one in enumerate(record.tried) if (one.network, one.images, one.rung) == ("pencil", 60, 3)]
-    assert len(places) == 2
-    better = changed(record, "tried", places[0], "by_seed", to=(0.97, 0.99))
-    assert best_by_rung(better, "pencil")[FEW]["layers"] == 0.98
-    found = best_by_rung(record, "pencil")
-    assert set(found) == {FEW, ALL}
-    assert found[FEW]["layers"] < found[ALL]["layers"]
+    most = record.budgets[-1].images
+    for images, counts in ((60, False), (most, True)):
+        places = [
+            n for n, one in enumerate(record.tried) if (one.network, one.images, one.rung) == ("pencil", images, 3)
+        ]
+        assert len(places) == 2
+        better = changed(record, "tried", places[0], "by_seed", to=(0.97, 0.99))
+        assert (best_by_rung(better, "pencil")["layers"] == 0.98) is counts
 
 
 @pytest.mark.slow
@@ -91,7 +95,7 @@ def rows(by_trained, seeds=3):
             "weights": 10,
             "primary": {UNDEFENDED: 0.92, METHOD: 0.92 - price, RANDOM_WEIGHTS: None},
             "accuracy": {
-                name: {FEW: dict.fromkeys(RUNGS, of + 0.01 * seed), ALL: dict.fromkeys(RUNGS, of + 0.05)}
+                name: dict.fromkeys(RUNGS, of + 0.01 * seed)
                 for name, of in ((UNDEFENDED, 0.9), (METHOD, accuracy), (RANDOM_WEIGHTS, 0.5))
             },
         }
@@ -104,8 +108,8 @@ def test_what_is_below_random_weights_with_every_seed_surely_holds():
     table = tabulated(rows({"map": (0.6, 1.0, 0.0), "all": (0.3, 20.0, 0.01)}))
     assert [row["network"] for row in table] == [UNDEFENDED, "map", "all", RANDOM_WEIGHTS]
     _, of_map, of_all, _ = table
-    np.testing.assert_allclose(of_all["accuracy"][FEW]["linear"], [0.3, 0.31, 0.32])
-    np.testing.assert_allclose(of_all["above"][FEW]["linear"], -0.2)
+    np.testing.assert_allclose(of_all["accuracy"]["linear"], [0.3, 0.31, 0.32])
+    np.testing.assert_allclose(of_all["above"]["linear"], -0.2)
     assert held(of_all, "layers")
     assert not held(of_map, "layers")
     told = verdict(table)
