@@ -151,6 +151,7 @@ RESNET = _of_the_field("layer3.0") | {
     "best_response, whole": Blocks("best_response", "stem"),
     "best_response, longer": Blocks("best_response", "layer3.0", *LONGER),
     "best_response, whole, longer": Blocks("best_response", "stem", *LONGER),
+    "best_response, whole, views": Blocks("best_response", "stem", *LONGER, views=6),
     "erase, learned": Blocks("erase", "layer3.0"),
 }
 CONFIGS = {
