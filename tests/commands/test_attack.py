@@ -268,7 +268,10 @@ def others(run, tmp_path_factory):
         (["--loss", "softmax"], "use --loss logistic"),
         (["--rows", "100000"], "rows"),
         (["--data", "house_prices", "--rows", "5"], "rows"),
-        (["--cache", "folder"], "cache: is a setting of runs of a network, not of methods made now"),
+        (
+            ["--cache", "folder"],
+            "cache: is a setting of runs of own features or runs of a network, not of methods made now",
+        ),
         (
             ["RUN", "--primary", "4v5"],
             "primary: is a setting of methods made now or own features without a run or runs of own features or runs of a "
@@ -276,7 +279,7 @@ def others(run, tmp_path_factory):
         ),
         (["RUN", "--budget", "5"], "budget"),
         (["RUN", "--rows", "0"], "rows: is a setting of methods made now"),
-        (["RUN", "--cache", "folder"], "cache: is a setting of runs of a network"),
+        (["RUN", "--cache", "folder"], "cache: is a setting of runs of own features or runs of a network"),
         (["RUN", "--hessian", "data"], "hessian"),
         (["MISSING"], "results.json"),
         (["DAMAGED"], "damaged"),

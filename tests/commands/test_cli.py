@@ -223,7 +223,10 @@ def test_a_sweep_of_other_settings_does_not_go_on_with_a_checkpoint(tmp_path, mo
         (["immunize", "--lambda-primary", "nan"], "--lambda-primary"),
         (["immunize", "--method", "imma", "--lambda-primary", "1"], "--lambda-primary"),
         (["immunize", "--step-length", "0"], "--step-length"),
-        (["immunize", "--learning-rate", "0.1"], "--learning-rate: is a setting of trained blocks (--train-from)"),
+        (
+            ["immunize", "--learning-rate", "0.1"],
+            "--learning-rate: is a setting of an extractor behind own features (--extractor) or trained blocks (--train-from)",
+        ),
         (["immunize", "--train-from", "layer3.0"], "--train-from: is a setting of trained blocks"),
         (["immunize", "--views", "0"], "views: is a setting of maps of a network (--model) or trained blocks"),
         (["immunize", "--data", "mnist", "--data-dir", "EMPTY"], "train-images-idx3-ubyte"),

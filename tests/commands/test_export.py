@@ -169,7 +169,7 @@ def test_without_a_head_there_is_the_map_alone(runs, theta, tmp_path):
             "--to: map has other files, model.safetensors, results.json, theta.safetensors; choose",
         ),
         (["map", "--to", "head.safetensors"], "--to: head.safetensors is a file"),
-        (["map", "--to", "new", "--head", "head.safetensors"], "--head: is for own features"),
+        (["map", "--to", "new", "--head", "head.safetensors"], "--head: is for maps of own features"),
         (["own", "--to", "new", "--head", "gone"], "--head: gone cannot be read"),
         (["own", "--to", "new", "--head", "map/model.safetensors"], "--head: map/model.safetensors needs one weight"),
         (

@@ -292,7 +292,10 @@ def test_views_are_of_training_images_only(inputs, source):
         ([*GIVEN, "--primary-classes", "class0"], "--primary-classes: needs at least 2"),
         ([*GIVEN, "--harmful-classes", "class0", "class7"], "class7 unknown; choose among class0, class1, class2"),
         ([*GIVEN, "--data", "digits"], "data: is a setting of data sets, not of maps of a network (--model)"),
-        ([*GIVEN, "--epochs", "2"], "epochs: is a setting of trained blocks (--train-from)"),
+        (
+            [*GIVEN, "--epochs", "2"],
+            "epochs: is a setting of an extractor behind own features (--extractor) or trained blocks (--train-from)",
+        ),
         ([*GIVEN, "--resamples", "3"], "resamples"),
         (["--primary-classes", "a", "b"], "--primary-classes: is a setting of maps of a network"),
         (["--weights", "W"], "weights: is a setting of maps of a network"),
