@@ -255,7 +255,8 @@ def test_a_network_is_unlearned_noised_and_distilled(inputs, tmp_path):
 
 def test_training_settings_need_a_cut_and_a_network(inputs, tmp_path, capsys):
     assert immunize_map(inputs, tmp_path, "--epochs", "2") == 2
-    assert "or trained blocks (--train-from), not of maps of a network" in capsys.readouterr().err
+    told = "epochs: is a setting of an extractor behind own features (--extractor) or trained blocks (--train-from)"
+    assert f"{told}, not of maps of a network" in capsys.readouterr().err
     assert cli.main(["immunize", "--train-from", CUT, "--out", str(tmp_path)]) == 2
     assert "--train-from: is a setting of trained blocks (--train-from), not of data sets" in capsys.readouterr().err
 

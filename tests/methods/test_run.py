@@ -87,16 +87,8 @@ def scaled(pair, scale, dtype=jnp.float64):
     return jax.tree.map(lambda leaf: (leaf * scale).astype(dtype), pair)
 
 
-@pytest.mark.parametrize(
-    ("name", "scale", "dtype"),
-    [
-        ("algorithm1", 1e80, jnp.float64),
-        ("algorithm1", 1e150, jnp.float64),
-        ("algorithm1", 1e19, jnp.float32),
-        ("imma", 1e80, jnp.float64),
-        ("opt_kappa", 1e80, jnp.float64),
-    ],
-)
+@pytest.mark.parametrize("name", ["algorithm1", "imma", "opt_kappa"])
+@pytest.mark.parametrize(("scale", "dtype"), [(1e80, jnp.float64), (1e150, jnp.float64), (1e19, jnp.float32)])
 def test_features_beyond_the_range_of_their_dtype_are_an_error_and_not_a_theta_of_nan(name, scale, dtype):
     with pytest.raises(
         InputError, match=r"pair: theta is not finite after step 1 of 5 .* leave the range of float.*scale"

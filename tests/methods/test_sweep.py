@@ -25,12 +25,12 @@ from cimm_jax.tasks import SplitTask
 PAIRS = [make_pair(seed) for seed in range(3)]
 SPLIT = SplitPair(stack_pairs(PAIRS), stack_pairs([make_pair(seed + 10) for seed in range(3)]))
 KEYS = jax.random.split(jax.random.key(0), 2)
-CHOSEN = {"algorithm1": methods.algorithm1(), "ill_only": methods.ill_only()}
 
 
 def test_every_pair_and_seed_equals_a_run_of_its_own():
-    measured = sweep(CHOSEN, SPLIT, keys=KEYS, steps=7, chunks=3)
-    for name, method in CHOSEN.items():
+    chosen = {"algorithm1": methods.algorithm1(), "imma": methods.imma()}
+    measured = sweep(chosen, SPLIT, keys=KEYS, steps=7, chunks=3)
+    for name, method in chosen.items():
         assert measured[name].train.ratio.rir.shape == (3, 2)
         for index, pair in enumerate(PAIRS):
             for seed, key in enumerate(KEYS):
@@ -71,6 +71,9 @@ def test_ninety_pairs_compile_as_often_as_one():
     assert measured["algorithm1"].train.ratio.rir.shape == (90, 2)
 
 
+CHOSEN = {"algorithm1": methods.algorithm1(), "ill_only": methods.ill_only()}
+
+
 @pytest.mark.slow
 def test_the_result_does_not_depend_on_how_many_pairs_are_worked_on_at_once():
     chosen, calls = {"ill_only": CHOSEN["ill_only"]}, []
@@ -98,10 +101,10 @@ def test_pairs_of_a_stack_of_tasks_equal_stacked_pairs():
             for split in (pairs_of(tasks, numbers), SplitPair(*parts))
         )
         chex.assert_trees_all_close(found, expected, rtol=1e-9)
-    pair = jax.tree.map(lambda leaf: leaf[1], parts[0])
-    theta = immunize(method, pair, key=KEYS[1], steps=3, batch_size=3).theta
-    alone = relative_immunization_ratio(theta, jax.tree.map(jnp.asarray, pair)).rir
-    np.testing.assert_allclose(found.train.ratio.rir[1, 1], alone, rtol=1e-6)
+        pair = jax.tree.map(lambda leaf: leaf[1], parts[0])
+        theta = immunize(method, pair, key=KEYS[1], steps=3, batch_size=batch_size).theta
+        alone = relative_immunization_ratio(theta, jax.tree.map(jnp.asarray, pair)).rir
+        np.testing.assert_allclose(found.train.ratio.rir[1, 1], alone, rtol=1e-6)
 
 
 def test_pairs_at_once_follow_the_memory_and_blocks_are_even(monkeypatch):
@@ -156,17 +159,17 @@ def test_an_interrupted_sweep_continues_to_the_same_result(at_once):
 
 
 def test_without_a_size_the_blocks_stay_as_they_were_and_nothing_is_rounded_differently():
-    chosen, settings = {"ill_only": CHOSEN["ill_only"]}, {"keys": KEYS, "steps": 4, "chunks": 2}
+    settings = {"keys": KEYS, "steps": 4, "chunks": 2}
     saved, sizes = [], []
     whole = sweep(
-        chosen,
+        CHOSEN,
         SPLIT,
         pairs_at_once=2,
         checkpoint=lambda progress: saved.append(jax.tree.map(lambda leaf: leaf.copy(), progress)),
         **settings,
     )
     continued = sweep(
-        chosen, SPLIT, progress=saved[0], checkpoint=lambda progress: sizes.append(progress.at_once), **settings
+        CHOSEN, SPLIT, progress=saved[0], checkpoint=lambda progress: sizes.append(progress.at_once), **settings
     )
     assert set(sizes) == {2}, "though memory has room for all"
     chex.assert_trees_all_equal(continued, whole)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from pages import sketch, undrawn_page
+from pages import undrawn_page
 from sample_records import (
     ATTACKERS,
     EXTRACTORS,
@@ -269,7 +269,7 @@ def test_an_interrupted_run_is_shown_as_far_as_it_came():
     assert "The run was interrupted before line_search and newton had finished" in page.text
     assert any("primary task" in alt and "adam" in alt for alt in page.attributes("alt")), "no line search there"
     part = attack_part(record)
-    assert sketch(part.figures, title=part.title)
+    assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")
 
 
 def test_only_the_undefended_extractor_claims_nothing():
@@ -279,7 +279,7 @@ def test_only_the_undefended_extractor_claims_nothing():
     assert attack_part(record).headline == "Only the undefended extractor was attacked."
     assert "RFD" not in page.text
     part = attack_part(record)
-    assert sketch(part.figures, title=part.title)
+    assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")
 
 
 def test_prices_stand_in_a_table_and_in_words():
@@ -351,4 +351,4 @@ def test_attackers_without_a_follower_of_gradients_are_shown():
     assert any("trials of attackers" in alt for alt in page.attributes("alt"))
     assert "gradient followers:" not in page.text
     part = attack_part(record)
-    assert sketch(part.figures, title=part.title)
+    assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure as Drawing
-from pages import Page, page_and_card, sketch, undrawn_page
+from pages import Page, page_and_card, undrawn_page
 from sample_records import (
     CLIMBED,
     LADDER,
@@ -409,7 +409,7 @@ def test_only_the_undefended_network_claims_nothing():
         "Only the undefended network was attacked: there is no defence to judge.",
         "neutral",
     )
-    assert sketch(part.figures, title=part.title)
+    assert png_of(part.figures, title=part.title).startswith(b"\x89PNG")
     assert claims_of(record) == []
     assert "flatters" not in part.headline
 
