@@ -14,6 +14,7 @@ are multiplied by it again.
 
 import enum
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -172,6 +173,7 @@ class ReleasedCode:
 
     floor = 1e-6
 
+    @partial(jax.jit, static_argnums=0)
     def measure_matrix(self, s: jax.Array) -> Spectrum:
         """Judges a symmetric matrix, shape (..., d, d); it is shifted before it is decomposed: the rounding matters."""
         shift = jnp.broadcast_to(self.floor * jnp.eye(s.shape[-1], dtype=s.dtype), s.shape)
@@ -424,12 +426,19 @@ def _matrix_spectrum(s: jax.Array, policy: Policy, solver: Solver = "dense", *, 
         raise InputError(f"s: {wanted} needs shape (..., d, d), got {s.shape}; give a symmetric matrix")
     if isinstance(policy, ReleasedCode):
         return _Measured(policy.measure_matrix(s), None)
-    units = normalised(s)
     if _extremes_alone(s, policy, solver, "s"):
+        units = normalised(s)
         extremes = feature_extremes(units.values, "s")
         return _Measured(_of_full_rank(extremes, 0.5, policy, _matrix_accuracy(s, s), s, "s"), units.exponent)
+    return _Measured(*_all_of_matrix(s, policy, symmetric))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _all_of_matrix(s: jax.Array, policy: PseudoInverse | Ridge, symmetric: bool) -> tuple[Spectrum, jax.Array]:
+    """By all singular values of s, and its exponent."""
+    units = normalised(s)
     sigma = (symmetric_singular_values if symmetric else singular_values)(units.values)
-    return _Measured(policy.measure(sigma, _matrix_accuracy(s, s)), units.exponent)
+    return policy.measure(sigma, _matrix_accuracy(s, s)), units.exponent
 
 
 def _feature_spectrum(
@@ -442,11 +451,20 @@ def _feature_spectrum(
     f = _check_matrix(few_rows(f), "f")
     if isinstance(policy, ReleasedCode):
         return _Measured(policy.measure_matrix(product(f.mT, f)), None)
-    units = normalised(f)
     if _extremes_alone(f, policy, solver, "f"):
+        units = normalised(f)
         extremes = feature_extremes(units.values, "f")
         accuracy = _feature_accuracy(f, amplification)
         return _Measured(_of_full_rank(extremes, 1.0, policy, accuracy, f, "f"), units.exponent, power=2)
+    return _Measured(*_all_of_features(f, policy, route, amplification), power=2)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _all_of_features(
+    f: jax.Array, policy: PseudoInverse | Ridge, route: Route, amplification: float | jax.Array
+) -> tuple[Spectrum, jax.Array]:
+    """By all singular values of f, in units of f^T f, and f's exponent."""
+    units = normalised(f)
     if route is Route.GRAM:
         gram = smaller_gram(units.values)
         sigma = singular_values(gram)
@@ -457,7 +475,7 @@ def _feature_spectrum(
     if isinstance(policy, Ridge):  # the mean eigenvalue counts the zeros of a wide f too
         missing = f.shape[-1] - sigma.shape[-1]
         sigma = jnp.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)])
-    return _Measured(policy.measure(sigma, accuracy), units.exponent, power=2)
+    return policy.measure(sigma, accuracy), units.exponent
 
 
 def _extremes_alone(s: jax.Array, policy: Policy, solver: Solver, name: str) -> bool:
@@ -490,9 +508,13 @@ def _of_full_rank(
 
 def _with_scale(measured: _Measured) -> Spectrum:
     """The spectrum with its singular values in ordinary units; where they leave the range of numbers, it says so."""
-    spectrum, exponent, power = measured
-    if exponent is None:
-        return spectrum
+    if measured.exponent is None:
+        return measured.spectrum
+    return _scaled_back(measured.spectrum, measured.exponent, measured.power)
+
+
+@partial(jax.jit, static_argnums=2)
+def _scaled_back(spectrum: Spectrum, exponent: jax.Array, power: int) -> Spectrum:
     sigma_max, sigma_min = (scaled(sigma, power * exponent) for sigma in (spectrum.sigma_max, spectrum.sigma_min))
     beyond = jnp.isinf(sigma_max) | ((sigma_min == 0) & (spectrum.sigma_min > 0))
     # Entries below the smallest normal number count as zero: less than rounding, unless the largest is not far above it.
@@ -507,6 +529,7 @@ def _spectrum(sigma_max, sigma_min, rank, floored) -> Spectrum:
     return Spectrum(jnp.where(jnp.isnan(sigma_min), jnp.nan, kappa), sigma_max, sigma_min, rank, floored)
 
 
+@jax.jit
 def _log_ratio(spectrum: Spectrum) -> jax.Array:
     # Two logarithms, not that of the ratio: neither can overflow, and a zero matrix gets gradient zero, not NaN.
     has_range = spectrum.sigma_min > 0

@@ -149,7 +149,8 @@ def test_spaces_that_are_soon_exhausted(f):
 
 def test_large_matrices_are_not_decomposed_unless_it_is_asked_for(rng, monkeypatch):
     monkeypatch.setattr(spectra, "LARGEST_DENSE", D - 1)
-    monkeypatch.setattr(spectra, "singular_values", lambda s: pytest.fail("all of them"))
+    for decomposes in ("_all_of_matrix", "_all_of_features"):
+        monkeypatch.setattr(spectra, decomposes, lambda *given: pytest.fail("all of them"))
     f = prescribed(rng, np.geomspace(1, 0.1, D))
     assert float(feature_condition_number(f).kappa) == pytest.approx(100)
     assert float(condition_number(f).kappa) == pytest.approx(10)
