@@ -5,12 +5,14 @@
 The commands are read from README.md, so that the table is of what stands there. Each runs as a process of its own; the first
 time with an empty cache ($XDG_CACHE_HOME/cimm_jax: compiled programs, features, activations), again with what the first left,
 into another folder. DIR is the data folder of `cimm reproduce` (house_prices, mnist, ..., weights); without it, commands
-that need data, or runs of such, are left out. --only takes the commands that contain a word, and those whose runs they read.
+that need data, or runs of such, are left out. --only takes the commands that contain a word, and those whose runs they read;
+the table has what a former run left in OUT of the others as well.
 
 Checked: each exits with 0 and writes results.json or the page that it promises.
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,7 +174,7 @@ def _check_written(words: Sequence[str], folder: Path) -> None:
 
 
 def main() -> None:
-    """Prints the table; with --out, also commands.json."""
+    """Prints the table; with --out, also commands.json, whenever a command is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for a JSON file")
     parser.add_argument("--data-dir", type=Path)
@@ -181,33 +183,46 @@ def main() -> None:
     asked = parser.parse_args()
     data = asked.data_dir and asked.data_dir.resolve()
     plan = planned(asked.only, data)
-    found = []
+    path = asked.out and output_folder(asked.out) / "commands.json"
+    found = {one.command: one for one in (kept(path) if path else ()) if one.command in commands()}
     with tempfile.TemporaryDirectory() as there, progress_bar("README's commands", 2 * len(plan)) as made:
         first, second, cache = (Path(there) / name for name in ("first", "second", "cache"))
         for folder in (first, second):
             folder.mkdir()
             write_own(folder)
-        for command, words in plan.items():
+        for number, (command, words) in enumerate(plan.items()):
             spent = []
             for folder in (first, second):
                 spent.append(run(words, folder, cache, asked.at_most))
-                made(sum(map(len, (found, found, spent))))
-            found.append(Timed(command, *spent))
+                made(2 * number + len(spent))
+            found[command] = Timed(command, *spent)
+            if path:
+                keep(path, found.values())
     rows = [
         [one.command, str(one.first), str(one.second), one.second.processor / one.first.processor, one.first.gibibytes]
-        for one in found
+        for one in sorted(found.values(), key=lambda one: commands().index(one.command))
     ]
     columns = ["command", "first, s (processor)", "again, s (processor)", "ratio of processor", "GiB at most"]
     print_table(columns, rows, title=f"README's commands, {os.cpu_count()} cores")
-    if asked.out is not None:
-        record = [
-            {
-                "command": one.command,
-                **{key: spent._asdict() for key, spent in zip(one._fields[1:], one[1:], strict=True)},
-            }
-            for one in found
-        ]
-        print(f"Figures: {write_json(output_folder(asked.out) / 'commands.json', record)}")
+    if path:
+        print(f"Figures: {path}")
+
+
+def kept(path: Path) -> list[Timed]:
+    """What a run before this one left there."""
+    if not path.exists():
+        return []
+    return [
+        Timed(one["command"], Spent(**one["first"]), Spent(**one["second"])) for one in json.loads(path.read_text())
+    ]
+
+
+def keep(path: Path, found: Iterable[Timed]) -> None:
+    """Writes it for `kept`."""
+    write_json(
+        path,
+        [{"command": one.command, "first": one.first._asdict(), "second": one.second._asdict()} for one in found],
+    )
 
 
 if __name__ == "__main__":
