@@ -88,29 +88,42 @@ def measure(devices: int, rounds: int) -> list[dict[str, Any]]:
     jax.config.update("jax_enable_x64", True)
     if len(jax.devices()) < devices:
         raise SystemExit(f"--devices: {devices} asked for, there are {len(jax.devices())}")
-    found = []
+    measured = []
     for case in CASES:
         if case.operation == "spectrum" and devices > 1:
             continue
+        given, answer = _problem(case)
         for dtype in (np.float32, np.float64):
-            run, answer = _prepared(case, devices, dtype)
-            given = np.asarray(run(), np.float64)
-            given = given.T @ given if case.operation == "factor" else given
-            difference = float(np.abs(given - answer).max() / np.abs(answer).max())
+            run = _prepared(case, [array.astype(dtype) for array in given], devices)
+            found = np.asarray(run(), np.float64)
+            found = found.T @ found if case.operation == "factor" else found
+            difference = float(np.abs(found - answer).max() / np.abs(answer).max())
             took = []
             for _ in range(rounds):
                 begun = time.perf_counter()
                 jax.block_until_ready(run())
                 took.append(time.perf_counter() - begun)
             entry = np.dtype(dtype).itemsize
-            found.append(
-                Measured(case, devices, entry, min(took), difference)._replace(case=vars(case))._asdict()
-            )
-    return found
+            measured.append(Measured(case, devices, entry, min(took), difference)._replace(case=vars(case))._asdict())
+    return measured
 
 
-def _prepared(case: Case, devices: int, dtype: Any) -> tuple[Callable[[], Any], np.ndarray]:
-    """The operation on data that lie on the devices, and what NumPy says it gives: of a factor, its square."""
+def _problem(case: Case) -> tuple[list[np.ndarray], np.ndarray]:
+    """What the operation is given, exact in float32, and what NumPy says it gives: of a factor, its square."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((case.rows, case.width), np.float32)
+    if case.operation == "spectrum":
+        symmetric = x + x.T
+        return [symmetric], np.linalg.eigvalsh(symmetric.astype(np.float64))
+    exact = x.astype(np.float64)
+    if case.operation == "pass":
+        v = rng.standard_normal((case.width, 1), np.float32)
+        return [x, v], exact.T @ (exact @ v)
+    return [x], exact.T @ exact
+
+
+def _prepared(case: Case, given: Sequence[np.ndarray], devices: int) -> Callable[[], Any]:
+    """The operation on what it is given, which lies on the devices."""
     import jax
     import jax.numpy as jnp
 
@@ -120,26 +133,17 @@ def _prepared(case: Case, devices: int, dtype: Any) -> tuple[Callable[[], Any], 
     from cimm_jax.numerics.products import product
     from cimm_jax.numerics.tall_qr import few_rows
 
-    rng = np.random.default_rng(0)
-    if case.operation == "spectrum":
-        half = rng.standard_normal((case.rows, case.width))
-        symmetric = (half + half.T).astype(dtype)
-        on_device, compiled = jnp.asarray(symmetric), jax.jit(lambda s: eigh(s)[0])
-        return lambda: compiled(on_device), np.linalg.eigvalsh(symmetric.astype(np.float64))
-    x = rng.standard_normal((case.rows, case.width), np.float32).astype(dtype)
-    exact = x.astype(np.float64)
+    x, *others = given
     automatic = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((devices,), ("data",), axis_types=automatic, devices=jax.devices()[:devices])
-    on_devices = spread_rows(x, mesh) if devices > 1 else jnp.asarray(x)
-    if case.operation == "pass":
-        v = rng.standard_normal((case.width, 1)).astype(dtype)
-        compiled, vector = jax.jit(lambda x, v: product(x.T, product(x, v))), jnp.asarray(v)
-        return lambda: compiled(on_devices, vector), exact.T @ (exact @ v)
-    if case.operation == "covariance":
-        compiled = jax.jit(covariance)
-        return lambda: compiled(on_devices), exact.T @ exact
-    factor = few_rows if devices > 1 else jax.jit(gram_factor)
-    return lambda: factor(on_devices), exact.T @ exact
+    arrays = [spread_rows(x, mesh) if devices > 1 else jnp.asarray(x), *map(jnp.asarray, others)]
+    operation = {
+        "covariance": jax.jit(covariance),
+        "factor": few_rows if devices > 1 else jax.jit(gram_factor),
+        "spectrum": jax.jit(lambda s: eigh(s)[0]),
+        "pass": jax.jit(lambda x, v: product(x.T, product(x, v))),
+    }[case.operation]
+    return lambda: operation(*arrays)
 
 
 def in_processes(counts: Sequence[int], rounds: int) -> list[Measured]:
