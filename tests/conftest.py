@@ -29,8 +29,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # JAX makes a context for every program that it compiles, a fifth of the time of the small ones; one will do.
 mlir.make_ir_context = cache(mlir.make_ir_context)
 
-collect_ignore = ["spread_program.py"]
-"""Runs in processes of its own."""
+collect_ignore = ["rows_program.py", "spread_program.py"]
+"""Run in processes of their own."""
 
 MOST_BYTES = 3 << 30
 """Of a process that runs tests: then it forgets the programs that it has compiled, which are most of it."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType
 from networks.small_networks import NETWORK, filled
+from rows_program import check_rows, same
 
 from cimm_jax import (
     SplitPair,
@@ -18,20 +19,16 @@ from cimm_jax import (
     TaskPair,
     attacks,
     covariance,
-    diagnose,
-    feature_condition_number,
     methods,
     stack_pairs,
 )
 from cimm_jax.attacks import Target
-from cimm_jax.closed_form.limits import pair_limit
 from cimm_jax.data.image_set import ArrayPixels, ImageSet
 from cimm_jax.networks import functional
 from cimm_jax.networks.activation_cache import cached_outputs
 from cimm_jax.networks.features import Labelled
 from cimm_jax.networks.tails import tail_features
 from cimm_jax.networks.training import TrainingSettings, train_tail
-from cimm_jax.numerics.meshes import on_host, spread_rows
 from cimm_jax.numerics.penalty import Penalty
 from cimm_jax.numerics.spreading import spread_over
 
@@ -44,7 +41,6 @@ if cluster:
 CUT = "layer3.0"
 rng = np.random.default_rng(0)
 mesh = jax.make_mesh((8,), ("data",))
-x, h = rng.standard_normal((123, 6)), rng.standard_normal((128, 6)) * np.geomspace(9, 1, 6)
 pairs = [
     TaskPair(*(Task(rng.standard_normal((20, 6)), np.sign(rng.standard_normal(20))) for _ in range(2)))
     for _ in range(3)
@@ -59,12 +55,6 @@ model = filled(NETWORK)
 parts = functional.split(model, CUT)
 pixels = rng.standard_normal((24, 16, 16, 3)).astype(np.float32)
 activations = Labelled(np.asarray(functional.trunk(parts, jnp.asarray(pixels), CUT)), np.arange(24) % 3)
-
-
-def linear_algebra(x, h):
-    pair = TaskPair(Task(x), Task(h))
-    found = diagnose(pair, ridge=1e-3)
-    return (*map(on_host, (covariance(x), *feature_condition_number(x), pair_limit(pair).log_rir)), found.mu)
 
 
 def sweeps():
@@ -83,17 +73,8 @@ def networks(name):
     return trained.parts.tail, trained.parts.head, trained.losses, cached, behind
 
 
-def same(found, known, tolerance):
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(known), strict=True):
-        wanted = np.asarray(other, float)
-        size = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
-        np.testing.assert_allclose(np.asarray(one, float), wanted, rtol=tolerance, atol=tolerance * size)
-
-
-exact, swept, learned = linear_algebra(jnp.asarray(x), jnp.asarray(h)), sweeps(), networks("alone")
-for kind in (AxisType.Explicit, AxisType.Auto):
-    placed = Mesh(mesh.devices, mesh.axis_names, (kind,))
-    same(linear_algebra(spread_rows(x, placed), spread_rows(h, placed)), exact, 1e-12)
+check_rows(AxisType.Explicit, AxisType.Auto)
+swept, learned = sweeps(), networks("alone")
 with spread_over(mesh):
     same(sweeps(), swept, 1e-12)
     same(networks("spread"), learned, 1e-5)
