@@ -101,6 +101,11 @@ class _Accuracy(NamedTuple):
     possible: jax.Array
 
 
+def _make_hashable(policy: object, field: str) -> None:
+    """Whatever number was given, as an array's are not: compiled programs have policies as constants."""
+    object.__setattr__(policy, field, float(getattr(policy, field)))
+
+
 @dataclass(frozen=True)
 class PseudoInverse:
     """Eq. 1: singular values at most `rtol * sigma_max` are zero, the rest count.
@@ -120,6 +125,8 @@ class PseudoInverse:
     def __post_init__(self):
         if self.rtol is not None and not 0 <= self.rtol < 1:
             raise InputError(f"rtol: needs a number in [0, 1), got {self.rtol}; use None for the rounding level")
+        if self.rtol is not None:
+            _make_hashable(self, "rtol")
 
     def measure(self, sigma: jax.Array, accuracy: _Accuracy) -> Spectrum:
         """Judges singular values in descending order, shape (..., m)."""
@@ -150,6 +157,7 @@ class Ridge:
     def __post_init__(self):
         if not 0 < self.relative < float("inf"):
             raise InputError(f"relative: needs a positive finite number, got {self.relative}; 1e-3 is usual")
+        _make_hashable(self, "relative")
 
     def measure(self, sigma: jax.Array, accuracy: _Accuracy) -> Spectrum:
         """Judges all d singular values of the Hessian in descending order, shape (..., d)."""

@@ -176,3 +176,22 @@ for name in ("svd", "right_svd", "singular_values", "eigh", "qr"):
 def test_a_matrix_that_is_not_finite_has_factors_of_nan():
     """LAPACK never returned from the SVD of one with an infinite entry; in a process of its own, which can be killed."""
     subprocess.run([sys.executable, "-c", FOR_EVER], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("shape", [(7, 7), (9, 5), (5, 9)])
+def test_where_divide_and_conquer_does_not_converge_the_factors_are_those_of_qr_iteration(monkeypatch, shape, dtype):
+    quick_svd = decompositions._quick_svd
+
+    def fails(s):
+        return jax.tree.map(lambda factor: jnp.full_like(factor, jnp.nan), quick_svd(s))
+
+    s = jnp.asarray(np.random.default_rng(0).standard_normal((2, *shape)), dtype)
+    quick = decompositions.svd(s)
+    monkeypatch.setattr(decompositions, "_quick_svd", fails)
+    u, sigma, vt = jax.jit(decompositions.svd)(s)
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(sigma, quick[1], rtol=100 * eps)
+    np.testing.assert_allclose((u * sigma[:, None, :]) @ vt, s, atol=100 * eps)
+    np.testing.assert_allclose(decompositions.right_svd(s)[0], sigma, rtol=100 * eps)
+    assert not jnp.isfinite(jax.jit(decompositions.svd)(s.at[1, 0, 0].set(jnp.inf))[0][1]).any()

@@ -125,6 +125,13 @@ def test_pseudo_inverse_counts_values_above_its_tolerance(rng, rtol, rank):
         assert float(spectrum.kappa) == pytest.approx(sigma[0] / sigma[rank - 1], rel=1e-8)
 
 
+@pytest.mark.parametrize("kind", [jnp.float64, np.float32, np.asarray])
+def test_a_policy_takes_any_kind_of_number(kind):
+    s = jnp.diag(jnp.array([4.0, 2.0, 1e-3]))
+    for policy in (PseudoInverse, Ridge):
+        assert float(condition_number(s, policy(kind(0.25))).kappa) == float(condition_number(s, policy(0.25)).kappa)
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e-3, 3.0, 1e20])
 def test_pseudo_inverse_and_ridge_are_scale_invariant(rng, scale):
     s = prescribed.covariance(rng, [5.0, 2.0, 0.1, 0.0])
