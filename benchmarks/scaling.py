@@ -1,6 +1,6 @@
 """Seconds by devices, rows and features, and a cost model that predicts them; from it, what more rows on accelerators take.
 
-    python -m benchmarks.scaling [--devices 1 2 4 8] [--rounds 3] [--out DIR]
+    python -m benchmarks.scaling [--devices 1 2 8] [--rounds 3] [--out DIR]
 
 Row-sharded covariances, tall-skinny QR trees, dense spectra and matrix-free passes (`_cost_model`), float32 and float64, on as
 many devices as asked: on a CPU they are made by force, and share its cores, so that nothing gets faster with more of them; what
@@ -272,7 +272,7 @@ def extrapolate() -> None:
 def main() -> None:
     """Prints the tables; with --out, also scaling.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=positive, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--devices", type=positive, nargs="+", default=[1, 2, 8])
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--out", type=Path, help="folder for a JSON file")
     parser.add_argument("--measure", type=positive, help=argparse.SUPPRESS)
