@@ -3,7 +3,7 @@
 The undefended extractor is attacked with the SAME sweep: attackers tune their rates on whatever they are given.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ def sweep(
     targets = _checked(operators, targets, keys)
     traces = {operator.name: done[operator.name] for operator in operators if operator.name in done}
     mesh = mesh_in_use()
-    stacked = everywhere(_stack(targets.values()), mesh) if len(traces) < len(operators) else None
+    stacked = everywhere(_stack(targets), mesh) if len(traces) < len(operators) else None
     keys = everywhere(keys, mesh)
     for number, operator in enumerate(operators):
         if stacked is not None and operator.name not in traces:
@@ -180,10 +180,18 @@ def _gathered(leaf: Any) -> Any:
 _decompose_each = jax.jit(jax.vmap(Target.decomposed))
 
 
-def _stack(targets: Iterable[Target]) -> Target:
-    """All targets with their features scaled, and each decomposed once for all attacks."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets))
-    return stacked._replace(factors=_decompose_each(stacked))
+def _stack(targets: Mapping[str, Target]) -> Target:
+    """All targets with their features scaled, and each decomposed once for all attacks.
+
+    Raises:
+      InputError: if one cannot be decomposed: every attacker would lose to that, which protects nobody.
+    """
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets.values()))
+    factors = _decompose_each(stacked)
+    for name, decomposed in zip(targets, jnp.isfinite(factors.u).all((1, 2)), strict=True):
+        if not decomposed:
+            raise InputError(f"targets[{name!r}].fit.x: its singular value decomposition does not converge")
+    return stacked._replace(factors=factors)
 
 
 def _unit(target: Target) -> Target:

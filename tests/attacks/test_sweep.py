@@ -10,7 +10,7 @@ import scipy.stats
 from attacks.attacked import least_loss, make_target, run_one
 
 from cimm_jax import InputError, losses
-from cimm_jax.attacks import Operator, Trace, best, best_so_far, linear_probe, sweep
+from cimm_jax.attacks import Operator, Trace, best, best_so_far, linear_probe, protocol, sweep
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 RECORDS = (1, 4, 9)
@@ -265,3 +265,12 @@ BAD = {
 def test_bad_input_is_refused(message):
     with pytest.raises(InputError, match=f"^{message}"):
         sweep(**{**GOOD, **BAD[message]})
+
+
+def test_features_that_cannot_be_decomposed_are_no_protection(monkeypatch):
+    svd = protocol.svd
+    monkeypatch.setattr(protocol, "svd", lambda x: jax.tree.map(lambda part: part * jnp.nan, svd(x)))
+    x = np.random.default_rng(0).standard_normal((23, 3))  # of a shape that no other test has compiled
+    target = make_target(x, np.sign(x[:, 0]), (x, np.sign(x[:, 0])), np.eye(3))
+    with pytest.raises(InputError, match=r"^targets\['immunized'\].fit.x: .* does not converge"):
+        sweep([operator("steps", always([0.4]))], {"immunized": target}, keys=KEYS)
