@@ -184,7 +184,8 @@ def main() -> None:
     data = asked.data_dir and asked.data_dir.resolve()
     plan = planned(asked.only, data)
     path = asked.out and output_folder(asked.out) / "commands.json"
-    found = {one.command: one for one in (kept(path) if path else ()) if one.command in commands()}
+    told = commands()
+    found = {one.command: one for one in (kept(path) if path else ()) if one.command in told}
     with tempfile.TemporaryDirectory() as there, progress_bar("README's commands", 2 * len(plan)) as made:
         first, second, cache = (Path(there) / name for name in ("first", "second", "cache"))
         for folder in (first, second):
@@ -200,7 +201,7 @@ def main() -> None:
                 keep(path, found.values())
     rows = [
         [one.command, str(one.first), str(one.second), one.second.processor / one.first.processor, one.first.gibibytes]
-        for one in sorted(found.values(), key=lambda one: commands().index(one.command))
+        for one in sorted(found.values(), key=lambda one: told.index(one.command))
     ]
     columns = ["command", "first, s (processor)", "again, s (processor)", "ratio of processor", "GiB at most"]
     print_table(columns, rows, title=f"README's commands, {os.cpu_count()} cores")

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cimm_jax.attacks.catalogue import Operator
-from cimm_jax.attacks.protocol import Target, Trace, check_target
+from cimm_jax.attacks.protocol import Factors, Target, Trace, check_target
 from cimm_jax.errors import InputError
 from cimm_jax.numerics import losses
 from cimm_jax.numerics.least_squares import probe_loss
@@ -87,7 +87,7 @@ def sweep(
 
     Raises:
       InputError: if there is no operator, target or key, names repeat, the operators' losses differ, or the targets are
-        unusable, differ in shape or are not of one task.
+        unusable, differ in shape, are not of one task or cannot be decomposed.
     """
     targets = _checked(operators, targets, keys)
     traces = {operator.name: done[operator.name] for operator in operators if operator.name in done}
@@ -177,7 +177,11 @@ def _gathered(leaf: Any) -> Any:
     return on_one_device(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
-_decompose_each = jax.jit(jax.vmap(Target.decomposed))
+@jax.jit
+def _decompose_each(stacked: Target) -> tuple[Factors, jax.Array]:
+    """The factors, and whether they are numbers."""
+    factors = jax.vmap(Target.decomposed)(stacked)
+    return factors, jnp.isfinite(factors.u).all((1, 2))
 
 
 def _stack(targets: Mapping[str, Target]) -> Target:
@@ -187,8 +191,8 @@ def _stack(targets: Mapping[str, Target]) -> Target:
       InputError: if one cannot be decomposed: every attacker would lose to that, which protects nobody.
     """
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_unit(target) for target in targets.values()))
-    factors = _decompose_each(stacked)
-    for name, decomposed in zip(targets, jnp.isfinite(factors.u).all((1, 2)), strict=True):
+    factors, finite = _decompose_each(stacked)
+    for name, decomposed in zip(targets, np.asarray(finite), strict=True):
         if not decomposed:
             raise InputError(f"targets[{name!r}].fit.x: its singular value decomposition does not converge")
     return stacked._replace(factors=factors)
